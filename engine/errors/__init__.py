@@ -23,6 +23,7 @@ EngineError
 ├── ParameterUnsupported  422  TGI's or LoRAX's, without a counterpart here
 ├── GenerationIncomplete  500  vLLM ended it, and does not say why
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
+├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── TraceOff              409  this server records no trace
 ├── TraceUnreadable       503  the disk does not give it back
@@ -77,6 +78,7 @@ from engine.errors.requests import (
     GenerationUnsupported,
     GrammarLimit,
     GrammarTooComplex,
+    GrammarUnsatisfiable,
     ParameterUnsupported,
     RegistrationPending,
     TenantLimitReached,
@@ -107,6 +109,7 @@ __all__ = [
     "GenerationUnsupported",
     "GrammarLimit",
     "GrammarTooComplex",
+    "GrammarUnsatisfiable",
     "HostWaitTimeout",
     "LoadsStalled",
     "NotPinned",

@@ -50,6 +50,17 @@ class GrammarTooComplex(EngineError):
         super().__init__(f"the grammar of `structured_outputs` is too complex: {why}")
 
 
+class GrammarUnsatisfiable(EngineError):
+    status = 400
+    code = "grammar_unsatisfiable"
+
+    def __init__(self, why: str = "it can't be compiled, or no token continues the text") -> None:
+        super().__init__(
+            "the grammar of `structured_outputs`, `response_format` or a tool can't be followed: "
+            f"{why}"
+        )
+
+
 class GrammarLimit(EngineError):
     status = 429
     code = "grammar_limit"

@@ -35,9 +35,11 @@ class DeferredResponse:
         self._receive = receive
         self._send = send
         self._head: Message | None = None  # held
+        self._early: list[Message] = []  # held with it
         self._sending_head: asyncio.Future[None] | None = None
         self._status: int | None = None
         self._is_streaming = False
+        self._is_events = False
         self._replaced = False
         self._complete = False
         self._client_disconnected = False
@@ -77,15 +79,33 @@ class DeferredResponse:
             if self._request.is_head_final:
                 await self._send_head()
             return
+        if self._is_early(message):
+            self._early.append(message)
+            return
         await self._send_head()
         if self._replaced:
             return
+        await self._send_early()
+        await self._send_body(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._complete = True
+
+    def _is_early(self, message: Message) -> bool:
+        """An event of a stream that its route sends before it asks the engine."""
+        if self.started or self._request.is_admitted or not message.get("more_body"):
+            return False
+        return not message.get("body", b"").startswith(_ERROR_EVENTS)
+
+    async def _send_early(self) -> None:
+        early, self._early = self._early, []
+        for message in early:
+            await self._send_body(message)
+
+    async def _send_body(self, message: Message) -> None:
         body = message.get("body")
         if body and (rewritten := self._rewrite(body)) is not body:
             message = {**message, "body": rewritten}
         await self._send(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._complete = True
 
     def _rewrite(self, body: bytes) -> bytes:
         if (self._status or 0) >= 400:  # vLLM's errors quote the request
@@ -138,6 +158,7 @@ class DeferredResponse:
         self._status = head["status"]
         await self._send({**head, "headers": [*head["headers"], *self._request.headers()]})
         self._is_streaming = head["status"] < 400
+        self._is_events = _is_event_stream(head)
 
     async def _replace(self, failure: EngineError | RegistryError) -> None:
         self._replaced = self._complete = True
@@ -149,8 +170,21 @@ class DeferredResponse:
         """Respond for an application that ended without a response because the lease failed."""
         if self._sending_head is not None:
             await self._sending_head
-        if not self.started and self._request.failure is not None:
-            await self._replace(self._request.failure)
+        failure = self._request.failure
+        if failure is None or self._complete:
+            return
+        if not self.started:
+            await self._replace(failure)
+        elif self.is_open_stream:
+            self._complete = True
+            await self._send_early()
+            event = error_event(failure, self._path)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
+    @property
+    def is_open_stream(self) -> bool:
+        """Of events, whose client expects more."""
+        return self._is_events and not self._complete and not self._client_disconnected
 
     @property
     def client_disconnected(self) -> bool:
@@ -168,6 +202,11 @@ class DeferredResponse:
         if status >= 400:
             return "refused"
         return "completed" if self._request.lease is not None else None
+
+
+def _is_event_stream(head: Message) -> bool:
+    kinds = [value for name, value in head["headers"] if name.lower() == b"content-type"]
+    return any(kind.startswith(b"text/event-stream") for kind in kinds)
 
 
 def _is_internal(event: bytes) -> bool:

@@ -4,8 +4,11 @@ vLLM compiles a grammar in a thread of the engine, without a limit and without a
 regex of 28 characters takes minutes. Its cost follows the size that it has with its repetitions
 written out, which is found here without compiling. A caller may also begin only so many that are
 new; a grammar that was admitted before is in the engine's cache.
+
+One that accepts no text is refused too: vLLM finds that out while it generates.
 """
 
+import asyncio
 import hashlib
 import json
 import math
@@ -15,7 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import GrammarLimit, GrammarTooComplex
+from engine.errors import GrammarLimit, GrammarTooComplex, GrammarUnsatisfiable
 from engine.types import GrammarLimits
 
 _REPEAT = re.compile(r"\{\s*(\d{0,9})\s*(?:(,)\s*(\d{0,9})\s*)?\}")
@@ -29,22 +32,30 @@ _MAX_CALLERS = 10_000
 
 
 class GrammarGate:
-    """Admits the grammars of requests. `caller` says whose the running request is."""
+    """Admits the grammars of requests. `caller` says whose the running request is.
+
+    `accepts_nothing` parses a grammar, given the fields of vLLM's parameters; it runs in a thread.
+    """
 
     def __init__(
         self,
         limits: GrammarLimits,
         caller: Callable[[], Hashable],
+        accepts_nothing: Callable[[Mapping[str, Any]], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._caller = caller
+        self._accepts_nothing = accepts_nothing
         self._clock = clock
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._begun: OrderedDict[Hashable, deque[float]] = OrderedDict()
 
-    def admit(self, wanted: Any) -> None:
-        """`wanted`: vLLM's parameters. Raises GrammarTooComplex, GrammarLimit."""
+    async def admit(self, wanted: Any) -> None:
+        """`wanted`: vLLM's parameters.
+
+        Raises GrammarTooComplex, GrammarLimit, GrammarUnsatisfiable.
+        """
         parts = {name: getattr(wanted, name, None) for name in _FIELDS}
         for part in parts.values():  # before they are copied
             self._check_bytes(len(part) if isinstance(part, str) else 0)
@@ -60,6 +71,8 @@ class GrammarGate:
         except RecursionError:
             raise GrammarTooComplex("it is nested too deeply") from None
         self._count()
+        if await asyncio.to_thread(self._accepts_nothing, parts):
+            raise GrammarUnsatisfiable("it accepts no text")
         self._known[digest] = None
         if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)

@@ -167,7 +167,8 @@ class AdapterGateway:
             with request_scope(request):
                 await self._app(scope, response.receive, response.send)
         except Exception as error:
-            if response.started or not self._is_engine_failure(error, request):
+            is_answered = response.started and not response.is_open_stream
+            if is_answered or not self._is_engine_failure(error, request):
                 raise
         finally:
             self._count(request, response)

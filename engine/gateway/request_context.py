@@ -30,7 +30,8 @@ class RequestContext:
     """One HTTP request that may reach the engine. `version` None: it is for the base model.
 
     `has_invocation`: whether its prompts have that of its activated adapter; None: not known.
-    `is_reported`: its answer is an unexpected error that has its id already.
+    `is_reported`: its answer is an unexpected error that has its id already. `is_admitted`: one of
+    its prompts may enter the engine.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -44,6 +45,7 @@ class RequestContext:
     on_lease: Callable[[], None] | None = None
     rates: RequestRates | None = None
     is_reported: bool = False
+    is_admitted: bool = False
     has_invocation: bool | None = None
     work: WorkTotals | None = None  # of all its prompts, once it has a lease
 

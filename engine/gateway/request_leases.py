@@ -105,8 +105,10 @@ class RequestLeases:
             request.failure = AdapterNotUsed(version.reference if version else str(requested))
             raise request.failure
         if version is None:
+            request.is_admitted = True
             return AdmittedRequest(self._accounts, request)
         lease, release = await self._lease(request, version, abort)
+        request.is_admitted = True
         return LeasedRequest(self._accounts, request, lease, release, self._counter)
 
     async def _lease(

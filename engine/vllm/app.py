@@ -20,6 +20,7 @@ from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
 from engine.gateway.model_list import MODELS, ModelList
 from engine.gateway.parsed_request import parse_bodies_once
+from engine.gateway.query_parameters import refuse_unknown_parameters
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
@@ -35,6 +36,7 @@ from engine.vllm.backend import lora_request
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.generate_api import router as generate_router
+from engine.vllm.grammars.empty_grammars import accepts_nothing
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.tokenizing.bounds import bound_prompts
@@ -53,6 +55,16 @@ _OFTEN_CALLED = (
 )
 
 
+_UNDECLARED = {
+    MODELS: frozenset({"limit", "after"}),
+    f"{MODELS}/{{model:path}}": frozenset[str](),
+    "/metrics": frozenset[str](),
+    "/wake_up": frozenset({"tags"}),
+    "/adapters": frozenset({"name", "src", "load_inplace", "preload", "pin"}),
+}
+"""Query parameters that routes take from the request, by their path."""
+
+
 class EngineBinding:
     """Connects the application's routes to an engine, and to its successor when that has ended."""
 
@@ -66,7 +78,7 @@ class EngineBinding:
         self._app = app
         self._arguments = arguments
         self._admission = admission
-        self._grammars = GrammarGate(grammars, current_sender)
+        self._grammars = GrammarGate(grammars, current_sender, accepts_nothing)
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""
@@ -150,6 +162,7 @@ async def build_application(
     put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
     parse_bodies_once(app.routes)
+    refuse_unknown_parameters(app.routes, _UNDECLARED)
     app.user_middleware[:0] = guards
     document_generate_api(app)
     document_errors(app)

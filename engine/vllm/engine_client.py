@@ -8,7 +8,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,10 +16,11 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.activated_lora.marks import activate_request, is_activated
-from engine.errors import EngineError, EngineUnavailable
+from engine.errors import EngineError, EngineUnavailable, GrammarUnsatisfiable
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.request_context import current_request
 from engine.types import VersionId, WorkDone
+from engine.vllm.grammars.empty_grammars import is_blamed_for_errors
 from engine.vllm.running_requests import (
     BackgroundTasks,
     RunningRequest,
@@ -131,7 +132,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         **options: Any,
     ) -> Any:
         """Raises what `RequestAdmission.admit` raises, and vLLM's errors."""
-        self._check(params)
+        await self._check(params)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
         admitted = await self._admit(requested, partial(self._abort_running, running))
@@ -141,6 +142,8 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         engine_id = self._new_engine_id(request_id)
         running.on_end = partial(self._request_ended, engine_id, admitted)
         running.on_engine_death = partial(_report_death, admitted)
+        if is_blamed_for_errors(params, getattr(self, "vllm_config", None)):
+            running.on_error = partial(copy_context().run, _as_answer, GrammarUnsatisfiable())
         if (trace_headers := admitted.trace_headers) is not None:
             options["trace_headers"] = trace_headers
         try:
@@ -168,7 +171,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
         await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
 
-    def _check(self, params: Any) -> None:
+    async def _check(self, params: Any) -> None:
         """Whether it may enter at all, before it waits for its adapter."""
         if self.suspended is not None:
             raise _as_answer(self.suspended)
@@ -176,7 +179,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         if wanted is None or self.grammars is None:
             return
         try:
-            self.grammars.admit(wanted)
+            await self.grammars.admit(wanted)
         except EngineError as error:
             raise _as_answer(error) from None
 

@@ -25,12 +25,14 @@ class RunningRequest:
     """One call of `AsyncLLM.add_request`: one entry of vLLM's table, or one for each completion.
 
     `on_end` is called exactly once, as soon as the engine's work on all of them has ended;
-    `on_engine_death` before that, if the engine ended without a response.
+    `on_engine_death` before that, if the engine ended without a response; `on_error`, if it
+    ended the request with an error, which it does if it can't compile or follow its grammar.
     """
 
     def __init__(self) -> None:
         self.on_end: Callable[[WorkDone], None] = _ignore
         self.on_engine_death: Callable[[], None] = _nothing
+        self.on_error: Callable[[], object] = _nothing
         self.id: str | None = None
         """vLLM's own id, once it has one: of several completions, their parent's."""
         self.is_aborted = False
@@ -79,7 +81,8 @@ class RunningRequest:
         if self._working or self._is_being_added or self._is_ended:
             return
         self._is_ended = True
-        on_end, self.on_end, self.on_engine_death = self.on_end, _ignore, _nothing
+        on_end, self.on_end = self.on_end, _ignore
+        self.on_engine_death = self.on_error = _nothing
         shared = self._shared or 0
         on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at, shared))
 
@@ -132,6 +135,8 @@ class RequestStates(dict[str, Any]):
             if _was_rejected(state):
                 request.on_engine_death()
                 state.queue.put(EngineDeadError())
+            elif _is_error(state):
+                request.on_error()
         elif state.streaming_input and state.input_chunk_queue is None:
             self.end_work([request_id])  # the engine had finished before its input ended
         return state
@@ -217,6 +222,13 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
     output_processor.process_outputs = process_and_record_ends
     output_processor.propagate_error = propagate_and_record_ends
     engine_core.abort_requests_async = abort_shielded
+
+
+def _is_error(state: Any) -> bool:
+    completions = getattr(state.queue.output, "outputs", None)
+    return isinstance(completions, list) and any(
+        each.finish_reason == "error" for each in completions
+    )
 
 
 def _was_rejected(state: Any) -> bool:

@@ -1,7 +1,7 @@
 """Problem details (RFC 9457) for errors, inside an application with other exception handlers."""
 
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
@@ -69,7 +69,7 @@ class ProblemRoute(APIRoute):
 
         async def handler(request: Request) -> Response:
             if unknown := [name for name in request.query_params if name not in known]:
-                return _unknown_parameters_response(request, unknown, known)
+                return unknown_parameters_response(request, unknown, known)
             try:
                 return await inner(request)
             except self.errors as error:
@@ -117,8 +117,8 @@ def _validation_response(request: Request, error: RequestValidationError) -> JSO
     )
 
 
-def _unknown_parameters_response(
-    request: Request, unknown: list[str], known: frozenset[str]
+def unknown_parameters_response(
+    request: Request, unknown: Sequence[str], known: frozenset[str]
 ) -> JSONResponse:
     """A filter that is not known must not be answered as if it had filtered."""
     names = [redact(name[:_SHOWN_CHARACTERS]) for name in unknown[:_SHOWN_PARAMETERS]]

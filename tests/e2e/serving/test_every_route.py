@@ -121,3 +121,17 @@ def test_sagemakers_header_names_the_adapter(server: Any, kind: str) -> None:
     unknown = {"X-Amzn-SageMaker-Adapter-Identifier": "nobody"}
     response = server.client.post("/invocations", json={**content, **OPTIONS}, headers=unknown)
     assert response.status_code == 404
+
+
+def test_every_route_refuses_a_query_parameter_that_it_does_not_read(server: Any) -> None:
+    for route in server.server.app.routes:
+        methods = set(getattr(route, "methods", None) or ()) & {"GET", "POST"}
+        if not methods or not getattr(route, "include_in_schema", False):
+            continue
+        url = route.path.replace("{model:path}", "upper").replace("{", "").replace("}", "")
+        body = BODIES.get(route.path, {}) | {"model": "upper"}
+        for method in methods:
+            sent = {"json": body} if method == "POST" else {}
+            answer = server.client.request(method, url, params={"no_such_filter": "1"}, **sent)
+            assert answer.status_code in (400, 422), (method, url, answer.text[:300])
+            assert "no_such_filter" in answer.text, (method, url, answer.text[:300])

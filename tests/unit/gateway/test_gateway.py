@@ -353,6 +353,35 @@ async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal()
         }
 
 
+@pytest.mark.parametrize("is_admitted", [False, True])
+async def test_a_stream_whose_refusal_its_route_does_not_answer_is_not_cut(
+    is_admitted: bool,
+) -> None:
+    """vLLM's `/v1/responses` sends its first events before it asks the engine."""
+    refusal = EngineUnavailable("it ended")
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        request = current_request()
+        assert request is not None
+        request.is_admitted = is_admitted
+        created = b'data: {"type": "response.created"}\n\n'
+        await send({"type": "http.response.body", "body": created, "more_body": True})
+        request.failure = refusal
+        raise refusal
+
+    async with running(Stage()) as stage:
+        client = Client(asking("base"), path="/v1/responses")
+        await stage.gateway(stream)(client.scope, client.receive, client.send)
+        status, *_ = (m["status"] for m in client.messages if "status" in m)
+        assert status == (200 if is_admitted else refusal.status)
+        assert client.body.decode().count(refusal.code) == 1
+        assert client.body.startswith(b"data: " if is_admitted else b'{"error"')
+        assert not client.messages[-1].get("more_body")
+
+
 def test_an_event_that_ends_a_stream_has_the_routes_format() -> None:
     error = EngineUnavailable("it ended")
     named, data = error_event(error, "/v1/messages").decode().strip().split("\n")

@@ -1,13 +1,15 @@
 """Grammars: what takes too long to compile is refused by its size, and new ones are counted."""
 
+import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engine.errors import GrammarLimit, GrammarTooComplex
+from engine.errors import GrammarLimit, GrammarTooComplex, GrammarUnsatisfiable
 from engine.gateway.grammar_bounds import GrammarGate, expanded_size
 from engine.types import GrammarLimits
 
@@ -50,10 +52,16 @@ HARMFUL: list[dict[str, Any]] = [
 class Stage:
     def __init__(self, **limits: int) -> None:
         self.caller, self.now = "acme", 0.0
-        self.gate = GrammarGate(GrammarLimits(**limits), lambda: self.caller, lambda: self.now)
+        self.empty: list[Any] = []
+        self.gate = GrammarGate(
+            GrammarLimits(**limits), lambda: self.caller, self._is_empty, lambda: self.now
+        )
 
     def admit(self, **wanted: Any) -> None:
-        self.gate.admit(SimpleNamespace(**wanted))
+        asyncio.run(self.gate.admit(SimpleNamespace(**wanted)))
+
+    def _is_empty(self, wanted: Mapping[str, Any]) -> bool:
+        return wanted["grammar"] in self.empty
 
 
 @pytest.mark.parametrize("wanted", USUAL)
@@ -103,3 +111,12 @@ def test_it_is_checked_in_little_time(schema: Any) -> None:
     with suppress(GrammarTooComplex):
         Stage(max_bytes=2**22).admit(json=schema)
     assert time.process_time() - began < 1
+
+
+def test_one_that_accepts_nothing_is_refused_each_time() -> None:
+    stage = Stage()
+    stage.empty = ["root ::= root"]
+    for _ in range(2):
+        with pytest.raises(GrammarUnsatisfiable):
+            stage.admit(grammar="root ::= root")
+    stage.admit(grammar='root ::= "a"')

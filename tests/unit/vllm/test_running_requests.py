@@ -198,3 +198,23 @@ async def test_requests_of_others_pass_through_the_table_untouched(engine: Engin
     assert (await queue.get()).finished
     assert engine.ended == []
     assert not engine.processor.request_states
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("tokens", [[7], []], ids=["after a token", "before one"])
+async def test_an_error_of_the_engine_is_noticed(engine: Engine, tokens: list[int], n: int) -> None:
+    running, _ = engine.add(n)
+    seen: list[str] = []
+    running.on_error = lambda: seen.append("error")
+    for request_id in ["r"] if n == 1 else ["0_r", "1_r"]:
+        engine.says(request_id, *tokens, finish=FinishReason.ERROR)
+    assert seen
+    assert (len(engine.ended), engine.deaths) == (1, 0)
+
+
+async def test_a_usual_end_is_none(engine: Engine) -> None:
+    running, _ = engine.add()
+    seen: list[str] = []
+    running.on_error = lambda: seen.append("error")
+    engine.says("r", 7, finish=FinishReason.STOP)
+    assert seen == []

@@ -1,0 +1,1 @@
+"""Grammars: what vLLM would make of the structured outputs that a request wants."""
