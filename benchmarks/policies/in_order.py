@@ -19,4 +19,5 @@ def misses(used: Sequence[int], places: int, order: EvictionOrder) -> int:
             order.insert(version)
             inside.add(version)
         order.touch(version, granted=True)
+        order.touch(version, granted=False)
     return missed

@@ -36,6 +36,7 @@ class _Shadow:
             self._order.insert(version)
             self._resident.add(version)
         self._order.touch(version, granted=True)
+        self._order.touch(version, granted=False)
         return hit
 
     def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:

@@ -1,127 +1,30 @@
 """Adaptive: recency, frequency or turns, whichever would have hit most lately; and known uses."""
 
-import heapq
-from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from engine.policy.decayed_counts import DecayedCounts
-from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
+from engine.policy.eviction_orders.ranking_shadows import (
+    CountShadow,
+    RankingShadow,
+    RecencyShadow,
+    Use,
+)
 from engine.types import VersionId
 
 HALF_LIVES = (4, 16)
 """Of the counts, in times of as many requests as there are places. LRU stands beside them."""
-_HORIZON = 1000  # grants that count
-_CHECK_EVERY = 64
+_CHECK_EVERY = 64  # grants
+_MOST_UNSEEN = 512
 _MARGIN = 0.005  # by which another has to be better: keys are not changed for nothing
-
-
-class _Shadow(ABC):
-    """What would be resident if one ranking alone decided, and the share of grants it would hit."""
-
-    def __init__(self) -> None:
-        self.hit_ratio = 0.0
-
-    @abstractmethod
-    def replay(self, uses: Sequence[int], places: int) -> None:
-        """The version of each grant, and less than 0: that of each request that ended."""
-
-    @abstractmethod
-    def score(self, version: VersionId, last_use: int) -> float:
-        """The lowest leaves first. Uses are numbered."""
-
-    @abstractmethod
-    def clear(self) -> None: ...
-
-
-class _RecencyShadow(_Shadow):
-    """The earliest use leaves first, or the latest: of adapters that are used in turn, some then
-    stay for the next round.
-    """
-
-    def __init__(self, *, latest_first: bool) -> None:
-        super().__init__()
-        self._latest_first = latest_first
-        self._resident: OrderedDict[int, None] = OrderedDict()
-
-    def replay(self, uses: Sequence[int], places: int) -> None:
-        resident, ratio = self._resident, self.hit_ratio
-        for use in uses:
-            if use in resident:
-                ratio += (1 - ratio) / _HORIZON
-                resident.move_to_end(use)
-            elif use > 0:
-                ratio -= ratio / _HORIZON
-                while len(resident) >= places:
-                    resident.popitem(last=self._latest_first)
-                resident[use] = None
-            elif -use in resident:  # an end is a use, as LRU has it
-                resident.move_to_end(-use)
-        self.hit_ratio = ratio
-
-    def score(self, version: VersionId, last_use: int) -> float:
-        return -last_use if self._latest_first else last_use
-
-    def clear(self) -> None:
-        self._resident.clear()
-
-
-class _CountShadow(_Shadow):
-    """The smallest count leaves first.
-
-    A use only raises a count. So the heap has one entry for each resident, with a count of some
-    time ago, and one that comes to its top too early goes back with its present one.
-    """
-
-    def __init__(self, counts: DecayedCounts) -> None:
-        super().__init__()
-        self._counts = counts
-        self._uses = 0
-        self._resident: dict[VersionId, EvictionKey] = {}
-        self._heap: list[tuple[EvictionKey, VersionId]] = []
-
-    def replay(self, uses: Sequence[int], places: int) -> None:
-        resident, ratio, count = self._resident, self.hit_ratio, self._counts.use
-        for use in uses:
-            if use < 0:
-                continue
-            version = VersionId(use)
-            self._uses += 1
-            key = count(version, places), self._uses
-            if version in resident:
-                ratio += (1 - ratio) / _HORIZON
-            else:
-                ratio -= ratio / _HORIZON
-                while len(resident) >= places:
-                    self._remove_first()
-                heapq.heappush(self._heap, (key, version))
-            resident[version] = key
-        self.hit_ratio = ratio
-
-    def _remove_first(self) -> None:
-        heap, resident = self._heap, self._resident
-        while True:
-            key, version = heap[0]
-            present = resident[version]
-            if present == key:
-                break
-            heapq.heapreplace(heap, (present, version))
-        heapq.heappop(heap)
-        del resident[version]
-
-    def score(self, version: VersionId, last_use: int) -> float:
-        return self._counts.score(version)
-
-    def clear(self) -> None:
-        self._resident.clear()
-        self._heap.clear()
+_RESIDENT, _WANTED, _ENTERED = Use.WANTED_RESIDENT, Use.WANTED, Use.ENTERED
+_GRANTED, _ENDED = Use.GRANTED, Use.ENDED
 
 
 class AdaptiveOrder(LookAheadOrder):
     """Known uses come first, as with look-ahead. The rest is in the order of the ranking whose
-    shadow has hit most often over the last thousand grants; LRU until another is clearly better.
-    Beside LRU are two counts of uses, and the most recently used first.
+    shadow has hit most often of the last thousand times that an adapter was wanted; LRU until
+    another is clearly better. Beside LRU are two counts of uses, and the most recently used first.
 
     The shadows have as many places as the tier has had lately. They see the uses when they are
     compared, some dozens together; if counts decide, each grant at once.
@@ -132,32 +35,72 @@ class AdaptiveOrder(LookAheadOrder):
         self._grants = 0
         self._places = 1
         counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
-        by_recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
-        self._shadows: list[_Shadow] = [*by_recency, *map(_CountShadow, counts)]
-        self._unseen: list[int] = []  # by the shadows
+        by_recency = [RecencyShadow(latest_first=each) for each in (False, True)]
+        self._shadows: list[RankingShadow] = [*by_recency, *map(CountShadow, counts)]
+        self._unseen: list[tuple[Use, VersionId]] = []  # by the shadows
+        self._holders: dict[VersionId, int] = {}  # requests that hold it
         self._best = self._shadows[0]
         self._reordered: Callable[[], None] = lambda: None
 
     def insert(self, version: VersionId) -> None:
-        super().insert(version)
+        self._use(version)
         if len(self._keys) > self._places:
             self._show()
             self._places = len(self._keys)
+        if version in self._foreseen or version in self._holders:
+            self._unseen.append((_ENTERED, version))
+
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        if version not in self._holders:
+            if use is None:
+                if version in self._foreseen:
+                    self._unseen.append((_ENDED, version))
+            elif version not in self._foreseen:
+                self._unseen.append((_RESIDENT if version in self._keys else _WANTED, version))
+                if len(self._unseen) >= _MOST_UNSEEN:
+                    self._show()
+        super().foresee(version, use)
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
-        self._unseen.append(version if granted else -version)
         if granted:
-            self._grants += 1
-            if isinstance(self._best, _CountShadow):
-                self._show()
+            self._grant(version)
+        else:
+            self._end(version)
         self._use(version)
         if granted and self._grants % _CHECK_EVERY == 0:
             self._show()
             self._choose()
 
+    def _grant(self, version: VersionId) -> None:
+        self._grants += 1
+        if version in self._holders:
+            self._holders[version] += 1
+        else:
+            self._holders[version] = 1
+            if version not in self._foreseen:
+                self._unseen.append((_RESIDENT, version))
+        self._unseen.append((_GRANTED, version))
+        if isinstance(self._best, CountShadow):
+            self._show()
+
+    def _end(self, version: VersionId) -> None:
+        """Of one request. Without a grant, there is none that holds it."""
+        holders = self._holders.pop(version, 0)
+        if holders > 1:
+            self._holders[version] = holders - 1
+        elif holders and version not in self._foreseen:
+            self._unseen.append((_ENDED, version))
+
+    def remove(self, version: VersionId) -> None:
+        super().remove(version)
+        while version in self._holders:
+            self._end(version)
+
     def _show(self) -> None:
+        uses, places = self._unseen, self._places
+        changes = [each for each in uses if each[0] is not _GRANTED]
         for shadow in self._shadows:
-            shadow.replay(self._unseen, self._places)
+            shadow.replay(uses if isinstance(shadow, CountShadow) else changes, places)
         self._unseen.clear()
 
     def _rank(self, version: VersionId) -> None:
@@ -182,6 +125,7 @@ class AdaptiveOrder(LookAheadOrder):
 
     def clear(self) -> None:
         super().clear()
+        self._holders.clear()
         self._show()
         for shadow in self._shadows:
             shadow.clear()

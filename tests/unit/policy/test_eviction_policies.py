@@ -36,6 +36,7 @@ def serve(order: EvictionOrder, used: list[VersionId], places: int) -> list[Vers
             order.insert(version)
             inside.add(version)
         order.touch(version, granted=True)
+        order.touch(version, granted=False)
     return victims
 
 

@@ -46,6 +46,22 @@ def test_where_a_queue_stands_the_gap_to_the_optimum_in_turn_is_closed(name: str
     assert share > 0.7
 
 
+@pytest.mark.parametrize(("name", "seed"), [("many sessions", 2), ("shifting Zipf", 3)])
+def test_where_a_queue_stands_the_default_loads_no_more_than_lru(name: str, seed: int) -> None:
+    """Its shadows know that what is wanted stays, whatever the order."""
+    busy = compare_busy(generate(name, 3000, seed), seed)
+    assert busy.mean_wait_seconds > 1, "there is a queue"
+    assert busy.ours[ADAPTIVE] - busy.ours[LRU] <= HALF_A_POINT
+
+
+@pytest.mark.parametrize("name", ["Zipf 1.0, 144", "many sessions", "many tenants", "mixed"])
+def test_where_a_queue_stands_most_of_the_gap_to_the_optimum_is_closed(name: str) -> None:
+    busy = compare_busy(generate(name, 2500, seed=1), seed=1)
+    share = closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
+    assert share is not None
+    assert share > 0.7
+
+
 def test_a_burst_over_busy_slots_does_not_wait_for_loads_that_could_wait() -> None:
     """Hot adapters drain for what is in host memory: with eight ready at a time, 4.5 s."""
     chance, slots, cold = random.Random(1), 32, 25

@@ -1,0 +1,167 @@
+"""Shadows of rankings: what each would hit if it alone ordered a tier. Pure."""
+
+import heapq
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from engine.policy.decayed_counts import DecayedCounts
+from engine.policy.eviction_orders.base import EvictionKey
+from engine.types import VersionId
+
+_HORIZON = 1000  # of the adapters that are wanted
+
+
+class Use(Enum):
+    """What happened to an adapter. It is wanted while requests wait for it or hold it."""
+
+    WANTED_RESIDENT = auto()  # the cache has it
+    WANTED = auto()  # the cache has to load it
+    ENTERED = auto()  # the cache has loaded it, and it is wanted
+    GRANTED = auto()
+    ENDED = auto()  # no longer wanted
+
+
+_WANTED, _ENTERED, _GRANTED, _ENDED = Use.WANTED, Use.ENTERED, Use.GRANTED, Use.ENDED
+
+
+class RankingShadow(ABC):
+    """What would be resident under one ranking, and how often that would be what is wanted next.
+
+    What is wanted stays under every ranking, as in the cache, and counts once however many requests
+    want it at a time. So only the rest is ranked. A miss takes its place when the cache loads it.
+    """
+
+    def __init__(self) -> None:
+        self.hit_ratio = 0.0
+        self._wanted: set[VersionId] = set()  # and resident
+
+    def replay(self, uses: Sequence[tuple[Use, VersionId]], places: int) -> None:
+        wanted, ratio, take, keep = self._wanted, self.hit_ratio, self._take, self._keep
+        for use, version in uses:
+            if use is _GRANTED:
+                self._grant(version, places)
+            elif use is _ENDED:
+                if version in wanted:
+                    wanted.remove(version)
+                    keep(version)
+                    if len(wanted) >= places:
+                        self._trim(0)
+            elif use is not _ENTERED and take(version):
+                ratio += (1 - ratio) / _HORIZON
+                wanted.add(version)
+            else:
+                if use is not _ENTERED:
+                    ratio -= ratio / _HORIZON
+                if use is not _WANTED:
+                    wanted.add(version)
+                    self._trim(places - len(wanted))
+        self.hit_ratio = ratio
+
+    @abstractmethod
+    def _grant(self, version: VersionId, places: int) -> None:
+        """One more request holds it."""
+
+    @abstractmethod
+    def _take(self, version: VersionId) -> bool:
+        """It is wanted: it no longer has a rank. False: it is not resident."""
+
+    @abstractmethod
+    def _keep(self, version: VersionId) -> None:
+        """It stays resident, by its rank, until others need its place."""
+
+    @abstractmethod
+    def _trim(self, places: int) -> None:
+        """The lowest leave until no more than that many are ranked."""
+
+    @abstractmethod
+    def score(self, version: VersionId, last_use: int) -> float:
+        """The lowest leaves first. Uses are numbered."""
+
+    def clear(self) -> None:
+        self._wanted.clear()
+
+
+class RecencyShadow(RankingShadow):
+    """The earliest use leaves first, or the latest: of adapters that are used in turn, some then
+    stay for the next round.
+    """
+
+    def __init__(self, *, latest_first: bool) -> None:
+        super().__init__()
+        self._latest_first = latest_first
+        self._ranked: OrderedDict[VersionId, None] = OrderedDict()
+
+    def _grant(self, version: VersionId, places: int) -> None:
+        return
+
+    def _take(self, version: VersionId) -> bool:
+        if version in self._ranked:
+            del self._ranked[version]
+            return True
+        return False
+
+    def _keep(self, version: VersionId) -> None:
+        self._ranked[version] = None
+
+    def _trim(self, places: int) -> None:
+        while len(self._ranked) > places and self._ranked:
+            self._ranked.popitem(last=self._latest_first)
+
+    def score(self, version: VersionId, last_use: int) -> float:
+        return -last_use if self._latest_first else last_use
+
+    def clear(self) -> None:
+        super().clear()
+        self._ranked.clear()
+
+
+class CountShadow(RankingShadow):
+    """The smallest count leaves first.
+
+    A use only raises a count. So the heap has at most one entry for each adapter, with a count of
+    some time ago, and one that comes to its top too early goes back with its present one.
+    """
+
+    def __init__(self, counts: DecayedCounts) -> None:
+        super().__init__()
+        self._counts = counts
+        self._uses = 0
+        self._ranked: dict[VersionId, EvictionKey] = {}
+        self._in_heap: set[VersionId] = set()
+        self._heap: list[tuple[EvictionKey, VersionId]] = []
+
+    def _grant(self, version: VersionId, places: int) -> None:
+        self._counts.use(version, places)
+
+    def _take(self, version: VersionId) -> bool:
+        return self._ranked.pop(version, None) is not None
+
+    def _keep(self, version: VersionId) -> None:
+        self._uses += 1
+        key = self._ranked[version] = (self._counts.score(version), self._uses)
+        if version not in self._in_heap:
+            self._in_heap.add(version)
+            heapq.heappush(self._heap, (key, version))
+
+    def _trim(self, places: int) -> None:
+        heap, ranked = self._heap, self._ranked
+        while len(ranked) > places and ranked:
+            key, version = heap[0]
+            present = ranked.get(version)
+            if present is not None and present != key:
+                heapq.heapreplace(heap, (present, version))
+                continue
+            heapq.heappop(heap)
+            self._in_heap.remove(version)
+            ranked.pop(version, None)
+
+    def score(self, version: VersionId, last_use: int) -> float:
+        return self._counts.score(version)
+
+    def clear(self) -> None:
+        super().clear()
+        self._ranked.clear()
+        self._in_heap.clear()
+        self._heap.clear()
