@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -33,6 +34,15 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a visitor looks at the console with."""
+
+    width: int = WIDTH
+    height: int = HEIGHT
+    colours: Literal["light", "dark"] = "light"
 
 
 @dataclass
@@ -80,10 +90,17 @@ def visit(browser: Browser) -> Iterator[Visit]:
     """
     visitors: list[Visitor] = []
 
-    def make(base_url: str, *, width: int = WIDTH, colours: str = "light") -> Visitor:
+    def make(
+        base_url: str,
+        *,
+        width: int = WIDTH,
+        colours: Literal["light", "dark"] = "light",
+        device: Device | None = None,
+    ) -> Visitor:
+        seen = device or Device(width, colours=colours)
         context = browser.new_context(
-            viewport={"width": width, "height": HEIGHT},
-            color_scheme="dark" if colours == "dark" else "light",
+            viewport={"width": seen.width, "height": seen.height},
+            color_scheme=seen.colours,
             reduced_motion="reduce",
         )
         visitors.append(Visitor(base_url, context))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from sqlalchemy import func, insert, select
 
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import run_in_background
@@ -34,12 +35,15 @@ from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from registry.auth.scopes import Scope
+from registry.models import Adapter
+from registry.models.base import now
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS, HOST_PLACES = 2, 4
+MANY = 100_000
 
 Answer = TypeVar("Answer")
 
@@ -69,6 +73,19 @@ class ConsoleServer:
         """A new key; one named `acme~app` is a tenant's."""
         text, _ = self.run(self.registry.keys.create(name, scopes, actor="test"))
         return text
+
+    def add_many(self) -> None:
+        """Adapters without versions, up to 100,000."""
+        self.run(self._add_many())
+
+    async def _add_many(self) -> None:
+        async with self.registry.database.transaction() as session:
+            there = await session.scalar(select(func.count()).select_from(Adapter))
+            rows = [
+                {"name": f"customer-{n:06d}", "owner": f"team-{n % 50}", "created_at": now()}
+                for n in range(MANY - (there or 0))
+            ]
+            await session.execute(insert(Adapter).values(user_metadata={}, tags=[]), rows)
 
     def run(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
         """In the server's own loop."""

@@ -4,14 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import insert
 
-from registry.models import Adapter
-from registry.models.base import now
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
-
-MANY = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +15,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
     with console_server(tmp_path_factory.mktemp("table")) as server:
         for name in ("upper", "rot13", "vowels", "reverse"):
             server.register(name, name)
-        server.run(add_many(server))
+        server.add_many()
         for name in ("upper", "rot13", "upper", "vowels", "upper"):
             server.ask(name)
         yield server
-
-
-async def add_many(server: ConsoleServer) -> None:
-    rows = [
-        {"name": f"customer-{n:06d}", "owner": f"team-{n % 50}", "tags": [], "created_at": now()}
-        for n in range(MANY - 4)
-    ]
-    async with server.registry.database.transaction() as session:
-        await session.execute(insert(Adapter).values(user_metadata={}), rows)
 
 
 def names(page: Page) -> list[str]:
