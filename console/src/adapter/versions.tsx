@@ -117,6 +117,7 @@ function Actions({ version, name, aliases, places, refresh, onWhy }: Shared & { 
     await refresh();
   };
   const isServable = SERVABLE.has(version.state);
+  const compared = otherOf(version, aliases);
   return (
     <div class="row actions" role="group" aria-label={`Actions for ${reference}`}>
       {isServable && may("publish") && owns(name) && <Act label="Promote …" action={then(() => promote(name, version, aliases))} />}
@@ -133,9 +134,16 @@ function Actions({ version, name, aliases, places, refresh, onWhy }: Shared & { 
       {may("publish") && owns(name) && <Act label="Edit …" name={`Edit ${reference}`} action={then(() => edit(version))} />}
       {may("operate") && <Act label="Why?" name={`Why is ${reference} where it is?`} action={onWhy} />}
       {may("infer") && <a href={link("/try", { a: reference })}>Try it</a>}
-      <a href={link("/compare", { a: reference })}>Compare</a>
+      <a href={link("/compare", { a: compared, b: reference })}>Compare{compared && ` with ${compared.split(":")[1]}`}</a>
     </div>
   );
+}
+
+/** What one compares a version with: the one that is served by default, else the one before it. */
+function otherOf({ number, adapter }: Version, aliases: readonly Alias[]): string {
+  const served = aliases.find(({ alias }) => alias === "default")?.version;
+  const other = served === undefined || served === number ? number - 1 : served;
+  return other > 0 ? `${adapter}:${other}` : "";
 }
 
 async function probe(version: Version): Promise<void> {
