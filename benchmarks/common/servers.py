@@ -155,7 +155,7 @@ def running(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[Side]:
     """A Python module with its arguments, `--host` and `--port`; its output goes into `logs`."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", *arguments, "--host=127.0.0.1", f"--port={port}"]
     log, stages = logs / f"{name}.log", logs / f"{name}.stages"
     whole = {**os.environ, **environment, STAGES_VARIABLE: str(stages)}
@@ -171,7 +171,7 @@ def running(
             process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

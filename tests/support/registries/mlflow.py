@@ -22,10 +22,10 @@ _QUIET = {
 
 
 @contextmanager
-def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[str]:
+def mlflow_server(folder: Path, port: int, *options: str, python: Path = PYTHON) -> Iterator[str]:
     """Its URL. Rows in SQLite, artifacts in a folder behind the server."""
     url = f"http://127.0.0.1:{port}"
-    command = [str(PYTHON), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", *options]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -39,10 +39,10 @@ def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[str]:
             process.wait()
 
 
-def run_client(url: str, script: str, *arguments: str) -> str:
+def run_client(url: str, script: str, *arguments: str, python: Path = PYTHON) -> str:
     """A script that uses MLflow's own client; what it prints."""
     done = subprocess.run(
-        [PYTHON, "-W", "ignore", "-c", script, url, *arguments],
+        [python, "-W", "ignore", "-c", script, url, *arguments],
         env=_environment(),
         capture_output=True,
         text=True,

@@ -1,0 +1,120 @@
+"""Our console, driven, over `adaptry serve` with the demo's model."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page
+from sqlalchemy import create_engine, insert
+
+from adaptry.client import Client
+from benchmarks.console.hand import Effort, Hand
+from benchmarks.console.tasks import ALIAS, DESCRIPTION, MANY, PART, name_of
+from registry.models import Adapter
+from registry.models.base import now
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+
+FOLDERS = ("upper", "vowels", "reverse")
+"""Of the demo: versions 1 and 2, and the one that is registered by hand."""
+
+
+class OurConsole:
+    name = "Adaptry"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def visit_first(self, page: Page) -> None:
+        page.goto(f"{self.url}/console/#/adapters")
+        page.get_by_role("rowheader").first.wait_for()
+
+    def find(self, hand: Hand, adapter: str) -> Effort:
+        page = hand.page
+        hand.start_at(f"{self.url}/console/#/adapters", page.get_by_role("rowheader").first)
+        hand.press("/")
+        hand.write(PART)
+        return hand.effort(page.get_by_text("10 adapters", exact=True))
+
+    def register(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("link", name="Publish a version"))
+        files = sorted((ROOT / "demo" / "adapters" / FOLDERS[2]).iterdir())
+        hand.choose_files(page.get_by_label("Files or an archive"), files)
+        hand.click(page.get_by_role("button", name="Publish", exact=True))
+        return hand.effort(page.get_by_role("heading", name=f"{adapter}:3"))
+
+    def promote(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("button", name=f"Details of {adapter}:2"))
+        hand.click(page.get_by_role("button", name="Promote …"))
+        hand.click(page.get_by_role("dialog").get_by_role("button", name="Promote", exact=True))
+        return hand.effort(page.get_by_text(f"{adapter}@{ALIAS} means version 2"))
+
+    def roll_back(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("button", name="Roll back 2 → 1"))
+        hand.click(page.get_by_role("dialog").get_by_role("button", name="Roll back", exact=True))
+        return hand.effort(page.get_by_text(f"{adapter}@{ALIAS} means version 1 again"))
+
+    def edit(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("button", name=f"Edit {adapter}", exact=True))
+        dialog = page.get_by_role("dialog")
+        hand.click(dialog.get_by_label("Description"))
+        hand.write(DESCRIPTION)
+        hand.press("Tab")
+        hand.write("crm")
+        hand.click(dialog.get_by_role("button", name="Save"))
+        dialog.wait_for(state="detached")
+        return hand.effort(page.locator("section p.lead", has_text=DESCRIPTION))
+
+    def compare(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("button", name=f"Details of {adapter}:2"))
+        hand.click(page.get_by_role("link", name="Compare"))
+        return hand.effort(page.get_by_role("row", name=re.compile("^Rank differs 4 8")))
+
+    def retire(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("button", name=f"Details of {adapter}:2"))
+        hand.click(page.get_by_role("button", name="Retire …"))
+        hand.click(page.get_by_role("dialog").get_by_role("button", name="Retire", exact=True))
+        return hand.effort(page.get_by_text(f"{adapter}:2: retire done"))
+
+    def see_changes(self, hand: Hand, adapter: str) -> Effort:
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("main").get_by_role("link", name="Events"))
+        return hand.effort(page.locator(".event", has_text="alias.moved").first)
+
+    def _open(self, hand: Hand, adapter: str) -> Page:
+        ready = hand.page.get_by_role("button", name=f"Details of {adapter}:2")
+        hand.start_at(f"{self.url}/console/#/adapters/{adapter}", ready)
+        return hand.page
+
+
+@contextmanager
+def our_console(folder: Path, turns: int) -> Iterator[OurConsole]:
+    served = ServedDemo(folder)
+    served.forks = False
+    try:
+        served.start()
+        _fill(served, turns)
+        yield OurConsole(served.url())
+    finally:
+        served.stop()
+
+
+def _fill(served: ServedDemo, turns: int) -> None:
+    with Client(served.url()) as client:
+        for turn in range(turns):
+            for source in FOLDERS[:2]:
+                client.versions.register(name_of(turn), str(ROOT / "demo" / "adapters" / source))
+    rows = [
+        {"name": f"customer-{n:06d}", "tags": [], "user_metadata": {}, "created_at": now()}
+        for n in range(MANY)
+    ]
+    engine = create_engine(f"sqlite:///{served.folder}/registry.db")
+    with engine.begin() as connection:
+        connection.execute(insert(Adapter), rows)
+    engine.dispose()
