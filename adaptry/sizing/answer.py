@@ -41,9 +41,10 @@ def answer(asked: Question) -> None:
         workload = _rates_of(asked)
     else:
         found = fetch_trace(asked.server) if asked.trace is None else read_trace(asked.trace)
-        if not found.requests:
-            raise CommandError(f"{asked.server} has recorded no requests for adapters yet")
         workload = workload_of(found, asked.requests)
+        if not workload.adapters:
+            where = asked.server if asked.trace is None else asked.trace
+            raise CommandError(f"{where} has recorded no requests for adapters yet")
         known = known.with_loads_of(found) if asked.costs is None else known
     if asked.calibrate:
         known = calibrate(asked.server, known)

@@ -91,7 +91,8 @@ def recorded_of(
     if trace.server is None or not found.total():
         return None
     setting = setting_of(trace.server)
-    firsts = [x.first_token_seconds for x in requests if x.first_token_seconds is not None]
+    for_adapters = [each for each in requests if each.adapter is not None]
+    firsts = [x.first_token_seconds for x in for_adapters if x.first_token_seconds is not None]
     later = [each for each in trace.loads if each.at >= requests[0].at]
     loads = sum(each.transition == Transition.DISK_TO_HOST for each in later)
     return Recorded(

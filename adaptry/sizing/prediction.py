@@ -9,7 +9,7 @@ from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.simulation.agenda import Agenda
 from engine.simulation.replay import replay
 from engine.simulation.replica import Replica, Shape
-from engine.simulation.shared_engine import Costs, Request
+from engine.simulation.shared_engine import BASE_MODEL, Costs, Request
 from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionId
 from fleet.placement import Bound, Nearness, choose
 
@@ -40,7 +40,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Of the requests that count; loads and activations of all `arrivals`.
+    """Of the requests for adapters that count; loads and activations of all `arrivals`.
 
     Times in seconds. A refused request has no first token, and is not within the goal.
     """
@@ -76,7 +76,8 @@ def predict(
     requests are served but do not count."""
     requests, loads, activations = _serve(workload, costs, setting)
     warm = workload.seconds * warm_share
-    counted = [each for each in requests if each.arrived_at >= warm]
+    for_adapters = [each for each in requests if each.adapter != BASE_MODEL]
+    counted = [each for each in for_adapters if each.arrived_at >= warm]
     found = [each.outcome for each in counted if each.outcome is not None]
     firsts = [
         each.first_token_at - each.arrived_at for each in counted if each.first_token_at is not None
@@ -85,7 +86,7 @@ def predict(
     in_slot = found.count(CacheOutcome.GPU_HIT)
     return Prediction(
         setting,
-        arrivals=len(requests),
+        arrivals=len(for_adapters),
         requests=len(counted),
         refused=sum(each.refused for each in counted),
         slot_hit_ratio=in_slot / max(len(found), 1),
@@ -134,8 +135,12 @@ def _serve_by_replicas(
             agenda.at(request.arrived_at, partial(arrive, request))
 
     def arrive(request: Request) -> None:
-        near = [_nearness(replica, request.adapter) for replica in fleet]
         loads = [replica.load for replica in fleet]
+        if request.adapter == BASE_MODEL:
+            fleet[loads.index(min(loads))].take(request)
+            expect_next()
+            return
+        near = [_nearness(replica, request.adapter) for replica in fleet]
         fleet[choose(str(request.adapter), names, loads, near, bound)].take(request)
         expect_next()
 

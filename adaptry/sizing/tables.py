@@ -39,8 +39,10 @@ class Tables:
 
     def _introduction(self) -> list[str]:
         workload, goal = self._report.workload, self._sizing.goal
+        beside = len(workload.arrivals) - workload.for_adapters
+        others = f" and {beside:,} for the base model" if beside else ""
         lines = [
-            f"{len(workload.arrivals):,} requests for {workload.adapters:,} adapters in "
+            f"{workload.for_adapters:,} requests for {workload.adapters:,} adapters{others} in "
             f"{workload.seconds:,.0f} s; goal: {_goal_text(goal)}"
         ]
         costs = self._report.known.costs

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from adaptry.terminal.errors import UsageError
 from adaptry.traces.trace import Trace
 from engine.simulation.replay import Arrival
+from engine.simulation.shared_engine import BASE_MODEL
 from engine.types import VersionId
 
 
@@ -21,6 +22,11 @@ class Workload:
     adapters: int
     sizes: Mapping[VersionId, int] = field(default_factory=dict)
     ranks: Mapping[VersionId, int] = field(default_factory=dict)
+
+    @property
+    def for_adapters(self) -> int:
+        """How many requests; the others are for the base model."""
+        return sum(each.adapter != BASE_MODEL for each in self.arrivals)
 
     @property
     def seconds(self) -> float:
@@ -46,14 +52,16 @@ class Workload:
 
 
 def workload_of(trace: Trace, most: int) -> Workload:
-    """The last `most` requests; those that were refused or cancelled came all the same."""
+    """The last `most` requests, those for the base model too, whether or not they were served."""
     requests = trace.requests[-most:]
-    began = requests[0].at
+    began = requests[0].at if requests else 0.0
     numbers: dict[str, VersionId] = {}
     arrivals = []
     typical = _typical_tokens(trace)
     for each in requests:
-        version = numbers.setdefault(each.adapter, VersionId(len(numbers) + 1))
+        version = BASE_MODEL
+        if each.adapter is not None:
+            version = numbers.setdefault(each.adapter, VersionId(len(numbers) + 1))
         tokens = each.generated_tokens or (1 if each.outcome == "completed" else typical)
         arrivals.append(Arrival(each.at - began, version, tokens, each.prompt_tokens))
     sizes = {numbers[x.adapter]: x.size_bytes for x in trace.loads if x.adapter in numbers}

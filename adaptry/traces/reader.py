@@ -63,7 +63,8 @@ def _parsed(lines: Iterable[bytes], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _read_csv(name: str, file: Iterable[str]) -> Trace:
-    """Columns `time` (seconds, or ISO 8601), `adapter`, `tokens`; perhaps `prompt_tokens`."""
+    """Columns `time` (seconds, or ISO 8601), `adapter` (empty: the base model), `tokens`; perhaps
+    `prompt_tokens`."""
     rows = csv.DictReader(file, skipinitialspace=True)
     try:
         return _read_rows(name, rows)
@@ -90,12 +91,11 @@ def _read_rows(name: str, rows: "csv.DictReader[str]") -> Trace:
 
 
 def _csv_request(row: dict[str, str]) -> TracedRequest:
-    if not (row["adapter"] or "").strip():
-        raise ValueError("it names no adapter")
     tokens, prompt = int(row["tokens"]), int(row.get("prompt_tokens") or 0)
     if tokens < 0 or prompt < 0:
         raise ValueError("a number of tokens below 0")
-    return TracedRequest(_seconds(row["time"]), sys.intern(row["adapter"].strip()), tokens, prompt)
+    adapter = sys.intern(row["adapter"].strip()) or None
+    return TracedRequest(_seconds(row["time"]), adapter, tokens, prompt)
 
 
 def _seconds(text: str) -> float:

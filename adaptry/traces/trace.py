@@ -10,7 +10,7 @@ class TracedRequest(NamedTuple):
     """One request. `source`: where it found its adapter; None: unknown, or it got no lease."""
 
     at: float
-    adapter: str  # with its version, if that is known
+    adapter: str | None  # with its version, if that is known; None: the base model
     generated_tokens: int
     prompt_tokens: int = 0
     outcome: str = "completed"
@@ -98,7 +98,7 @@ def _request(line: Mapping[str, Any]) -> TracedRequest:
     first = line["first_token_seconds"]
     return TracedRequest(
         at=finite(float(line["at"])),
-        adapter=_reference(line),
+        adapter=None if line["adapter"] is None else _reference(line),
         generated_tokens=int(line["generated_tokens"]),
         prompt_tokens=int(line["prompt_tokens"]),
         outcome=str(line["outcome"]),

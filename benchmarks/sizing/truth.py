@@ -59,7 +59,7 @@ async def send(workload: Workload, ask: Callable[[Arrival], Awaitable[None]]) ->
 def measure_since(server: str, at: float) -> Measured:
     """`at`: in seconds since 1970. Raises RuntimeError if a request since then has failed."""
     trace = fetch_trace(server)
-    requests = [each for each in trace.requests if each.at >= at]
+    requests = [each for each in trace.requests if each.at >= at and each.adapter is not None]
     if failed := [each for each in requests if each.outcome != "completed"]:
         raise RuntimeError(f"{len(failed)} requests were not completed: {failed[0]}")
     found = [each.source for each in requests]

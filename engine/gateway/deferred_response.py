@@ -201,7 +201,7 @@ class DeferredResponse:
             return "failed"
         if status >= 400:
             return "refused"
-        return "completed" if self._request.lease is not None else None
+        return "completed" if self._request.is_admitted else None
 
 
 def _is_event_stream(head: Message) -> bool:

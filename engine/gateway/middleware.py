@@ -189,9 +189,12 @@ class AdapterGateway:
         else:
             failure = request.failure  # during the response
             request.spans.record_response(response.status, failure.code if failure else None)
-        if request.version is not None and (outcome := response.outcome()):
+        if request.version is None and not request.is_admitted:
+            return  # it may be for no engine
+        if outcome := response.outcome():
             seconds = _seconds_since(request)
-            self._counter.count_request(request.version.adapter, outcome, seconds)
+            if request.version is not None:
+                self._counter.count_request(request.version.adapter, outcome, seconds)
             ended = EndedRequest(
                 request.arrived_at,
                 request.version,

@@ -47,7 +47,7 @@ class RequestContext:
     is_reported: bool = False
     is_admitted: bool = False
     has_invocation: bool | None = None
-    work: WorkTotals | None = None  # of all its prompts, once it has a lease
+    work: WorkTotals | None = None  # of all its prompts, once one is admitted
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
         """See `LeaseListener`."""

@@ -30,9 +30,13 @@ class AdmittedRequest:
         self._tenant = None if request is None else current_caller().tenant
         self._span = (NULL_SPANS if request is None else request.spans).generate_span()
         self.trace_headers: Mapping[str, str] | None = self._span.__enter__()
+        if request is not None and request.work is None:
+            request.work = WorkTotals()
 
     def on_end(self, work: WorkDone) -> None:
         self._span.__exit__(None, None, None)
+        if self._request is not None and self._request.work is not None:
+            self._request.work.add(work)
         if self._request is not None and self._request.rates is not None:
             self._request.rates.count("tokens", work.prompt_tokens + work.generated_tokens)
         if self._tenant is not None:
@@ -59,9 +63,6 @@ class LeasedRequest(AdmittedRequest):
         if self._tenant is not None:
             accounts.begin_lease(self._tenant, lease.version.id)
         self._arrived_at = request.arrived_at
-        if request.work is None:
-            request.work = WorkTotals()
-        self._totals = request.work
         self._lease = lease
         self._release = release
         self._counter = counter
@@ -71,7 +72,6 @@ class LeasedRequest(AdmittedRequest):
         super().on_end(work)
         if self._tenant is not None:
             self._accounts.end_lease(self._tenant, self._lease.version.id)
-        self._totals.add(work)
         lease, at = self._lease, work.first_token_at
         self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)
         if work.shared_prefix_tokens:

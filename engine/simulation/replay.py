@@ -35,6 +35,7 @@ class Replayed:
 
     @property
     def served(self) -> list[Request]:
+        """Those for adapters that got a slot."""
         return [request for request in self.requests if request.outcome is not None]
 
     @property
@@ -52,13 +53,13 @@ class Replayed:
     @property
     def waits(self) -> list[float]:
         """Seconds that each of the served waited for its slot."""
-        return [r.granted_at - r.arrived_at for r in self.requests if r.granted_at is not None]
+        return [r.granted_at - r.arrived_at for r in self.served if r.granted_at is not None]
 
     @property
     def first_tokens(self) -> list[float]:
         """Seconds until the first token of each of the served."""
         return [
-            r.first_token_at - r.arrived_at for r in self.requests if r.first_token_at is not None
+            r.first_token_at - r.arrived_at for r in self.served if r.first_token_at is not None
         ]
 
 

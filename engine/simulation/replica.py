@@ -11,7 +11,7 @@ from engine.policy.decisions import Activate, Commit, Grant, StartLoad, Ticket
 from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.policy.policy import CachePolicy
 from engine.simulation.agenda import Agenda
-from engine.simulation.shared_engine import Costs, Request, SharedEngine
+from engine.simulation.shared_engine import BASE_MODEL, Costs, Request, SharedEngine
 from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionId
 
 
@@ -67,6 +67,11 @@ class Replica:
 
     def take(self, request: Request) -> None:
         adapter = request.adapter
+        if adapter == BASE_MODEL:
+            self.load += 1
+            request.granted_at = self._agenda.now
+            self._engine.add(request)
+            return
         if self.policy.try_lease(adapter):
             self.load += 1
             self._run(request, CacheOutcome.GPU_HIT)
@@ -97,6 +102,8 @@ class Replica:
 
     def _on_ended(self, request: Request) -> None:
         self.load -= 1
+        if request.adapter == BASE_MODEL:
+            return
         self._drains.record_release(request.adapter, request.number)
         self.policy.release(request.adapter)
         self._carry_out()

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from engine.simulation.agenda import Agenda
 from engine.types import CacheOutcome, VersionId
 
+BASE_MODEL = VersionId(0)
+"""In place of an adapter: the request needs no slot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -39,8 +42,8 @@ class Costs:
 class Request:
     """The last four are None until they are known. Times in seconds.
 
-    `outcome` None at the end: it got no slot; `refused`: since too many waited already, or for too
-    long.
+    `outcome` None at the end: it got no slot, or needed none; `refused`: since too many waited
+    already, or for too long.
     """
 
     number: int

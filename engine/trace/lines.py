@@ -27,16 +27,17 @@ class ServerLine(msgspec.Struct, frozen=True, array_like=True, tag="server"):
 
 
 class RequestLine(msgspec.Struct, frozen=True, array_like=True, tag="request"):
-    """One HTTP request for an adapter, at the time when its body was complete.
+    """One HTTP request that generates, at the time when its body was complete.
 
-    `outcome`: as in `adaptry_requests_total`. `source`: where it found its adapter; None: it got no
-    lease. `load_seconds` and `load_bytes`: of the load from disk that it waited for.
-    `first_token_seconds`: None if there was no token. `seconds`: until the response was complete.
+    `adapter`, `version`: None: for the base model. `outcome`: as in `adaptry_requests_total`.
+    `source`: where it found its adapter; None: it got no lease. `load_seconds` and `load_bytes`: of
+    the load from disk that it waited for. `first_token_seconds`: None if there was no token.
+    `seconds`: until the response was complete.
     """
 
     at: float
-    adapter: str
-    version: int
+    adapter: str | None
+    version: int | None
     tenant: str | None
     prompt_tokens: int
     generated_tokens: int

@@ -30,13 +30,14 @@ _Load = tuple[float, MovedIn]
 
 
 class EndedRequest(NamedTuple):
-    """One HTTP request. `at`: when it arrived, in seconds since 1970; `tenant`: its caller's.
+    """One HTTP request. `at`: when it arrived, in seconds since 1970; `version` None: for the base
+    model; `tenant`: its caller's.
 
     `work` may still be added to for a moment, after an abort.
     """
 
     at: float
-    version: AdapterVersion
+    version: AdapterVersion | None
     tenant: str | None
     lease: Lease | None
     work: WorkTotals | None
@@ -166,8 +167,8 @@ def _request_line(request: EndedRequest) -> RequestLine:
     first = None if work is None else work.first_token_at
     return RequestLine(
         at=round(at, _DIGITS),
-        adapter=version.adapter,
-        version=version.number,
+        adapter=None if version is None else version.adapter,
+        version=None if version is None else version.number,
         tenant=tenant,
         prompt_tokens=0 if work is None else work.prompt_tokens,
         generated_tokens=0 if work is None else work.generated_tokens,
@@ -175,7 +176,7 @@ def _request_line(request: EndedRequest) -> RequestLine:
         source=None if source is None else str(source),
         wait_seconds=0.0 if lease is None else round(lease.wait_seconds, _DIGITS),
         load_seconds=0.0 if lease is None else round(lease.load_seconds, _DIGITS),
-        load_bytes=version.size_bytes if source is CacheOutcome.MISS else 0,
+        load_bytes=version.size_bytes if version and source is CacheOutcome.MISS else 0,
         first_token_seconds=None if first is None else round(max(first - at, 0.0), _DIGITS),
         seconds=round(seconds, _DIGITS),
     )

@@ -20,7 +20,7 @@ from adaptry.sizing.workload import Workload, rank_classes, workload_of, workloa
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace, TracedLoad, TracedRequest, TracedServer
 from engine.simulation.replay import Arrival
-from engine.simulation.shared_engine import Costs
+from engine.simulation.shared_engine import BASE_MODEL, Costs
 from engine.types import EvictionPolicy, VersionId
 
 COSTS = Costs(0.01, 0.0001, 0.02, 0.1, 0.005)
@@ -44,6 +44,32 @@ def lru_hits(adapters: Sequence[int], places: int) -> int:
         held.append(each)
         del held[:-places]
     return hits
+
+
+def test_requests_for_the_base_model_take_time_and_no_slot_and_do_not_count() -> None:
+    alone = one_after_the_other([1, 2, 1, 2])
+    beside = [Arrival(each.at - 0.001, BASE_MODEL, 50, 200) for each in alone.arrivals[1:]]
+    both = Workload(sorted([*alone.arrivals, *beside], key=lambda each: each.at), 2)
+    costs = replace(COSTS, prefill_seconds_per_token=0.001)
+    for replicas in (1, 2):
+        setting = Setting(2, 2, replicas=replicas)
+        quiet, busy = (
+            predict(each, costs, setting, first_token_seconds=0.5) for each in (alone, both)
+        )
+        assert (busy.requests, busy.loads) == (quiet.requests, quiet.loads)
+        assert busy.slot_hit_ratio == quiet.slot_hit_ratio
+    one = Setting(2, 2)
+    waits = [predict(x, costs, one, first_token_seconds=0.5).first_token_p50 for x in (alone, both)]
+    assert waits[1] > waits[0] + 0.1, "the engine was busy with a prompt of the base model"
+    assert both.for_adapters == 4
+
+
+def test_a_trace_without_requests_for_adapters_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path := tmp_path / "base.csv").write_text("time,adapter,tokens\n1,,4\n")
+    assert main(["size", str(path)]) == 1
+    assert "no requests for adapters" in capsys.readouterr().err
 
 
 def test_hits_and_loads_of_spaced_requests_are_those_of_the_two_tiers() -> None:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
+from adaptry.traces.trace import trace_of
 from engine.api.trace import create_trace_router
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
@@ -43,7 +44,8 @@ def line(number: int) -> bytes:
 
 
 def adapters(segments: TraceSegments) -> list[str]:
-    return [each.adapter for each in decode_lines(segments.read()) if isinstance(each, RequestLine)]
+    lines = decode_lines(segments.read())
+    return [str(each.adapter) for each in lines if isinstance(each, RequestLine)]
 
 
 def exported(recorder: TraceRecorder) -> list[dict[str, Any]]:
@@ -68,11 +70,12 @@ class Served:
         self.controller = CacheController(policy, backend, loader, recorder)
         self._leases = RequestLeases(self.controller, metrics)
         self.prompts = 1
+        self.model = "support"
         self.fails = False
         self.gateway = AdapterGateway(
             self._generate,
             resolver=OneAdapter(),
-            base_models=frozenset(),
+            base_models=frozenset({"base"}),
             counter=metrics,
             tracing=NullTracing(),
             unavailable=lambda: None,
@@ -84,7 +87,9 @@ class Served:
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        works = [await self._leases.admit(VERSION.id, lambda: None) for _ in range(self.prompts)]
+        requested = None if self.model == "base" else VERSION.id
+        admitted = range(self.prompts)
+        works = [await self._leases.admit(requested, lambda: None) for _ in admitted]
         status = 400 if self.fails else 200
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"x"})
@@ -98,7 +103,7 @@ class Served:
             "path": "/v1/completions",
             "headers": [(b"content-type", b"application/json")],
         }
-        body = b'{"model": "support", "prompt": "x"}'
+        body = b'{"model": "%s", "prompt": "x"}' % self.model.encode()
         messages: Iterator[Message] = iter([{"type": "http.request", "body": body}])
 
         async def receive() -> Message:
@@ -133,6 +138,26 @@ async def test_each_request_is_one_line_with_its_tokens_source_and_load(tmp_path
     assert (hot["prompt_tokens"], hot["generated_tokens"]) == (6, 10)
     assert cold["first_token_seconds"] > 0 <= cold["wait_seconds"]
     assert [each["outcome"] for each in (cold, hot, refused)] == ["completed"] * 2 + ["refused"]
+
+
+async def test_a_request_for_the_base_model_is_a_line_without_an_adapter(tmp_path: Path) -> None:
+    recorder = TraceRecorder(TraceSegments(tmp_path / "here", 2**20), SERVER)
+    served = Served(recorder)
+    served.model, served.prompts = "base", 2
+    await served.ask()
+    served.prompts = 0  # such as `/tokenize`
+    await served.ask()
+    await recorder.flush()
+    _, line = exported(recorder)
+    assert (line["adapter"], line["version"], line["source"]) == (None, None, None)
+    assert (line["outcome"], line["prompt_tokens"], line["generated_tokens"]) == (
+        "completed",
+        6,
+        10,
+    )
+    assert line["first_token_seconds"] > 0 == line["wait_seconds"]
+    (read,) = trace_of([line]).requests
+    assert (read.adapter, read.generated_tokens) == (None, 10)
 
 
 def _fields(server: ServerLine) -> dict[str, Any]:
