@@ -1,7 +1,9 @@
 """The Python client against a scripted server, whose responses may be wrong."""
 
+import ssl
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from adaptry.client import (
@@ -13,6 +15,7 @@ from adaptry.client import (
     TooManyRequests,
     UnexpectedAnswer,
 )
+from adaptry.client.transport.http import Options
 from adaptry.client.transport.sse import EventReader
 from tests.support.servers.scripted_http import Answers, answering
 
@@ -143,3 +146,11 @@ def test_a_stream_is_given_up_after_a_timeout() -> None:
     reader.connected()
     with pytest.raises(NoAnswer):
         reader.pause_seconds(NoAnswer("http://x", "gone"))
+
+
+@pytest.mark.parametrize(("url", "reads"), [("http://a:1", False), ("https://a:1", True)])
+def test_certificates_are_read_only_where_they_are_used(url: str, reads: bool) -> None:
+    """They are most of a command's own CPU time. Without any, none would be trusted."""
+    context = httpx.create_ssl_context(Options(url).client_arguments()["verify"])
+    assert (context.cert_store_stats()["x509_ca"] > 0) is reads
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
