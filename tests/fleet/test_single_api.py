@@ -82,6 +82,40 @@ def test_a_new_alias_is_known_by_all_replicas_immediately(fleet: ServedFleet) ->
     assert fleet.complete("upper@fresh").status_code == 404
 
 
+def test_an_adapter_is_loaded_and_unloaded_on_all_replicas(fleet: ServedFleet) -> None:
+    """By vLLM's routes on the ingress, under any name, and from what the registry reads."""
+    name, source = "Org/Fleet-7B", str(ROOT / "demo" / "adapters" / "double")
+    body = {"lora_name": name, "lora_path": source}
+
+    def load(**more: object) -> httpx.Response:
+        return fleet.client.post("/v1/load_lora_adapter", json={**body, **more})
+
+    loaded = load()
+    assert (loaded.status_code, "added successfully" in loaded.text) == (200, True), loaded.text
+    version = fleet.complete(name).headers["x-adaptry-version"]
+    assert fleet.holders(version) != set(), "it was in memory before it was asked for"
+    for _ in range(6):
+        assert fleet.complete(name).json()["choices"][0]["text"] == TASKS["double"].answer("hello")
+    assert load().json()["error"]["code"] == "already_loaded"
+    listed = {each["id"]: each for each in fleet.client.get("/v1/models").json()["data"]}
+    assert listed[name]["root"] == source
+    newer = load(lora_path=f"file://{ROOT}/demo/adapters/stars", load_inplace=True)
+    assert newer.status_code == 200, newer.text
+    assert fleet.complete(name).json()["choices"][0]["text"] == TASKS["stars"].answer("hello")
+    refused = load(lora_name="fleet-none", lora_path="/nowhere/at/all")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "source_not_allowed")
+    assert fleet.client.get("/info").json()["max_total_tokens"] > 0
+
+    unloaded = fleet.client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+    assert (unloaded.status_code, "removed successfully" in unloaded.text) == (200, True)
+    for _ in range(4):
+        gone = fleet.complete(name)
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "version_retired")
+    fleet.wait_until(lambda: fleet.holders(version) == set(), 30)
+    again = fleet.client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+    assert again.status_code == 404
+
+
 def test_a_pin_is_held_by_its_number_of_replicas(fleet: ServedFleet) -> None:
     pins = "/api/v1/cache/pins"
     body = {"reference": "vowels", "tier": "host"}
