@@ -15,6 +15,7 @@ from engine.api.probe import create_probe_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
 from engine.bootstrap.engine_observer import EngineObserver
+from engine.bootstrap.history import ServerHistory, open_history
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import Telemetry
 from engine.bootstrap.trace import ServerTrace, create_trace
@@ -100,6 +101,7 @@ async def run_server(
         residency = await registry.open_residency(is_replica=is_replica)
         store, name = registry_settings.store, registry.server_id
         trace = create_trace(arguments, settings, store, name, is_replica=is_replica)
+        history = await open_history(database, settings, name, metrics, is_replica=is_replica)
         supervised = create_supervised_cache(
             arguments,
             settings,
@@ -108,7 +110,7 @@ async def run_server(
             registry.service,
             residency,
             create_prompt_score(lambda: supervisor.process.engine),
-            observers=(*telemetry.observers, *trace.observers),
+            observers=(*telemetry.observers, *trace.observers, *history.observers),
             tenancy=registry.tenants.tenancy,
         )
         if not is_replica:
@@ -125,6 +127,7 @@ async def run_server(
             registry,
             supervised,
             trace,
+            history,
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
@@ -133,6 +136,7 @@ async def run_server(
         await observer.bind()
         work = [
             *trace.work(),
+            *history.work(cache.controller.snapshot),
             *cache.work(),
             supervisor.run(observer),
             telemetry.create_registry_gauges(database).run(),
@@ -180,10 +184,7 @@ async def _served_model(
 def _naming(supervisor: EngineSupervisor[VllmProcess]) -> EngineNaming:
     """Of whichever engine runs when it is asked."""
 
-    async def ask(tensors: Sequence[str]) -> Sequence[str | None]:
-        return await supervisor.process.backend.places(tensors)
-
-    return EngineNaming(ask)
+    return EngineNaming(lambda tensors: supervisor.process.backend.places(tensors))  # noqa: PLW0108  # that process may be replaced
 
 
 async def _build_app(
@@ -195,6 +196,7 @@ async def _build_app(
     registry: LocalRegistry,
     supervised: SupervisedCache,
     trace: ServerTrace,
+    history: ServerHistory,
     *,
     is_replica: bool,
 ) -> FastAPI:
@@ -224,6 +226,7 @@ async def _build_app(
             create_dynamo_router(named, service.catalog.served_references, service.names.served),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             trace.router(),
+            history.router(),
             create_health_router(
                 {"engine": check_engine, "database": service.ping, "store": service.check_store}
             ),

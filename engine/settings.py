@@ -135,6 +135,23 @@ class EngineSettings(BaseSettings):
         description="Folder of the trace, in which each server has its own. "
         "Unset: `traces` beside the store.",
     )
+    history_hours: float = Field(
+        24.0,
+        ge=0,
+        le=24 * 366,
+        description="How long the database keeps what the cache did, for `adaptry cache history` "
+        "and the console. 0: none is recorded.",
+    )
+    history_bytes: ByteSize = Field(
+        ByteSize(64 * 2**20),
+        description="Most bytes of this server's history in the database; the oldest make room.",
+    )
+    grafana_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="Address of the Grafana that has Adaptry's dashboards, for the console's links "
+        "to the same time.",
+    )
     preload: tuple[str, ...] = Field(
         (), description="References of adapters to load into host memory before serving."
     )

@@ -8,6 +8,7 @@ from adaptry.client.models import ResidentRead, ResponseModel
 from adaptry.commands import why as why_commands
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, size, text
+from adaptry.top.history import history
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -170,7 +171,7 @@ def evict(
     _done(answer, f"{reference} {was_there}", as_json)
 
 
-for _command in why_commands.COMMANDS:
+for _command in (*why_commands.COMMANDS, history):
     app.command()(_command)
 
 

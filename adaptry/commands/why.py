@@ -1,7 +1,6 @@
 """`adaptry why` and `adaptry cache why | decisions | top`: the cache's decisions and reasons."""
 
 from contextlib import suppress
-from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ import typer
 from adaptry.client.models import DecisionRead
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
-from adaptry.terminal.output import show_json
+from adaptry.terminal.output import line_of, show_json
 
 SHOWN_DECISIONS = 20
 
@@ -77,12 +76,6 @@ def top(
 
 
 COMMANDS = (why, decisions, top)
-
-
-def line_of(decision: DecisionRead) -> str:
-    """`14:05:07Z  upper:3  evicted from GPU slot 3 …`."""
-    at = decision.at.astimezone(UTC)
-    return f"{at:%H:%M:%S}Z  {decision.reference or '-'}  {decision.sentence}"
 
 
 def _print(decision: DecisionRead, as_json: bool) -> None:

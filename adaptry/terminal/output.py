@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adaptry.client.models import AdapterFacts, InspectionRead, ResponseModel, VerdictRead
+from adaptry.client.models import (
+    AdapterFacts,
+    DecisionRead,
+    InspectionRead,
+    ResponseModel,
+    VerdictRead,
+)
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
@@ -69,6 +75,12 @@ def text(value: object) -> str:
 def moment(at: datetime | None) -> str:
     """A time with its zone, which is always UTC: `2026-11-17 14:05:09Z`."""
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def line_of(decision: DecisionRead) -> str:
+    """`14:05:07Z  upper:3  evicted from GPU slot 3 …`."""
+    at = decision.at.astimezone(UTC)
+    return f"{at:%H:%M:%S}Z  {decision.reference or '-'}  {decision.sentence}"
 
 
 def size(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
+from engine.api.history import create_history_router
 from engine.api.probe import create_probe_router
 from engine.api.servers import create_server_router
 from engine.api.trace import create_trace_router
@@ -19,6 +20,7 @@ from engine.bootstrap.cache import Cache, create_cache
 from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
 from engine.fanout.router import create_fanout_router
+from engine.history.reader import HistoryReader
 from engine.http.health import create_health_router
 from engine.operations.probe import Probe
 from engine.resolver import RegistryResolver
@@ -33,6 +35,7 @@ from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.auth.keys import KeyService
+from registry.cache_history import CacheHistoryStore
 from registry.database.engine import Database
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
@@ -78,11 +81,16 @@ async def _routers() -> Sequence[APIRouter]:
             *events.routers,
             *cache.routers(events.decision_streams, LiveGrants(database).of),
             create_trace_router(None),
+            create_history_router(HistoryReader(_no_history(database), None)),
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
             generate_router,
             create_fanout_router(cache.resolver, ["base"]),
         )
+
+
+def _no_history(database: Database) -> CacheHistoryStore:
+    return CacheHistoryStore(database, "here", keep_seconds=0, max_bytes=0)
 
 
 def _cache(service: RegistryService, database: Database) -> Cache:

@@ -25,6 +25,8 @@ EngineError
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
+├── HistoryOff            409  this server records no history of its cache
+├── TimeOutOfRange        422  no history of that time is kept
 ├── TraceOff              409  this server records no trace
 ├── TraceUnreadable       503  the disk does not give it back
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
@@ -79,9 +81,11 @@ from engine.errors.requests import (
     GrammarLimit,
     GrammarTooComplex,
     GrammarUnsatisfiable,
+    HistoryOff,
     ParameterUnsupported,
     RegistrationPending,
     TenantLimitReached,
+    TimeOutOfRange,
     TraceOff,
     TraceUnreadable,
 )
@@ -110,6 +114,7 @@ __all__ = [
     "GrammarLimit",
     "GrammarTooComplex",
     "GrammarUnsatisfiable",
+    "HistoryOff",
     "HostWaitTimeout",
     "LoadsStalled",
     "NotPinned",
@@ -121,6 +126,7 @@ __all__ = [
     "SleepRefused",
     "SlotWaitTimeout",
     "TenantLimitReached",
+    "TimeOutOfRange",
     "TraceOff",
     "TraceUnreadable",
     "WeightUpdateRefused",

@@ -84,6 +84,17 @@ class TraceOff(EngineError):
     detail = "this server records no trace: ADAPTRY_TRACE_BYTES is 0"
 
 
+class HistoryOff(EngineError):
+    status = 409
+    code = "history_off"
+    detail = "this server keeps no history of its cache: ADAPTRY_HISTORY_HOURS is 0"
+
+
+class TimeOutOfRange(EngineError):
+    status = 422
+    code = "time_out_of_range"
+
+
 class TraceUnreadable(EngineError):
     status = 503
     code = "trace_unreadable"

@@ -159,6 +159,15 @@ AROUND = Row(
             ),
             Query(increase("adaptry_rates_counted_alone_total", by="instance"), "{{instance}}"),
         ),
+        graph(
+            "History lost",
+            Meaning(
+                "Records of the cache's history that the database did not take in time.",
+                "any: the console's History page has a gap then.",
+                "look at the database itself; the server records on.",
+            ),
+            Query(increase("adaptry_cache_history_dropped_total", by="instance"), "{{instance}}"),
+        ),
         areas(
             "API responses",
             Meaning(

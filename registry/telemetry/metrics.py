@@ -90,6 +90,10 @@ class RegistryMetrics:
             "adaptry_rates_counted_alone",
             "Requests whose rates this server counted alone: what it shares with others was away.",
         )
+        self._history_dropped = self._counter(
+            "adaptry_cache_history_dropped",
+            "Records of the cache's history that were lost, as the database did not take them.",
+        )
         self._create_children()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -128,6 +132,7 @@ class RegistryMetrics:
             self._database_errors,
             self._tenant_refusals,
             self._rates_alone,
+            self._history_dropped,
         ):
             self._registry.unregister(collector)
 
@@ -146,6 +151,10 @@ class RegistryMetrics:
     def on_rate_counted_alone(self) -> None:
         """Count one take of a limit that is shared with other servers, and could not be."""
         self._rates_alone.inc()
+
+    def on_history_dropped(self, records: int) -> None:
+        """Count records of the cache's history that were lost."""
+        self._history_dropped.inc(records)
 
     def on_webhook_attempt(self, delivered: bool) -> None:
         """Count one attempt to deliver a message."""

@@ -22,6 +22,7 @@ from sqlalchemy import func, insert, select
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, create_cache
+from engine.bootstrap.history import ServerHistory, open_history
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
 from engine.console.router import create_console_router
 from engine.fake_backend import FakeBackend
@@ -142,7 +143,10 @@ async def _running(state: Path, require_keys: bool) -> AsyncIterator[ConsoleServ
             open_registry(database, registry_settings, metrics, model, "console") as registry,
         ):
             app = FastAPI()
-            cache = await _add_routes(app, registry, engine_settings)
+            history = await open_history(
+                database, engine_settings, registry.server_id, metrics, is_replica=False
+            )
+            cache = await _add_routes(app, registry, engine_settings, history)
             keys = registry.keys
             guards = create_guards(
                 engine_settings, registry_settings, keys, metrics.on_key_refusal, (), rates=None
@@ -150,7 +154,8 @@ async def _running(state: Path, require_keys: bool) -> AsyncIterator[ConsoleServ
             app.user_middleware.extend(guards)
             config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
             server = app.state.server = uvicorn.Server(config)
-            async with run_in_background(app, [*cache.work(), *registry.work(app)]):
+            work = [*cache.work(), *history.work(cache.controller.snapshot), *registry.work(app)]
+            async with run_in_background(app, work):
                 serving = asyncio.create_task(server.serve(sockets=[listening]))
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}"
                 yield ConsoleServer(url, asyncio.get_running_loop(), cache, registry)
@@ -158,7 +163,9 @@ async def _running(state: Path, require_keys: bool) -> AsyncIterator[ConsoleServ
                 await serving
 
 
-async def _add_routes(app: FastAPI, registry: LocalRegistry, settings: EngineSettings) -> Cache:
+async def _add_routes(
+    app: FastAPI, registry: LocalRegistry, settings: EngineSettings, history: ServerHistory
+) -> Cache:
     service = registry.service
     cache = create_cache(
         Namespace(max_loras=SLOTS, max_cpu_loras=HOST_PLACES),
@@ -169,6 +176,7 @@ async def _add_routes(app: FastAPI, registry: LocalRegistry, settings: EngineSet
         service,
         await registry.open_residency(is_replica=False),
         report_silence=lambda: None,
+        observers=history.observers,
         tenancy=registry.tenants.tenancy,
     )
     probe = Probe(cache.controller, _score)
@@ -178,6 +186,7 @@ async def _add_routes(app: FastAPI, registry: LocalRegistry, settings: EngineSet
         *registry.routers(cache.controller.tenants.usage),
         create_probe_router(probe, cache.resolver),
         *cache.routers(registry.events.decision_streams, registry.tenants.grants.of),
+        history.router(),
         create_health_router({"database": service.ping, "store": service.check_store}),
         create_console_router(),
     ):

@@ -1,5 +1,6 @@
 """`client.cache`: which adapters are in GPU slots and host memory, and why."""
 
+from datetime import datetime
 from types import NoneType
 from typing import TypeVar
 
@@ -9,6 +10,9 @@ from adaptry.client.models import (
     DecisionRead,
     EngineTruthRead,
     EvictRead,
+    HistoryRead,
+    PastDecisionList,
+    PastRead,
     PinRead,
     PolicyRead,
     PrefetchRead,
@@ -18,7 +22,13 @@ from adaptry.client.models import (
     WhyRead,
 )
 from adaptry.client.transport.operations import Resource, download, operation, pages, stream
-from adaptry.client.transport.requests import NO_TIMEOUT, Parameters, without_none
+from adaptry.client.transport.requests import (
+    NO_TIMEOUT,
+    Parameters,
+    QueryValue,
+    format_time,
+    without_none,
+)
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -103,6 +113,43 @@ class Cache(Resource[T_co]):
         body = without_none(reference=reference, wait=wait, force=force)
         return Parameters(body=body, timeout_seconds=NO_TIMEOUT if wait else None)
 
+    @operation("GET", "/api/v1/cache/history", HistoryRead)
+    def history(
+        self,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        of: str | None = None,
+        adapter: str | None = None,
+        buckets: int | None = None,
+    ) -> Parameters:
+        """Hits, misses, loads, evictions and waits over time; by default of the last day.
+
+        `of`: another server on the same database. Raises Conflict if none is recorded.
+        """
+        chosen = {"server": of, "adapter": adapter, "buckets": buckets}
+        return Parameters(query=_range(since, until) | chosen)
+
+    @operation("GET", "/api/v1/cache/history/state", PastRead)
+    def state_at(self, at: datetime | str, *, of: str | None = None) -> Parameters:
+        """What was in slots and host memory then, and who waited. `of`: see `history`."""
+        return Parameters(query={"at": format_time(at), "server": of})
+
+    @operation("GET", "/api/v1/cache/history/decisions", PastDecisionList)
+    def past_decisions(
+        self,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        of: str | None = None,
+        adapter: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> Parameters:
+        """Recorded decisions, the oldest first. `after`: `next` of the page before."""
+        chosen = {"server": of, "adapter": adapter, "after": after, "limit": limit}
+        return Parameters(query=_range(since, until) | chosen)
+
     @operation("GET", "/api/v1/cache/why/{reference}", WhyRead)
     def why(self, reference: str) -> Parameters:
         """Where this version is, what last happened to it, and what would help."""
@@ -123,3 +170,7 @@ class Cache(Resource[T_co]):
         or if there is none for a minute.
         """
         return Parameters(query={"adapter": adapter, "after": after})
+
+
+def _range(since: datetime | str | None, until: datetime | str | None) -> dict[str, QueryValue]:
+    return {"from": format_time(since), "to": format_time(until)}
