@@ -20,13 +20,8 @@ from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
-from registry.sources.registries.mlflow_client import (
-    Fields,
-    MlflowClient,
-    MlflowError,
-    Unreachable,
-    adapter_folder,
-)
+from registry.sources.registries.mlflow_answers import Fields, MlflowError
+from registry.sources.registries.mlflow_client import MlflowClient, Unreachable, adapter_folder
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TAG = re.compile(r"[^\s,]{1,64}")

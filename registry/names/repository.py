@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, exists, func, or_, select
+from sqlalchemy import Row, and_, case, delete, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -18,6 +18,8 @@ from registry.references import DEFAULT_ALIAS, AdapterReference
 
 PLATFORM = ""
 """As `owner`: the platform's own names."""
+
+_PLATFORM_NAMES = 0x31C7D9A04E5B6F28  # an arbitrary advisory lock key
 
 _Own: Any = aliased(ServedName, name="own_name")
 
@@ -36,6 +38,17 @@ class NameRepository:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+
+    async def lock_platform(self, *, alone: bool) -> None:
+        """Until the transaction ends, the platform's names and adapters don't take one text both.
+
+        `alone` for whoever sets a name; those who add adapters may do so together. Only needed on
+        PostgreSQL: on SQLite there is one writer at a time.
+        """
+        if self._session.get_bind().dialect.name == "postgresql":
+            kind = "" if alone else "_shared"
+            lock = text(f"SELECT pg_advisory_xact_lock{kind}(:key)")
+            await self._session.execute(lock, {"key": _PLATFORM_NAMES})
 
     async def find(self, owner: str, name: str) -> tuple[ServedName, str] | None:
         """The row, and its adapter's name."""

@@ -111,7 +111,10 @@ class NameService:
 
 async def check_not_served(names: NameRepository, adapter: str) -> None:
     """Check that no adapter is added whose name is a served name. Raises NameTaken."""
-    if tenant_of(adapter) is None and (found := await names.find(PLATFORM, adapter)) is not None:
+    if tenant_of(adapter) is not None:
+        return
+    await names.lock_platform(alone=False)
+    if (found := await names.find(PLATFORM, adapter)) is not None:
         raise NameTaken(adapter, found[1])
 
 
@@ -123,8 +126,10 @@ async def set_name(
     Raises NameTaken, TooManyNames, UnknownAlias, UnknownVersion, InvalidReference.
     """
     names, owner = NameRepository(work.session), owner_of(reference.adapter)
-    if owner == PLATFORM and await names.adapters([name]):
-        raise NameTaken(name, "an adapter")
+    if owner == PLATFORM:
+        await names.lock_platform(alone=True)
+        if await names.adapters([name]):
+            raise NameTaken(name, "an adapter")
     version = await _find_target(work, reference)
     found = await names.find(owner, name)
     if found is None:

@@ -15,10 +15,11 @@ from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.models import VersionState
+from registry.names.repository import NameRepository
 from registry.sources.beside import drop_large_files, unread_remarks
 from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
-from registry.transfer.name_writer import write_names
+from registry.transfer.name_writer import check_names, write_names
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
 from registry.transfer.repository import TransferRepository
@@ -122,6 +123,7 @@ class Importer:
         async with self._database.read_session() as session:
             repository = TransferRepository(session)
             plans = await self._plan(repository, stage, options, tuple(checked.refused))
+            await check_names(session, plans, self._reserved_names)
         return report_of(plans, checked)
 
     # ---- files ---------------------------------------------------------------------------
@@ -188,6 +190,7 @@ class Importer:
         async with self._database.transaction() as session:
             repository = TransferRepository(session)
             await repository.lock_imports()
+            await NameRepository(session).lock_platform(alone=True)  # before any row is locked
             plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
             report = report_of(plans, checked)
             changed = [plan for plan in plans if not plan.is_empty]

@@ -26,13 +26,8 @@ from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport
 from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
-from registry.sources.registries.mlflow_client import (
-    Fields,
-    MlflowClient,
-    MlflowError,
-    Unreachable,
-    adapter_folder,
-)
+from registry.sources.registries.mlflow_answers import Fields, MlflowError
+from registry.sources.registries.mlflow_client import MlflowClient, Unreachable, adapter_folder
 from registry.sources.threads import run_in_thread
 from registry.sources.urls import SourceUrl
 

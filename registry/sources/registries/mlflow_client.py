@@ -14,8 +14,15 @@ import httpx
 
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
-
-Fields = dict[str, Any]
+from registry.sources.registries.mlflow_answers import (
+    FOREIGN,
+    Fields,
+    MlflowError,
+    list_of,
+    number_of,
+    size_of,
+    text_of,
+)
 
 _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -28,14 +35,6 @@ _MAX_MESSAGE = 500
 
 class Unreachable(Exception):
     """The reason why artifacts can't be read from here."""
-
-
-class MlflowError(Exception):
-    """What MLflow answered, or that it did not. `status`: its answer's, if there was one."""
-
-    def __init__(self, detail: str, status: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class MlflowClient:
@@ -67,17 +66,19 @@ class MlflowClient:
     def models(self) -> Iterator[Fields]:
         """All registered models, with their aliases and tags."""
         for found in self._pages("registered-models/search", "registered_models", {}):
-            yield self.model(found["name"])
+            yield self.model(text_of(found, "name"))
 
     def model(self, name: str) -> Fields:
-        return self._get("registered-models/get", {"name": name}, "registered_model")
+        found = self._get("registered-models/get", {"name": name}, "registered_model")
+        text_of(found, "name")
+        return found
 
     def versions(self, name: str) -> list[Fields]:
         """The oldest first."""
         quoted = name.replace("\\", "\\\\").replace("'", "\\'")
         query = {"filter": f"name='{quoted}'"}
         found = self._pages("model-versions/search", "model_versions", query)
-        return sorted(found, key=lambda version: int(version["version"]))
+        return sorted(found, key=number_of)
 
     def version(self, name: str, number: str) -> Fields:
         query = {"name": name, "version": number}
@@ -89,8 +90,8 @@ class MlflowClient:
 
     def location(self, version: Fields) -> str:
         """Where the files of a version are: `mlflow-artifacts:…`, or a path. Raises Unreachable."""
-        query = {"name": version["name"], "version": version["version"]}
-        uri = str(self._get("model-versions/get-download-uri", query)["artifact_uri"])
+        query = {name: text_of(version, name) for name in ("name", "version")}
+        uri = text_of(self._get("model-versions/get-download-uri", query), "artifact_uri")
         for _ in range(_MAX_HOPS):
             parts = urlsplit(uri)
             if parts.scheme == "mlflow-artifacts":
@@ -116,13 +117,12 @@ class MlflowClient:
             if asked > _MAX_FOLDERS:
                 raise Unreachable(f"has its files in more than {_MAX_FOLDERS} folders")
             path = "/".join(filter(None, (_proxied_path(location), folder)))
-            listed = self._json(_ARTIFACTS, {"path": path}).get("files", [])
-            for entry in listed:
-                below = "/".join(filter(None, (folder, str(entry["path"]))))
+            for entry in list_of(self._json(_ARTIFACTS, {"path": path}), "files"):
+                below = "/".join(filter(None, (folder, text_of(entry, "path"))))
                 if entry.get("is_dir"):
                     folders.append(below)
                 else:
-                    yield below, int(entry.get("file_size") or 0)
+                    yield below, size_of(entry)
 
     def download(self, location: str, path: str) -> Iterator[bytes]:
         """One proxied file. Raises MlflowError."""
@@ -135,21 +135,22 @@ class MlflowClient:
             raise MlflowError(f"no answer from {self.url}: {error}") from error
 
     def _run_artifacts(self, run_id: str) -> str:
-        return str(self._get("runs/get", {"run_id": run_id})["run"]["info"]["artifact_uri"])
+        return text_of(self._get("runs/get", {"run_id": run_id}), "run", "info", "artifact_uri")
 
     def _model_artifacts(self, rest: str) -> str:
         """Of `m-…`, a logged model, or of `name/3`, a version of another registered model."""
         name, _, version = rest.rpartition("/")
         if name:
             query = {"name": unquote(name), "version": version}
-            return str(self._get("model-versions/get-download-uri", query)["artifact_uri"])
-        return str(self._get(f"logged-models/{rest}", {})["model"]["info"]["artifact_uri"])
+            found = self._get("model-versions/get-download-uri", query)
+            return text_of(found, "artifact_uri")
+        return text_of(self._get(f"logged-models/{rest}", {}), "model", "info", "artifact_uri")
 
     def _pages(self, path: str, key: str, query: Mapping[str, str]) -> Iterator[Fields]:
         token = ""
         while True:
             page = self._get(path, {**query, "max_results": "100", "page_token": token})
-            yield from page.get(key, [])
+            yield from list_of(page, key)
             token = str(page.get("next_page_token") or "")
             if not token:
                 return
@@ -159,7 +160,7 @@ class MlflowClient:
         answer = self._json(f"{_API}/{path}", query)
         found = answer if field is None else answer.get(field)
         if not isinstance(found, dict):
-            raise MlflowError(f"{self.url} does not speak MLflow's API")
+            raise MlflowError(f"{self.url} {FOREIGN}")
         return found
 
     def _json(self, path: str, query: Mapping[str, str]) -> Fields:
@@ -172,7 +173,7 @@ class MlflowClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise MlflowError(f"no answer from {self.url}: {error}") from error
         if not isinstance(content, dict):
-            raise MlflowError(f"{self.url} does not speak MLflow's API")
+            raise MlflowError(f"{self.url} {FOREIGN}")
         return content
 
     def _parsed(self, response: httpx.Response) -> Any:

@@ -28,6 +28,7 @@ from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS
 from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import CHUNK_BYTES
+from registry.sources.registries.credential_helper import ask_helper
 from registry.sources.urls import SourceUrl
 
 MAX_MANIFEST_BYTES = 4 * 2**20  # what the specification lets registries refuse
@@ -38,6 +39,8 @@ _MANIFESTS = (
 )
 _BAD_REQUEST = 400
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?")
+_PORT = re.compile(r":[0-9]+$")
+_PORTS = range(1, 2**16)
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(
     rf"/(?P<repository>{_PART}(?:/{_PART})*)"
@@ -60,6 +63,8 @@ class OciClient:
         found = _PATH.fullmatch(url.path)
         if found is None or not _PLACE.fullmatch(url.place):
             raise InvalidSource("oci:// must be followed by REGISTRY/REPOSITORY:TAG or @sha256:…")
+        if int(url.place.rpartition(":")[2] if _PORT.search(url.place) else 1) not in _PORTS:
+            raise InvalidSource(f"oci://{url.place} names a port that is none")
         is_plain = url.place in plain_http or bool(_LOOPBACK.fullmatch(url.place))
         self._container = oras.container.Container("any", registry=url.place)
         self._container.namespace, self._container.repository = None, found["repository"]
@@ -105,6 +110,7 @@ class OciClient:
         that the registry knows.
         """
         registry, auth = self._registry, self._registry.auth
+        auth._get_auth_from_creds_store = ask_helper
         auth.load_configs(self._container)
         login = getattr(auth, "_basic_auth", None)
         if login is None:

@@ -185,6 +185,23 @@ async def test_no_adapter_is_added_under_a_served_name(
 
 
 @pytest.mark.both_databases
+async def test_an_adapter_and_a_served_name_never_get_one_text_together(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    source = str(make_adapter("gpt", seed=5))
+    for n in range(12):
+        text = f"gpt-{n}"
+        named, added = await asyncio.gather(
+            client.put(NAMES, json={"name": text}),
+            client.post(f"/adapters/{text}/versions", json={"source": source}),
+        )
+        assert sorted([named.is_success, added.is_success]) == [False, True], (named, added)
+        refused = added if named.is_success else named
+        assert_problem(refused, 409, "name_taken")
+
+
+@pytest.mark.both_databases
 async def test_two_adapters_that_want_one_name_together(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:

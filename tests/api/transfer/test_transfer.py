@@ -3,6 +3,7 @@
 import asyncio
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +249,45 @@ async def test_a_served_name_that_another_adapter_has_is_a_conflict(
     archive = await full.export()
     await there.publish("mine", make_adapter("mine", seed=50))
     await there.ok("PUT", "/adapters/mine/names", {"name": "Org/Other"})
-    await there.refused(archive, 409, "name_taken")
+    for dry_run in ("true", "false"):
+        await there.refused(archive, 409, "name_taken", dry_run=dry_run)
     gone = {"served_name": "Org/Other"}
     assert (await there.client.delete("/adapters/mine/names", params=gone)).is_success
     await there.ok("PUT", "/adapters/mine/names", {"name": "other"})
-    assert "other" in await there.refused(archive, 409, "name_taken")
+    for dry_run in ("true", "false"):
+        assert "other" in await there.refused(archive, 409, "name_taken", dry_run=dry_run)
+
+
+def _rename(names: list[dict[str, Any]], manifest: dict[str, Any]) -> None:
+    manifest["names"] = names
+
+
+async def test_a_dry_run_refuses_the_names_that_an_import_would_refuse(
+    full: Registry, there: Registry
+) -> None:
+    await full.ok("PUT", "/adapters/other/names", {"name": "Org/Other"})
+    parts = parts_of(await full.export("other"))
+    place = "adapters/other.json"
+    cases = {
+        "name_reserved": [{"name": "base"}],
+        "invalid_served_name": [{"name": "a\nb"}],
+        "too_many_names": [{"name": f"name {n}"} for n in range(33)],
+        "name_taken": [{"name": "other"}],
+    }
+    for code, names in cases.items():
+        manifest = changed_json(parts[place], partial(_rename, names))
+        archive = archive_of(sealed({**parts, place: manifest}))
+        answers = [
+            await there.client.post("/import", content=archive, params={"dry_run": dry_run})
+            for dry_run in ("true", "false")
+        ]
+        said = [(answer.status_code, answer.json()["code"]) for answer in answers]
+        assert said[0] == said[1], said
+        assert said[0][1] == code or code == "invalid_served_name", said
+    manifest = changed_json(parts[place], lambda m: m.update(names=[{"name": "x", "version": 9}]))
+    archive = archive_of(sealed({**parts, place: manifest}))
+    await there.imported(archive, dry_run=True)
+    await there.imported(archive)
 
 
 async def test_later_changes_are_transferred(

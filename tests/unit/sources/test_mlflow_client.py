@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from registry.sources.registries import mlflow_client
-from registry.sources.registries.mlflow_client import MlflowClient, MlflowError, Unreachable
+from registry.sources.registries.mlflow_answers import MlflowError
+from registry.sources.registries.mlflow_client import MlflowClient, Unreachable
 from tests.support.servers.scripted_http import Answers, answering
 
 
@@ -56,3 +57,42 @@ def test_folders_without_end_are_not_walked(
     with MlflowClient(server.url) as client, pytest.raises(Unreachable, match="more than 3"):
         list(client.files("mlflow-artifacts:/1/a"))
     assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"artifact_uri": None},
+        {"artifact_uri": ""},
+    ],
+)
+def test_an_answer_without_a_field_is_an_error(server: Answers, answer: dict[str, object]) -> None:
+    server.will_say(200, answer)
+    version = {"name": "a", "version": "1"}
+    with MlflowClient(server.url) as client:
+        with pytest.raises(MlflowError, match="no artifact_uri"):
+            client.location(version)
+        with pytest.raises(MlflowError, match="no name"):
+            client.location({"version": "1"})
+        server.will_say(200, {"artifact_uri": "runs:/1/a"})
+        server.will_say(200, {"run": {"info": []}})
+        with pytest.raises(MlflowError, match=r"run\.info\.artifact_uri"):
+            client.location(version)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [[{}], [3], {"a": 1}, [{"path": "a", "file_size": "many"}], [{"path": "a", "file_size": [1]}]],
+)
+def test_files_that_are_none_are_an_error(server: Answers, files: object) -> None:
+    server.will_say(200, {"files": files})
+    with MlflowClient(server.url) as client, pytest.raises(MlflowError, match="MLflow's API"):
+        list(client.files("mlflow-artifacts:/1/a"))
+
+
+@pytest.mark.parametrize("versions", [[{}], [{"version": "x"}, {"version": "1"}], "abc"])
+def test_versions_that_are_none_are_an_error(server: Answers, versions: object) -> None:
+    server.will_say(200, {"model_versions": versions})
+    with MlflowClient(server.url) as client, pytest.raises(MlflowError, match="MLflow's API"):
+        client.versions("a")

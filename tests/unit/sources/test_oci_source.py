@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tarfile
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -28,6 +29,7 @@ from registry.errors import (
 )
 from registry.sources.base import FetchLimits
 from registry.sources.egress_guard import EgressGuard
+from registry.sources.registries import credential_helper
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import LOOPBACK, Fetch
 from tests.support.registries.oci_registry import OciRegistry, PushedLayer, oci_registry
@@ -205,6 +207,8 @@ async def test_http_is_only_for_loopback_and_what_is_named(
         "oci://user@ghcr.io/team/a",
         "oci://ghcr.io/team/../a",
         "oci://ghcr.io/team/a?x=1",
+        "oci://ghcr.io:99999/team/a:1",
+        "oci://ghcr.io:0/team/a:1",
     ],
 )
 def test_what_names_no_artifact_is_invalid(url: str) -> None:
@@ -250,3 +254,40 @@ async def test_a_login_of_docker_is_used_and_shown_nowhere(
             with pytest.raises(error) as caught:
                 await fetch(url)
             assert word not in f"{caught.value.detail}{caplog.text}"
+
+
+HELPER = """#!/bin/sh
+echo $$ > "{folder}/pid"
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [("exec sleep 60", "no answer in"), ("echo {}", "answers with no login")],
+    ids=["hangs", "nonsense"],
+)
+async def test_a_credential_helper_that_fails_holds_no_fetch(
+    pushed: OciRegistry,
+    fetch: Fetch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    why: str,
+) -> None:
+    helper = tmp_path / "docker-credential-slow"
+    helper.write_text(HELPER.format(folder=tmp_path, body=body))
+    helper.chmod(0o755)
+    login = tmp_path / ".docker"
+    login.mkdir()
+    (login / "config.json").write_text(json.dumps({"credsStore": "slow"}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(credential_helper, "HELPER_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(SourceUnavailable, match=why):
+        await fetch(f"oci://{pushed.place}/team/none:1")
+    assert time.monotonic() - began < 20
+    process = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)

@@ -1,0 +1,50 @@
+"""MLflow answers: fields of what a server said that may be no MLflow. Each raises MlflowError."""
+
+from typing import Any
+
+Fields = dict[str, Any]
+
+FOREIGN = "does not speak MLflow's API"
+
+
+class MlflowError(Exception):
+    """What MLflow answered, or that it did not. `status`: its answer's, if there was one."""
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def text_of(answer: Any, *fields: str) -> str:
+    """What is in this field of the object, or of the one within."""
+    for field in fields:
+        if not isinstance(answer, dict) or answer.get(field) in (None, ""):
+            raise _foreign(f"an answer has no {'.'.join(fields)}")
+        answer = answer[field]
+    return str(answer)
+
+
+def number_of(version: Fields) -> int:
+    try:
+        return int(text_of(version, "version"))
+    except ValueError:
+        raise _foreign("a version has no number") from None
+
+
+def size_of(file: Fields) -> int:
+    try:
+        return int(file.get("file_size") or 0)
+    except (ValueError, TypeError, OverflowError):
+        raise _foreign("a file has no size") from None
+
+
+def list_of(answer: Fields, field: str) -> list[Fields]:
+    """Empty if there is none."""
+    found = answer.get(field) or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise _foreign(f"{field} is no list of objects")
+    return found
+
+
+def _foreign(why: str) -> MlflowError:
+    return MlflowError(f"the server {FOREIGN}: {why}")
