@@ -1,0 +1,73 @@
+"""Share of first tokens in time: more adapters are wanted at a time than there are slots.
+
+    python -m benchmarks.policies.share_in_time
+
+40 requests a second by Zipf 1.0 over 144 adapters, 64 tokens each, over 16 slots: see
+docs/policy.md.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from unittest.mock import patch
+
+from adaptry.sizing.prediction import quantile
+from benchmarks.policies.comparison import COSTS, arrivals
+from benchmarks.policies.traces import generate
+from engine.policy import ready_ahead
+from engine.policy.eviction_orders.choice import create_orders
+from engine.simulation.replay import Arrival, replay
+from engine.simulation.replica import Shape
+from engine.types import AdmissionLimits, EvictionPolicy
+
+REQUESTS, RATE, TOKENS = 2400, 40.0, 64
+SLOTS, HOST_PLACES = 16, 64
+STEP_SECONDS = 0.0115
+GOAL_SECONDS = 0.5
+_ANY_NUMBER = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`at_arrival`: loads never wait for more requests. `slot_wait_seconds`: large: no drains."""
+
+    name: str
+    policy: EvictionPolicy = EvictionPolicy.ADAPTIVE
+    at_arrival: bool = False
+    slot_wait_seconds: float = 2.0
+    slots: int = SLOTS
+
+
+CASES = (
+    Case("LRU, loads at arrival", EvictionPolicy.LRU, at_arrival=True),
+    Case("adaptive, loads at arrival", at_arrival=True),
+    Case("adaptive, loads that can wait (as shipped)"),
+    Case("the same, `ADAPTRY_MAX_SLOT_WAIT_SECONDS=8`: hardly any drains", slot_wait_seconds=8),
+    Case("as shipped, 20 slots", slots=20),
+    Case("as shipped, 24 slots", slots=24),
+)
+
+
+def measure(case: Case, trace: list[Arrival]) -> tuple[float, float, float]:
+    """The share in time, the 99th percentile of the first token, and loads per request."""
+    least = _ANY_NUMBER if case.at_arrival else ready_ahead.LEAST
+    limits = AdmissionLimits(max_slot_wait_seconds=case.slot_wait_seconds)
+    shape = Shape(case.slots, HOST_PLACES, limits=limits)
+    costs = replace(COSTS, step_seconds=STEP_SECONDS)
+    with patch.multiple(ready_ahead, LEAST=least, MOST=max(least, ready_ahead.MOST)):
+        done = replay(trace, costs, shape, orders=create_orders(case.policy))
+    in_time = sum(each <= GOAL_SECONDS for each in done.first_tokens)
+    count = len(done.requests)
+    return in_time / count, quantile(done.first_tokens, 0.99), done.loads / count
+
+
+def rows() -> Iterator[str]:
+    trace = arrivals(generate("Zipf 1.0, 144", REQUESTS, 1), (RATE, TOKENS), 1)
+    for case in CASES:
+        share, slowest, loads = measure(case, trace)
+        yield f"| {case.name} | {share:.2f} | {slowest:.1f} s | {loads:.3f} |"
+
+
+if __name__ == "__main__":
+    print("| | share in time | first token p99 | loads per request |\n|---|---|---|---|")
+    for row in rows():
+        print(row, flush=True)
