@@ -18,6 +18,8 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    # not used here, and ten processes that each import all of MLflow
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
 
