@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.databases.fixtures",
     "tests.support.garbage",
     "tests.support.scheduling",
+    "tests.support.tls_contexts",
 ]
 
 Answer = TypeVar("Answer")

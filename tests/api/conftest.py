@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from safetensors.numpy import save_file
 
 from adaptry.cli import main
@@ -32,8 +32,9 @@ from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
 from registry.webhooks.retry_policy import WebhookLimits
 from tests.api.keyed_client import Asked
-from tests.support.servers.asgi_server import serving
+from tests.support.servers.asgi_server import serving, take_in
 from tests.support.servers.ingest_router import ingest_of
+from tests.support.servers.lazy_routes import lazy_routes
 from tests.support.servers.webhook_receiver import Receiver, receiving
 
 WIDTH = 8
@@ -67,6 +68,12 @@ def write_adapter(path: Path, *, seed: int = 0, rank: int = 4) -> Path:
     }
     (path / "adapter_config.json").write_text(json.dumps(config))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lazily() -> Iterator[None]:
+    with lazy_routes():
+        yield
 
 
 @pytest.fixture
@@ -122,12 +129,6 @@ def app(service: RegistryService, ingest: IngestService, events: Notifications) 
     app = FastAPI()
     take_in(app, create_router(service), create_ingest_router(ingest), *events.routers)
     return app
-
-
-def take_in(app: FastAPI, *routers: APIRouter) -> None:
-    """As `include_router` does, which makes each route once more: half of the time of a test."""
-    for router in routers:
-        app.router.routes.extend(router.routes)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from registry.http.authentication import AuthenticationMiddleware
 from registry.models import now
 from registry.models.api_key import ApiKey
 from tests.api.conftest import AdapterMaker
+from tests.support.servers.asgi_server import take_in
 
 ROOT = Path(__file__).parents[3]
 ADMIN, PUBLISH, OPERATE, INFER = Scope.ADMIN, Scope.PUBLISH, Scope.OPERATE, Scope.INFER
@@ -62,8 +63,8 @@ def keys(database: Database) -> KeyService:
 
 @pytest.fixture
 async def guarded(app: FastAPI, keys: KeyService) -> AsyncIterator[Guarded]:
-    app.include_router(create_key_router(keys))
-    app.include_router(create_whoami_router(keys))
+    take_in(app, create_key_router(keys))
+    take_in(app, create_whoami_router(keys))
 
     @app.get("/v1/models")
     async def models() -> dict[str, str]:

@@ -25,6 +25,7 @@ from registry.rates.usage import RateUsage
 from registry.rates.windows import MINUTE, RateWindows
 from registry.tenants.service import TenantService
 from tests.api.keyed_client import Asked
+from tests.support.servers.asgi_server import take_in
 
 BODY = {"name": "other", "scopes": ["infer"]}
 
@@ -37,10 +38,10 @@ def guarded(app: FastAPI, database: Database, keys: KeyService, *, share: bool) 
 
     limits = LimitCache(read, database.seen_commits())
     service = TenantService(database, changed=limits.refresh)
-    app.include_router(create_key_router(keys))
-    app.include_router(create_tenant_router(service, keys))
+    take_in(app, create_key_router(keys))
+    take_in(app, create_tenant_router(service, keys))
     windows = RateWindows(DatabaseStorage(database) if share else None)
-    app.include_router(create_rate_router(RateUsage(database, windows)))
+    take_in(app, create_rate_router(RateUsage(database, windows)))
     rates = CallerRates(windows, limits.limits_of)
     return AuthenticationMiddleware(
         RateLimitMiddleware(app, rates=rates), authenticate=keys.authenticate

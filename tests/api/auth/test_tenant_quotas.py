@@ -26,6 +26,7 @@ from registry.quotas.usage import LiveUsage
 from registry.references import tenant_of
 from registry.service import RegistryService
 from registry.tenants.service import TenantService
+from tests.support.servers.asgi_server import take_in
 
 pytestmark = pytest.mark.both_databases
 
@@ -61,7 +62,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     live = LiveUsage(requests_in_flight=1, slots=2, host_bytes=3, pins=4)
     tenants = TenantService(database, live=lambda tenant: live)
-    app.include_router(create_tenant_router(tenants, KeyService(database)))
+    take_in(app, create_tenant_router(tenants, KeyService(database)))
     transport = httpx.ASGITransport(app=app)
     working = asyncio.create_task(ingest.run())
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:

@@ -26,7 +26,7 @@ from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
-from tests.support.servers.asgi_server import serving
+from tests.support.servers.asgi_server import serving, take_in
 
 pytestmark = pytest.mark.both_databases
 
@@ -259,9 +259,7 @@ async def event_server(database: Database, keys: KeyService) -> AsyncIterator[st
     feed = EventWatermark(database, poll_seconds=0.05)
     log = EventLog(database, feed)
     app = FastAPI()
-    app.include_router(
-        create_event_router(log, EventStreams(log, StreamLimits(heartbeat_seconds=0.1)))
-    )
+    take_in(app, create_event_router(log, EventStreams(log, StreamLimits(heartbeat_seconds=0.1))))
     app.add_middleware(AuthenticationMiddleware, authenticate=keys.authenticate)
     following = asyncio.create_task(feed.run())
     try:

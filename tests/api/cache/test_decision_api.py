@@ -27,7 +27,7 @@ from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimiter, StreamLimits
 from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
-from tests.support.servers.asgi_server import serving
+from tests.support.servers.asgi_server import serving, take_in
 
 KNOWN = {version.adapter: version for version in (A, B, C, D)}
 BEARER = {"authorization": "Bearer any"}
@@ -91,8 +91,8 @@ async def served(
     )
     current = keep_caller if grants is None else grants.current
     last_miss = shadows.describe_last_miss
-    app.include_router(create_decision_router(steered, log, Names(), limiter, current, last_miss))
-    app.include_router(create_policy_router(shadows))
+    take_in(app, create_decision_router(steered, log, Names(), limiter, current, last_miss))
+    take_in(app, create_policy_router(shadows))
     if grants is not None:
         app.add_middleware(AuthenticationMiddleware, authenticate=grants.authenticate)
     async with running(cache), serving(app, 0) as url:

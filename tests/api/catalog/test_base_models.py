@@ -26,8 +26,9 @@ from registry.inspection.supported_modules import SupportedModule, SupportedModu
 from registry.models import Version
 from registry.service import RegistryService
 from registry.storage.store import ArtifactStore
-from tests.api.conftest import BASE, MODULE, AdapterMaker, Run, take_in
+from tests.api.conftest import BASE, MODULE, AdapterMaker, Run
 from tests.support.adapters.fake_naming import FakeNaming
+from tests.support.servers.asgi_server import take_in
 
 pytestmark = pytest.mark.both_databases
 

@@ -15,6 +15,7 @@ from registry.database.engine import Database
 from registry.models import Event, EventKind
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish_some, resolved, step
+from tests.support.servers.asgi_server import take_in
 
 pytestmark = pytest.mark.both_databases
 
@@ -25,7 +26,7 @@ async def other(service: RegistryService, database_url: str) -> AsyncIterator[ht
     database = Database(database_url)
     second = RegistryService(database, service.store, service.base_model, max_rank=16)
     app = FastAPI()
-    app.include_router(create_router(second))
+    take_in(app, create_router(second))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
         yield client

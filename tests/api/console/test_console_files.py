@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from engine.console.router import create_console_router
+from tests.support.servers.asgi_server import take_in
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "console"
@@ -25,7 +26,7 @@ TYPES = {"main.js": "text/javascript", "console.css": "text/css", "icon.svg": "i
 @pytest.fixture(scope="module")
 def console() -> Iterator[TestClient]:
     app = FastAPI()
-    app.include_router(create_console_router())
+    take_in(app, create_console_router())
     with TestClient(app, follow_redirects=False) as client:
         yield client
 

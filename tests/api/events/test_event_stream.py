@@ -22,7 +22,7 @@ from registry.events.watermark import EventWatermark
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimits
 from registry.models import Adapter, Event, EventKind, row_id
-from tests.support.servers.asgi_server import GRACEFUL_SECONDS, serving
+from tests.support.servers.asgi_server import GRACEFUL_SECONDS, serving, take_in
 
 pytestmark = pytest.mark.both_databases
 
@@ -63,7 +63,7 @@ async def event_server(
     log = CountingLog(database, watermark)
     streams = EventStreams(log, StreamLimits(**limits))
     app = FastAPI()
-    app.include_router(create_event_router(log, streams))
+    take_in(app, create_event_router(log, streams))
     if keys is not None:
         app.add_middleware(AuthenticationMiddleware, authenticate=keys.authenticate)
     async with serving(app, port) as url, asyncio.TaskGroup() as tasks:

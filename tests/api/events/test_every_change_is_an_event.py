@@ -38,9 +38,10 @@ from registry.residency import ResidencyStore
 from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.tenants.service import TenantService
-from tests.api.conftest import AdapterMaker, take_in
+from tests.api.conftest import AdapterMaker
 from tests.api.helpers import publish_some
 from tests.support.cache.controller_harness import Cache, running
+from tests.support.servers.asgi_server import take_in
 from tests.support.servers.webhook_receiver import Receiver
 
 ROOT = Path(__file__).parents[3]

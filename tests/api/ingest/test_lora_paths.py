@@ -17,6 +17,7 @@ from engine.operations.named_adapters import NamedAdapters
 from registry.catalog.types import ResolvedVersion
 from registry.names.registry_name import registry_name_of
 from registry.references import check_name, tenant_of
+from tests.support.servers.asgi_server import take_in
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.web import Handler, web_server
@@ -72,7 +73,7 @@ def start(database_url: str, tmp_path: Path, base_model: Any) -> Callable[..., A
                 engine,
                 wait_seconds=wait_seconds,
             )
-            app.include_router(create_lora_router(adapters))
+            take_in(app, create_lora_router(adapters))
             transport = httpx.ASGITransport(app=app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 yield Routes(registry, client, engine)

@@ -21,6 +21,7 @@ from registry.service import RegistryService
 from registry.storage.store import ArtifactStore
 from tests.api.helpers import AdapterMaker, assert_problem, publish, publish_some
 from tests.support.databases.postgres import PostgresServer
+from tests.support.servers.asgi_server import take_in
 
 pytestmark = pytest.mark.only_postgresql
 
@@ -142,7 +143,7 @@ async def sqlite_client(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient
     store = ArtifactStore(tmp_path / "store", source_roots=[], max_bytes=1)
     service = RegistryService(database, store, BaseModel("tiny", None), max_rank=8)
     app = FastAPI()
-    app.include_router(create_router(service))
+    take_in(app, create_router(service))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
         yield client, path

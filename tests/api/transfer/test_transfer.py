@@ -21,6 +21,7 @@ from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
 from tests.api.conftest import BASE
 from tests.support.archives import INDEX, archive_of, changed_json, parts_of, sealed
+from tests.support.servers.asgi_server import take_in
 from tests.support.servers.ingest_router import ingest_router
 
 pytestmark = pytest.mark.both_databases
@@ -129,8 +130,7 @@ async def there(tmp_path: Path, empty_database: str) -> AsyncIterator[Registry]:
     service = RegistryService(database, store, BASE, max_rank=8, reserved_names=frozenset({"base"}))
     async with open_notifications(database, RegistrySettings()) as parts:
         app = FastAPI()
-        for router in (create_router(service), ingest_router(service), *parts.routers):
-            app.include_router(router)
+        take_in(app, create_router(service), ingest_router(service), *parts.routers)
         transport = httpx.ASGITransport(app=app)
         url = "http://there/api/v1"
         async with httpx.AsyncClient(transport=transport, base_url=url) as client:
@@ -554,7 +554,7 @@ async def test_an_archive_larger_than_allowed_is_refused(
     store = ArtifactStore(tmp_path / "store", source_roots=[], max_bytes=1_000_000)
     small = RegistryService(database, store, BASE, max_rank=8, max_import_bytes=len(archive) // 2)
     app = FastAPI()
-    app.include_router(create_router(small))
+    take_in(app, create_router(small))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
         registry = Registry(client, tmp_path / "store", database)
@@ -568,7 +568,7 @@ async def test_an_adapter_larger_than_allowed_is_refused_in_an_archive_too(
     store = ArtifactStore(tmp_path / "store", source_roots=[], max_bytes=300)
     strict = RegistryService(database, store, BASE, max_rank=8)
     app = FastAPI()
-    app.include_router(create_router(strict))
+    take_in(app, create_router(strict))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
         detail = await Registry(client, tmp_path / "store", database).refused(

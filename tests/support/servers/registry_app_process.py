@@ -21,7 +21,7 @@ from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
 from registry.webhooks.retry_policy import WebhookLimits
-from tests.support.servers.asgi_server import serving
+from tests.support.servers.asgi_server import serving, take_in
 from tests.support.servers.ingest_router import ingest_of
 
 BASE = BaseModel(name="tiny", shapes=None)
@@ -39,8 +39,7 @@ async def serve(asked: dict[str, Any]) -> None:
         database, settings, WebhookLimits(**asked.get("limits", {}))
     ) as parts:
         app = FastAPI()
-        for router in (create_router(service), create_ingest_router(ingest), *parts.routers):
-            app.include_router(router)
+        take_in(app, create_router(service), create_ingest_router(ingest), *parts.routers)
         async with serving(app, asked["port"]):
             events = parts.run(lambda: bool(app.state.server.should_exit))
             await asyncio.gather(events, ingest.run())

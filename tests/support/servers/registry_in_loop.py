@@ -25,7 +25,7 @@ from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.store import ArtifactStore
 from registry.telemetry.metrics import RegistryMetrics
-from tests.support.servers.asgi_server import serving
+from tests.support.servers.asgi_server import serving, take_in
 
 Json = dict[str, Any]
 
@@ -126,8 +126,7 @@ async def running_registry(
     working = asyncio.create_task(ingest.run()) if works else None
     try:
         async with open_notifications(database, given) as events, AsyncExitStack() as stack:
-            for router in (create_router(service), create_ingest_router(ingest), *events.routers):
-                app.include_router(router)
+            take_in(app, create_router(service), create_ingest_router(ingest), *events.routers)
             url = await stack.enter_async_context(serving(app))
             http = httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=PATIENCE_SECONDS)
             await stack.enter_async_context(http)

@@ -22,6 +22,7 @@ from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
+from tests.support.servers.asgi_server import take_in
 from tests.support.servers.ingest_router import ingest_router
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,8 +59,7 @@ def _application(url: str, state: Path) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings = RegistrySettings(allowed_networks=("127.0.0.1",))
         async with open_notifications(database, settings) as events:
-            for router in (*events.routers, create_whoami_router(KeyService(database))):
-                app.include_router(router)
+            take_in(app, *events.routers, create_whoami_router(KeyService(database)))
             running = asyncio.create_task(events.run(lambda: app.state.server.should_exit))
             yield
             running.cancel()
@@ -67,6 +67,6 @@ def _application(url: str, state: Path) -> FastAPI:
         await database.close()
 
     app = FastAPI(lifespan=lifespan)
-    app.include_router(create_router(service))
-    app.include_router(ingest_router(service))
+    take_in(app, create_router(service))
+    take_in(app, ingest_router(service))
     return app
