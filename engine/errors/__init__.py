@@ -18,6 +18,7 @@ EngineError
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
 ├── RegistrationPending   503  on vLLM's routes: a job goes on; the same request waits for it
+├── AdapterBusy           503  other requests load or unload this adapter for too long
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
 ├── GenerationUnsupported 400  the engine embeds or classifies
 ├── ParameterUnsupported  422  TGI's or LoRAX's, without a counterpart here
@@ -35,6 +36,7 @@ EngineError
 ├── EngineSuspended       503  an operator has suspended it
 ├── EnginePaused          503  an operator has paused it
 ├── EngineAsleep          503  an operator has put it to sleep
+├── CallRefused           409  a worker's method that the cache, or another route, has to call
 ├── SleepRefused          409  it would leave the base model or an adapter unsure
 ├── WeightUpdateRefused   409  versions are bound to the base model that was loaded
 └── EngineUnavailable     503  the engine did not answer
@@ -42,6 +44,7 @@ EngineError
 
 from engine.errors.availability import (
     AnswerTimeout,
+    CallRefused,
     EngineAsleep,
     EngineDied,
     EnginePaused,
@@ -74,6 +77,7 @@ from engine.errors.loads import (
     LoadsStalled,
 )
 from engine.errors.requests import (
+    AdapterBusy,
     AdapterNotUsed,
     AlreadyLoaded,
     GenerationIncomplete,
@@ -92,6 +96,7 @@ from engine.errors.requests import (
 
 __all__ = [
     "RETRY_AFTER_FAILURE_SECONDS",
+    "AdapterBusy",
     "AdapterFilesMissing",
     "AdapterInUse",
     "AdapterLoadFailed",
@@ -102,6 +107,7 @@ __all__ = [
     "AdapterUnfit",
     "AlreadyLoaded",
     "AnswerTimeout",
+    "CallRefused",
     "EngineAsleep",
     "EngineDied",
     "EngineError",

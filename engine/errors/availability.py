@@ -62,6 +62,13 @@ class SleepRefused(EngineError):
     code = "sleep_refused"
 
 
+class CallRefused(EngineError):
+    """By `/collective_rpc`, past the cache or past vLLM's own route for it."""
+
+    status = 409
+    code = "call_refused"
+
+
 class WeightUpdateRefused(EngineError):
     """Versions are bound to the base model that the engine has loaded."""
 

@@ -28,6 +28,18 @@ class RegistrationPending(EngineError):
         )
 
 
+class AdapterBusy(EngineError):
+    status = 503
+    code = "adapter_busy"
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(
+            f"{name} has been loaded or unloaded by other requests for {seconds:.0f} s: this one "
+            "has changed nothing",
+            retry_after_seconds=RETRY_AFTER_FAILURE_SECONDS,
+        )
+
+
 class AdapterNotUsed(EngineError):
     status = 400
     code = "adapter_not_used"

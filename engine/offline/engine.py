@@ -32,7 +32,7 @@ class SteppedClient:
         self._engine = engine
         self.vllm_config = engine.vllm_config
 
-    async def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+    async def call_workers(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
         replies: list[Any] = self._engine.collective_rpc(method, args=args)
         return replies
 

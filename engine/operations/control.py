@@ -95,6 +95,8 @@ class EngineCacheControl:
         return await self._pins.unpin(version, actor=actor)
 
     async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
+        if (why := self._controller.unavailable) is not None:
+            raise why
         self._controller.prefetch(version)
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:

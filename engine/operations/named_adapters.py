@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-from engine.errors import AlreadyLoaded, RegistrationPending
+from engine.errors import AdapterBusy, AlreadyLoaded, RegistrationPending
 from engine.operations.lora_names import LoraName, find_lora_name
 from engine.operations.model_paths import hub_url, local_path
 from engine.resolver import for_engine
@@ -48,7 +49,7 @@ class NamedAdapters:
         *,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        """`wait_seconds`: for the job that fetches an adapter."""
+        """`wait_seconds`: for the job that fetches an adapter, and for the load before this one."""
         self._service = service
         self._ingest = ingest
         self._load_into_host = load_into_host
@@ -68,11 +69,11 @@ class NamedAdapters:
         `path`: a folder below the source roots, any URL that the registry's sources read, or a
         repository's id on the Hub. Two loads of one name run one after the other.
 
-        Raises AlreadyLoaded, RegistrationPending, and what registering, promoting and loading
-        raise.
+        Raises AdapterBusy, AlreadyLoaded, RegistrationPending, and what registering, promoting and
+        loading raise.
         """
         name = named.adapter
-        async with self._lock(name):
+        async with self._turn(name):
             if not in_place and await self._is_served(name):
                 raise AlreadyLoaded(named.text)
             registration = await self._register(name, path, actor, within)
@@ -89,10 +90,10 @@ class NamedAdapters:
     async def unload(self, named: LoraName, *, actor: str) -> None:
         """Evicts it after its last request. Versions of other base models stay: they are not here.
 
-        Raises UnknownAdapter if no version is served.
+        Raises UnknownAdapter if no version is served; AdapterBusy.
         """
         name = named.adapter
-        async with self._lock(name):
+        async with self._turn(name):
             versions = [version async for version in self._served_versions(name)]
             if not versions:
                 raise UnknownAdapter(named.text)
@@ -100,8 +101,19 @@ class NamedAdapters:
                 await self._service.lifecycle.retire(name, version.number, actor=actor, force=True)
                 self._engine.evict_when_idle(version)
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    @asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """Raises AdapterBusy."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await lock.acquire()
+        except TimeoutError:
+            raise AdapterBusy(name, self._wait_seconds) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def _register(self, name: str, path: str, actor: str, within: str | None) -> Registration:
         source = local_path(path)

@@ -116,7 +116,7 @@ async def connect_backend(
 async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     """One response per rank. Raises EngineUnavailable."""
     try:
-        replies = await engine.collective_rpc(method, args=args)
+        replies = await engine.call_workers(method, args)
     except EngineDeadError as error:
         raise EngineDied(str(error) or type(error).__name__) from error
     except EngineGenerateError as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from engine.errors import (
+    CallRefused,
     EngineAsleep,
     EnginePaused,
     EngineUnavailable,
@@ -30,6 +31,16 @@ _CHANGES_WEIGHTS = frozenset(
         "update_weights",
     }
 )
+
+
+_ROUTES = {"sleep": "/sleep", "wake_up": "/wake_up"}
+_OF_THE_CACHE = frozenset(
+    {
+        *("add_lora", "remove_lora", "pin_lora", "load_lora", "remove_all_loras"),
+        *("discard", "execute_model", "sample_tokens", "shutdown", "checkpoint_restore"),
+    }
+)
+_OWN_PREFIX = "adaptry_"
 
 
 class SleepListener(Protocol):
@@ -91,11 +102,29 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
         async with self._suspending:
             return await self._wake_up(tags)
 
-    async def collective_rpc(self, method: Any, *inputs: Any, **options: Any) -> list[Any]:
-        """Raises WeightUpdateRefused: versions are bound to the base model that was loaded."""
-        if method in _CHANGES_WEIGHTS:
-            raise WeightUpdateRefused(method)
-        replies: list[Any] = await super().collective_rpc(method, *inputs, **options)
+    async def collective_rpc(
+        self, method: Any, timeout: float | None = None, *inputs: Any, **options: Any
+    ) -> list[Any]:
+        """For vLLM's routes. Raises WeightUpdateRefused, CallRefused.
+
+        Versions are bound to the base model that was loaded; what adapters a worker has, the cache
+        decides; and the next call would read the reply that a timeout left behind.
+        """
+        name = str(method)
+        if name in _CHANGES_WEIGHTS:
+            raise WeightUpdateRefused(name)
+        if name in _ROUTES:
+            raise CallRefused(f"{name} has a route of its own: {_ROUTES[name]}")
+        if name in _OF_THE_CACHE or name.lstrip("_").startswith(_OWN_PREFIX):
+            raise CallRefused(f"{name} is the cache's to call: see /api/v1/cache")
+        if timeout is not None:
+            raise CallRefused("a call with a timeout would leave its reply to the next one")
+        replies: list[Any] = await super().collective_rpc(method, None, *inputs, **options)
+        return replies
+
+    async def call_workers(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        """For the cache: one reply of each worker."""
+        replies: list[Any] = await super().collective_rpc(method, args=args)
         return replies
 
     async def update_weight_version(self, new_version: str) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from engine.api.decisions import create_decision_router
 from engine.api.policy import create_policy_router
 from engine.api.visibility import keep_caller
+from engine.errors import EngineAsleep
 from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
 from engine.ports import Observers
@@ -343,3 +344,16 @@ async def test_a_tenant_can_not_learn_how_many_other_decisions_there_are() -> No
                 if signs_of_life == 4:
                     break
         assert len(ids) == 1
+
+
+async def test_nothing_is_prefetched_for_an_engine_that_sleeps() -> None:
+    cache = Cache(slots=2, host=3)
+    control = EngineCacheControl(
+        cache.controller, PinService(cache.controller, NullResidencyStore(), Names()), DecisionLog()
+    )
+    async with running(cache):
+        await cache.controller.on_engine_lost(EngineAsleep())
+        with pytest.raises(EngineAsleep):
+            await control.prefetch(A, None)
+        cache.controller.on_engine_ready()
+        await control.prefetch(A, None)

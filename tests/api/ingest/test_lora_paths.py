@@ -31,8 +31,11 @@ class Engine:
 
     def __init__(self) -> None:
         self.host: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def load_into_host(self, version: Any) -> None:
+        await self.answers.wait()
         self.host.append(version.reference)
 
     async def warm(self, *_: Any) -> None: ...
@@ -359,3 +362,20 @@ def test_a_registry_name_is_one_for_each_owner() -> None:
         assert len(set(found)) == len(NAMES)
         assert all(check_name(name) and tenant_of(name) == tenant for name in found)
     assert registry_name_of("Org/Adapter-7B", None) == "org-adapter-7b-1dc3f740"
+
+
+async def test_a_load_that_others_keep_waiting_is_given_up_unchanged(
+    start: Any, make_adapter: AdapterMaker
+) -> None:
+    first, second = make_adapter("first", seed=1), make_adapter("second", seed=2)
+    async with start(wait_seconds=1) as routes:
+        routes.engine.answers.clear()
+        loading = asyncio.create_task(routes.load("bot", first))
+        await asyncio.sleep(0.3)
+        busy = await routes.load("bot", second, load_inplace=True)
+        assert error_of(busy)[::2] == (503, "adapter_busy")
+        assert int(busy.headers["retry-after"]) > 0
+        routes.engine.answers.set()
+        assert (await loading).status_code == 200
+        assert routes.engine.host == ["bot:1"]
+        assert (await routes.load("bot", second, load_inplace=True)).status_code == 200

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
+from engine.errors import (
+    CallRefused,
+    EngineAsleep,
+    EnginePaused,
+    EngineUnavailable,
+    WeightUpdateRefused,
+)
 from engine.vllm.suspension import SuspendableAsyncLLM
 
 
@@ -29,6 +35,10 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
 
     async def sleep(self, level: int = 1, mode: str = "abort") -> None:
         self.calls.append("sleep")
+
+    async def collective_rpc(self, method: str, *inputs: Any, **options: Any) -> list[Any]:
+        self.calls.append(method)
+        return [None]
 
     async def wake_up(self, tags: list[str] | None = None) -> bool:
         self.calls.append("wake")
@@ -118,3 +128,19 @@ async def test_a_pause_that_is_given_up_may_still_come(engine: Engine) -> None:
     with pytest.raises(ValueError, match="never"):
         await engine.pause_generation(mode="never")
     assert engine.suspended is None
+
+
+async def test_the_workers_are_not_called_past_the_cache(
+    engine: Engine, listener: Listener
+) -> None:
+    for method in ("sleep", "wake_up", "add_lora", "adaptry_apply", "_adaptry_move", "shutdown"):
+        with pytest.raises(CallRefused):
+            await engine.collective_rpc(method=method, timeout=None, args=(), kwargs={})
+    with pytest.raises(WeightUpdateRefused):
+        await engine.collective_rpc("reload_weights")
+    with pytest.raises(CallRefused, match="timeout"):
+        await engine.collective_rpc(method="check_health", timeout=1.0)
+    assert listener.calls == []
+    await engine.collective_rpc(method="check_health", timeout=None, args=(), kwargs={})
+    await engine.call_workers("adaptry_apply", ([],))
+    assert listener.calls == ["check_health", "adaptry_apply"]
