@@ -89,10 +89,11 @@ def _report(
         recorded = recorded_of(found, workload, known.costs, goal.first_token_seconds)
     workload = workload.scaled(asked.faster)
     sizer = Sizer(workload, known.costs, goal, base, asked.warm)
+    largest = asked.max_rank or max(workload.ranks.values(), default=None)
     with _progress(sizer):
         sizing = sizer.size(choices)
-    largest = asked.max_rank or max(workload.ranks.values(), default=None)
-    return Report(workload, known, sizing, asked.model, largest, recorded)
+        split = None if largest is None else sizer.split_by_rank(sizing.setting, largest)
+    return Report(workload, known, sizing, asked.model, largest, recorded, split)
 
 
 @contextmanager

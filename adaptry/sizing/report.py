@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adaptry.sizing.costs import KnownCosts
 from adaptry.sizing.prediction import DEFAULT_POLICY, Prediction, Setting
+from adaptry.sizing.rank_split import RankSplit
 from adaptry.sizing.sweep import Sizing, Sweep
 from adaptry.sizing.workload import RankClass, Workload, rank_classes
 from adaptry.terminal.output import Json, JsonValue, plain
@@ -37,6 +38,7 @@ class Report:
     model: str
     max_rank: int | None
     recorded: Recorded | None
+    split: RankSplit | None = None
 
     @property
     def slot_bytes(self) -> int | None:
@@ -91,6 +93,7 @@ class Report:
             "slot_bytes": self.slot_bytes,
             "host_bytes": self.host_bytes,
             "ranks": ranks,
+            "rank_split": None if self.split is None else _split_json(self.split),
             "costs": _json(asdict(self.known.costs)),
             "cost_sources": _json(dict(self.known.sources)),
             "recorded": None if self.recorded is None else _json(asdict(self.recorded)),
@@ -115,6 +118,16 @@ def _json(content: dict[str, object]) -> JsonValue:
     found = plain(content)
     assert isinstance(found, dict)
     return found
+
+
+def _split_json(split: RankSplit) -> Json:
+    return {
+        "rank": split.rank,
+        "share_within": split.share_within,
+        "mixed": _prediction_json(split.mixed),
+        "small": _prediction_json(split.small),
+        "large": _prediction_json(split.large),
+    }
 
 
 def _prediction_json(prediction: Prediction) -> Json:

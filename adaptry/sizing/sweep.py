@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptry.sizing.prediction import Prediction, Setting, predict
+from adaptry.sizing.rank_split import RankSplit, split_by_rank
 from adaptry.sizing.workload import Workload
 from engine.simulation.shared_engine import Costs
 from engine.types import EvictionPolicy
@@ -111,6 +112,19 @@ class Sizer:
             is_met,
             [by_slots, by_places, replicas],
             list(map(self.predict, policies)),
+        )
+
+    def split_by_rank(self, setting: Setting, max_rank: int) -> RankSplit | None:
+        """What engines of their own for small ranks would bring; None: all have one rank."""
+        return split_by_rank(
+            self._workload,
+            self._costs,
+            setting,
+            max_rank,
+            most_slots=MOST_SLOTS,
+            first_token_seconds=self._goal.first_token_seconds,
+            warm_share=self._warm_share,
+            on_prediction=self.on_prediction,
         )
 
     def _replicas(self, choices: Choices, ample: Setting) -> list[int]:

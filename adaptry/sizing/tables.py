@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from adaptry.sizing.prediction import Prediction
+from adaptry.sizing.prediction import Prediction, Setting
+from adaptry.sizing.rank_split import RankSplit
 from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Goal, Sweep
 from adaptry.terminal.output import size
@@ -146,7 +147,23 @@ class Tables:
                 f"Rank {each.rank}: {each.adapters} adapters, {each.share:.1%} of the requests, "
                 f"{waste}."
             )
+        if (split := self._report.split) is not None:
+            lines.append(_split_text(split, largest))
         return lines
+
+
+def _split_text(split: RankSplit, largest: int) -> str:
+    small, large = split.small.setting, split.large.setting
+    return (
+        f"By rank: {_engines(small)} of {small.slots} slots of rank {split.rank}, and "
+        f"{_engines(large)} of {large.slots} of rank {largest}, in the memory of "
+        f"{split.mixed.setting.replicas} of {large.slots} for all: {split.share_within:.1%} in the "
+        f"goal ({split.mixed.share_within:.1%} for all)."
+    )
+
+
+def _engines(setting: Setting) -> str:
+    return f"{setting.replicas} engine{'s' if setting.replicas > 1 else ''}"
 
 
 def _measures(each: Prediction) -> tuple[str, ...]:

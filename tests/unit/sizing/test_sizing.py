@@ -64,6 +64,26 @@ def test_requests_for_the_base_model_take_time_and_no_slot_and_do_not_count() ->
     assert both.for_adapters == 4
 
 
+def test_small_ranks_have_more_slots_by_engines_of_their_own() -> None:
+    """Forty adapters of rank 8 and two of 64, more of them at a time than there are slots."""
+    workload = workload_of_rates(
+        adapters=42, zipf=0.3, rate=40, seconds=20, tokens=40, prompt_tokens=0
+    )
+    ranks = {VersionId(n): 64 if n <= 2 else 8 for n in range(1, 43)}
+    workload = replace(workload, ranks=ranks, sizes={v: r * 2**20 for v, r in ranks.items()})
+    sizer = Sizer(
+        workload, replace(COSTS, prefill_seconds=0.001), Goal(0.2, 0.99), Setting(4, 42), 0
+    )
+    split = sizer.split_by_rank(Setting(4, 42), 64)
+    assert split is not None
+    assert (split.rank, split.small.setting.slots, split.large.setting.slots) == (8, 32, 4)
+    assert split.small.requests + split.large.requests == split.mixed.requests
+    assert split.mixed.setting.replicas == 2
+    assert split.share_within > split.mixed.share_within + 0.1
+    same = replace(workload, ranks=dict.fromkeys(ranks, 8))
+    assert Sizer(same, COSTS, GOAL, Setting(4, 42), 0).split_by_rank(Setting(4, 42), 8) is None
+
+
 def test_a_trace_without_requests_for_adapters_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
