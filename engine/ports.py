@@ -91,17 +91,30 @@ class Resolver(Protocol):
 
 
 class Observer(Protocol):
-    """Receives every cache event as it happens. Must not raise or block."""
+    """Receives every cache event as it happens. Must not raise or block.
+
+    One that needs some kinds only may say so: `observed`, a set of their classes.
+    """
 
     def on_event(self, event: CacheEvent) -> None: ...
 
 
 class Observers:
-    """Passes each event on to several observers, in order."""
+    """Passes each event on to those of several observers that need its kind, in order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+        self._observers: list[Observer] = []
+        for each in observers:
+            self._observers += each._observers if isinstance(each, Observers) else [each]
+        self._calls: dict[type[CacheEvent], list[Callable[[CacheEvent], None]]] = {}
 
     def on_event(self, event: CacheEvent) -> None:
-        for observer in self._observers:
-            observer.on_event(event)
+        calls = self._calls.get(type(event))
+        if calls is None:
+            calls = self._calls[type(event)] = self._calls_for(type(event))
+        for call in calls:
+            call(event)
+
+    def _calls_for(self, kind: type[CacheEvent]) -> list[Callable[[CacheEvent], None]]:
+        needed = (o for o in self._observers if kind in getattr(o, "observed", (kind,)))
+        return [observer.on_event for observer in needed]

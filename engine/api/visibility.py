@@ -6,6 +6,8 @@ Totals over all adapters (slots by state, bytes, waiting requests) name none, an
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from engine.cache.snapshot import CacheSnapshot
 from engine.events import Drained, Evicted
 from engine.telemetry.decision_log import EventFilter, LoggedEvent, concerns
@@ -59,7 +61,8 @@ def _without_others(logged: LoggedEvent, caller: Caller) -> LoggedEvent:
     match logged.event:
         case Evicted(room_for=room_for) | Drained(room_for=room_for) if room_for is not None:
             if not caller.sees(room_for.adapter):
-                return replace(logged, event=replace(logged.event, room_for=None))
+                event = replace(logged.event, room_for=None)
+                return structs.replace(logged, event=event)
     return logged
 
 

@@ -47,6 +47,8 @@ class _Failure:
 class LoadGate:
     """A stage of leases of what is not in memory, and an observer of the loads."""
 
+    observed = frozenset({LoadFailed, MovedIn, EngineReady})
+
     def __init__(
         self,
         fit: FitCheck,

@@ -131,7 +131,7 @@ class RecordedSpan:
             if record[0] not in (SAMPLE, MORE):
                 event: CacheEvent = decode_event(record, self._names)
                 at = self.began + after
-                yield LoggedEvent(at, to_time(at), event)
+                yield LoggedEvent(at, at / MICROSECONDS, event)
 
     def more(self) -> Iterator[More]:
         for after, kind, *fields in self._document["records"]:

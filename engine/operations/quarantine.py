@@ -28,6 +28,8 @@ class Quarantine:
     people should look. Their requests are refused, as long as their loads fail.
     """
 
+    observed = frozenset({LoadFailed})
+
     def __init__(self, condemn: Condemn, clock: Callable[[], float] = time.monotonic) -> None:
         self._condemn = condemn
         self._clock = clock

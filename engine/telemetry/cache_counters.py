@@ -17,6 +17,7 @@ from engine.events import (
     LookedUp,
     MovedIn,
 )
+from engine.telemetry.unread_counts import UnreadCounts
 from engine.types import (
     CacheOutcome,
     EvictionReason,
@@ -32,6 +33,7 @@ from registry.telemetry.label_limit import OTHER_ADAPTERS, LabelLimit
 _LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 TOO_LARGE = "too_large"
+_SLOT_HIT = CacheOutcome.GPU_HIT
 
 TraceIdOf = Callable[[VersionId, Transition], str | None]
 """Trace id of a request that waits for this transition of the version, if it is traced."""
@@ -42,7 +44,10 @@ def _no_trace(version: VersionId, transition: Transition) -> str | None:
 
 
 class CacheCounters:
-    """An observer. Label children exist from the start, so that every series reads 0."""
+    """An observer. Label children exist from the start, so that every series reads 0.
+
+    Who reads the series has to call `add_slot_hits` first.
+    """
 
     def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
         self.trace_id_of: TraceIdOf = _no_trace
@@ -98,6 +103,7 @@ class CacheCounters:
             "Adapters that the engine had in another place than the controller recorded.",
         )
         self._decisions = self._counter("adaptry_decisions", "Cache events, by kind.", "kind")
+        self._slot_hits = UnreadCounts()
         self._lookups_of = LabelChildren(self._lookups)
         self._adapter_lookups_of = LabelChildren(self._adapter_lookups)
         self._decisions_of = LabelChildren(self._decisions)
@@ -157,6 +163,9 @@ class CacheCounters:
     # ---- Observer ------------------------------------------------------------------------
 
     def on_event(self, event: CacheEvent) -> None:
+        if isinstance(event, LookedUp) and event.outcome is _SLOT_HIT and not event.wait_seconds:
+            self._slot_hits.add(self._labels.of(event.version.adapter))
+            return
         self._decisions_of.of(KINDS[type(event)]).inc()
         match event:
             case LookedUp():
@@ -174,6 +183,17 @@ class CacheCounters:
                 self._drains.inc()
             case Drifted(ids=ids):
                 self._drift.inc(len(ids))
+
+    def add_slot_hits(self) -> int:
+        """Add those that were only counted so far to their series; returns how many."""
+        hits = self._slot_hits.take()
+        for adapter, count in hits.items():
+            self._adapter_lookups_of.of(adapter, _SLOT_HIT).inc(count)
+        if total := sum(hits.values()):
+            self._slot_wait._buckets[0].inc(total)  # as so many times `observe(0.0)`
+            self._decisions_of.of(KINDS[LookedUp]).inc(total)
+            self._lookups_of.of(Tier.GPU, "hit").inc(total)
+        return total
 
     def _count_lookup(self, lookup: LookedUp) -> None:
         in_slot = lookup.outcome is CacheOutcome.GPU_HIT

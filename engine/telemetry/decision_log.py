@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeGuard
+
+import msgspec
+from msgspec.structs import replace
 
 from engine.events import CacheEvent, Drained, Drifted, EngineLost, EngineReady, LookedUp
 from engine.types import AdapterVersion, CacheOutcome, VersionId
@@ -13,18 +16,24 @@ from engine.types import AdapterVersion, CacheOutcome, VersionId
 _ENGINE_EVENTS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+_SLOT_HIT = CacheOutcome.GPU_HIT
+
+
+class LoggedEvent(msgspec.Struct, frozen=True):
     """`id` increases, also across restarts. `count`: how many equal events in a row this one ends.
 
-    `replica`: its name, if there are several.
+    `replica`: its name, if there are several. `seconds`: since 1970.
     """
 
     id: int
-    at: datetime
+    seconds: float
     event: CacheEvent
     count: int = 1
     replica: str | None = None
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
 
     @property
     def version(self) -> AdapterVersion | None:
@@ -67,14 +76,29 @@ class DecisionLog:
         self.newest_id = int(clock() * 1e6)
 
     def on_event(self, event: CacheEvent) -> None:
-        at = datetime.fromtimestamp(self._clock(), UTC)
         self.newest_id += 1
-        self._append(LoggedEvent(self.newest_id, at, event))
+        logged = LoggedEvent(self.newest_id, self._clock(), event)
+        if _is_slot_hit(event):
+            self._append_slot_hit(logged, event.version.id)
+        else:
+            self._append(logged)
 
     def append_from_replica(self, logged: LoggedEvent, replica: str) -> None:
         """Append an event of another log, with a new id."""
         self.newest_id += 1
         self._append(replace(logged, id=self.newest_id, replica=replica))
+
+    def _append_slot_hit(self, logged: LoggedEvent, version: VersionId) -> None:
+        """As `_append` does it, in fewer steps: of nearly every request."""
+        self._all.append(logged)
+        own = self._by_version.get(version)
+        if own and _is_slot_hit(own[-1].event):
+            self._by_version.move_to_end(version)
+            count = own[-1].count + 1
+            own[-1] = LoggedEvent(logged.id, logged.seconds, logged.event, count)
+        else:
+            self._append_to_version(version, logged)
+        self._appended.set()
 
     def _append(self, logged: LoggedEvent) -> None:
         self._all.append(logged)
@@ -91,7 +115,7 @@ class DecisionLog:
         if own and _is_slot_hit(logged.event) and _is_slot_hit(own[-1].event):
             before = own.pop()  # `replace` takes three times as long
             logged = LoggedEvent(
-                logged.id, logged.at, logged.event, before.count + 1, logged.replica
+                logged.id, logged.seconds, logged.event, before.count + 1, logged.replica
             )
         own.append(logged)
         if len(self._by_version) > self._max_versions:
@@ -140,8 +164,8 @@ def concerns(logged: LoggedEvent, adapter: str) -> bool:
     return version is None or version.adapter == adapter
 
 
-def _is_slot_hit(event: CacheEvent) -> bool:
-    return isinstance(event, LookedUp) and event.outcome is CacheOutcome.GPU_HIT
+def _is_slot_hit(event: CacheEvent) -> TypeGuard[LookedUp]:
+    return isinstance(event, LookedUp) and event.outcome is _SLOT_HIT
 
 
 def _affected_versions(event: CacheEvent) -> Sequence[VersionId]:

@@ -1,10 +1,12 @@
 """Metrics: all Prometheus series of the engine, which docs/metrics.md lists."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Info
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from engine.cache.snapshot import CacheSnapshot
@@ -22,7 +24,7 @@ from registry.telemetry.label_limit import LabelLimit
 ENGINE_ENDS = ("died", "hung")
 
 
-class CacheMetrics:
+class CacheMetrics(Collector):
     """An observer of the cache that also counts the requests reported by the gateway.
 
     `labels`: which adapters have a label of their own, here and in the registry's series.
@@ -39,6 +41,8 @@ class CacheMetrics:
     ) -> None:
         self.labels = LabelLimit(max_adapter_labels)
         self._registry = registry
+        self._reading = threading.Lock()
+        registry.register(self)
         self._max_residents = max_adapter_labels
         self._cache = CacheCounters(self.labels, registry)
         self._requests = RequestCounters(self.labels, registry)
@@ -94,6 +98,7 @@ class CacheMetrics:
             self._engine_ends,
             self._build,
             self._router,
+            self,
         ]
         if self._state is not None:
             collectors.append(self._state)
@@ -106,6 +111,16 @@ class CacheMetrics:
     def link_exemplars(self, trace_id_of: TraceIdOf) -> None:
         """Loads that a traced request waits for have its trace as their exemplar."""
         self._cache.trace_id_of = trace_id_of
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # has no series of its own
+
+    def collect(self) -> Iterable[Metric]:
+        """The first collector: those after it then have all."""
+        with self._reading:
+            if count := self._cache.add_slot_hits():
+                self._router.add_slot_hits(count)
+        return ()
 
     def on_event(self, event: CacheEvent) -> None:
         self._cache.on_event(event)

@@ -29,6 +29,7 @@ _ENGINE = "0"  # a server has one engine; vLLM's series have this label too
 _LABELS = ("model_name", "engine")
 _TIERS = {Tier.GPU: "gpu", Tier.HOST: "cpu"}
 _TRANSITIONS = {Transition.DISK_TO_HOST: "load", Transition.HOST_TO_GPU: "activate"}
+_SLOT_HIT = CacheOutcome.GPU_HIT
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -79,12 +80,17 @@ class RouterSeries(Collector):
 
     def on_event(self, event: CacheEvent) -> None:
         match event:
-            case LookedUp(outcome=outcome):
-                self._count(Tier.GPU, found=outcome is CacheOutcome.GPU_HIT)
-                if outcome is not CacheOutcome.GPU_HIT:
+            case LookedUp(outcome=outcome) if outcome is not _SLOT_HIT or event.wait_seconds:
+                self._count(Tier.GPU, found=outcome is _SLOT_HIT)
+                if outcome is not _SLOT_HIT:
                     self._count(Tier.HOST, found=outcome is CacheOutcome.HOST_HIT)
             case MovedIn(transition=transition, seconds=seconds):
                 self._seconds_of[transition].observe(seconds)
+
+    def add_slot_hits(self, count: int) -> None:
+        """Of requests that did not wait: they are counted elsewhere until the series are read."""
+        self._lookups_of[Tier.GPU].inc(count)
+        self._hits_of[Tier.GPU].inc(count)
 
     def _count(self, tier: Tier, *, found: bool) -> None:
         self._lookups_of[tier].inc()

@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.events import CacheEvent, EngineLost, LookedUp, MovedIn
 from engine.policy.eviction_orders.base import EvictionOrder
@@ -13,6 +14,8 @@ from engine.types import CacheOutcome, EvictionPolicy, Tier, Transition, Version
 WINDOW = 1000  # lookups
 STACK = 512  # adapters, by their last use
 _MISSES_REMEMBERED = 1024  # versions
+
+_SLOT_HIT, _MISS = CacheOutcome.GPU_HIT, CacheOutcome.MISS
 
 LRU, OPTIMUM, CANDIDATE = "lru", "optimum", "candidate"
 
@@ -43,8 +46,7 @@ class _Shadow:
         self._order.learn_cost(version, size_bytes, load_seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
+class _Lookup(NamedTuple):
     version: VersionId
     live: bool
     candidate: bool | None
@@ -90,10 +92,12 @@ class _RecentUse:
 
     def use(self, version: VersionId) -> int | None:
         """The places with which LRU would have it: None if they are more than we remember."""
-        found = None
-        if version in self._stack:
-            latest = enumerate(reversed(self._stack), start=1)
-            found = next(number for number, other in latest if other == version)
+        found = 1 if version in self._stack else None
+        if found is not None:
+            for other in reversed(self._stack):
+                if other == version:
+                    break
+                found += 1
         self._stack[version] = None
         self._stack.move_to_end(version)
         if len(self._stack) > STACK:
@@ -108,32 +112,28 @@ class TierShadows:
         self._tier = tier
         self._places = places
         self._candidate = None if candidate is None else _Shadow(places, candidate)
-        self._before: deque[VersionId] = deque(maxlen=WINDOW)
-        self._lookups: deque[_Lookup] = deque(maxlen=WINDOW)
-        self._misses: OrderedDict[VersionId, LastMiss] = OrderedDict()
+        self._lookups: deque[_Lookup] = deque(maxlen=2 * WINDOW)  # the window's, and those before
+        self.misses: OrderedDict[VersionId, LastMiss] = OrderedDict()
 
     def look_up(self, version: VersionId, distance: int | None, *, hit: bool) -> None:
         """`distance`: of its last use, see `_RecentUse`."""
         candidate = None if self._candidate is None else self._candidate.look_up(version)
-        if len(self._lookups) == WINDOW:
-            self._before.append(self._lookups[0].version)
         self._lookups.append(_Lookup(version, hit, candidate, distance))
         if not hit:
-            self._misses[version] = LastMiss(self._places, distance, bool(candidate))
-            self._misses.move_to_end(version)
-            if len(self._misses) > _MISSES_REMEMBERED:
-                self._misses.popitem(last=False)
+            self.misses[version] = LastMiss(self._places, distance, bool(candidate))
+            self.misses.move_to_end(version)
+            if len(self.misses) > _MISSES_REMEMBERED:
+                self.misses.popitem(last=False)
 
     def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
         """What its load from disk took: some candidates go by that."""
         if self._candidate is not None:
             self._candidate.learn_cost(version, size_bytes, load_seconds)
 
-    def last_miss(self, version: VersionId) -> LastMiss | None:
-        return self._misses.get(version)
-
     def window(self) -> "Window":
-        return Window(self._tier, self._places, tuple(self._before), tuple(self._lookups))
+        known = tuple(self._lookups)
+        before = tuple(each.version for each in known[:-WINDOW])
+        return Window(self._tier, self._places, before, known[-WINDOW:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +176,8 @@ def _within(distance: int | None, places: int) -> bool:
 class Shadows:
     """An observer of lookups. `policy`: the live one; `candidate`: the operator's choice."""
 
+    observed = frozenset({LookedUp, MovedIn, EngineLost})
+
     def __init__(
         self,
         *,
@@ -186,46 +188,45 @@ class Shadows:
     ) -> None:
         self.policy = policy
         self.candidate = candidate
-        self._sizes = {Tier.GPU: slots, Tier.HOST: host_capacity}
+        self._places = slots, host_capacity
+        self._reset()
+
+    def _reset(self) -> None:
         self._recent = _RecentUse()
-        self._tiers = self._empty()
+        self._slots = TierShadows(Tier.GPU, self._places[0], self._candidate_order())
+        self._memory = TierShadows(Tier.HOST, self._places[1], self._candidate_order())
 
-    def _empty(self) -> dict[Tier, TierShadows]:
-        def order() -> EvictionOrder | None:
-            return None if self.candidate is None else create_orders(self.candidate).host
-
-        return {tier: TierShadows(tier, places, order()) for tier, places in self._sizes.items()}
+    def _candidate_order(self) -> EvictionOrder | None:
+        return None if self.candidate is None else create_orders(self.candidate).host
 
     def on_event(self, event: CacheEvent) -> None:
         match event:
             case LookedUp(version=version, outcome=outcome):
                 distance = self._recent.use(version.id)
-                in_slot, in_host = outcome is CacheOutcome.GPU_HIT, outcome is not CacheOutcome.MISS
-                self._tiers[Tier.GPU].look_up(version.id, distance, hit=in_slot)
-                self._tiers[Tier.HOST].look_up(version.id, distance, hit=in_host)
+                self._slots.look_up(version.id, distance, hit=outcome is _SLOT_HIT)
+                self._memory.look_up(version.id, distance, hit=outcome is not _MISS)
             case MovedIn(version, Transition.DISK_TO_HOST, seconds):
-                for tier in self._tiers.values():
+                for tier in (self._slots, self._memory):
                     tier.learn_cost(version.id, version.size_bytes, seconds)
             case EngineLost():
-                self._recent = _RecentUse()
-                self._tiers = self._empty()
+                self._reset()
 
     def windows(self) -> list[Window]:
         """Of the slots, and of host memory; empty before the first lookup."""
-        windows = [tier.window() for tier in self._tiers.values()]
+        windows = [tier.window() for tier in (self._slots, self._memory)]
         return [window for window in windows if window.lookups]
 
     def describe_last_miss(self, version: VersionId) -> str:
         """What would have made a hit of it; empty if nothing is known."""
         parts = []
-        for tier, noun in ((Tier.GPU, "slots"), (Tier.HOST, "places in host memory")):
-            miss = self._tiers[tier].last_miss(version)
+        for tier, noun in ((self._slots, "slots"), (self._memory, "places in host memory")):
+            miss = tier.misses.get(version)
             if miss is None:
                 continue
             if miss.needed is not None and miss.needed > miss.places:
                 parts.append(f"With {miss.needed} {noun} its last miss would have been a hit.")
             if miss.candidate:
-                where = "its slot" if tier is Tier.GPU else "host memory"
+                where = "its slot" if tier is self._slots else "host memory"
                 parts.append(f"{self.candidate} would have kept it in {where}.")
         return " ".join(parts)
 
@@ -238,12 +239,12 @@ class Shadows:
         slots = tier.tier is Tier.GPU
         flag = "--max-loras" if slots else "--max-cpu-loras"
         where = "in a slot" if slots else "in memory"
-        options = []
+        options, found = [], f"more of the requests would find their adapter {where}."
         if tier.places_for_half is not None:
-            gain = f"{tier.gain:.0%} more of the requests would find their adapter {where}"
-            options.append((tier.gain, f"With {flag} {tier.places_for_half}, {gain}."))
+            text = f"With {flag} {tier.places_for_half}, {tier.gain:.0%} {found}"
+            options.append((tier.gain, text))
         gained = tier.regret(CANDIDATE) if CANDIDATE in tier.ratios else 0.0
         if gained >= max(tier.gain, 0.01):  # it costs no memory
-            text = f"With --eviction-policy {self.candidate}, {gained:.0%} more of the requests"
-            options.append((1 + gained, f"{text} would find their adapter {where}."))
+            text = f"With --eviction-policy {self.candidate}, {gained:.0%} {found}"
+            options.append((1 + gained, text))
         return options

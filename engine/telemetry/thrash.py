@@ -12,6 +12,8 @@ RECENT_SECONDS = 60.0
 
 _ROOM_REASONS = (EvictionReason.CAPACITY, EvictionReason.HOST_EVICTED)
 
+_SLOT_HIT = CacheOutcome.GPU_HIT
+
 
 class ThrashWindow:
     """An observer of the last 1,000 lookups within the last five minutes.
@@ -19,6 +21,8 @@ class ThrashWindow:
     A lookup thrashes if its adapter was in no slot, and had been evicted from one, or from host
     memory, to make room less than a minute before the request.
     """
+
+    observed = frozenset({LookedUp, Evicted})
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -28,12 +32,12 @@ class ThrashWindow:
 
     def on_event(self, event: CacheEvent) -> None:
         match event:
+            case LookedUp(outcome=outcome):
+                self._add(is_thrash=outcome is not _SLOT_HIT and self._is_thrash(event))
             case Evicted(version=version, reason=reason) if reason in _ROOM_REASONS:
                 self._evicted_at.pop(version.id, None)
                 self._evicted_at[version.id] = self._clock()
                 self._drop_expired()
-            case LookedUp():
-                self._add(self._is_thrash(event))
 
     def ratio(self) -> float:
         """Share of thrashing lookups in the window; 0 if it is empty."""
@@ -42,11 +46,11 @@ class ThrashWindow:
 
     def _is_thrash(self, lookup: LookedUp) -> bool:
         evicted_at = self._evicted_at.get(lookup.version.id)
-        if evicted_at is None or lookup.outcome is CacheOutcome.GPU_HIT:
+        if evicted_at is None:
             return False
         return self._clock() - lookup.wait_seconds - evicted_at < RECENT_SECONDS
 
-    def _add(self, is_thrash: bool) -> None:
+    def _add(self, *, is_thrash: bool) -> None:
         if len(self._lookups) == WINDOW_LOOKUPS:
             self._thrashing -= self._lookups.popleft()[1]
         self._lookups.append((self._clock(), is_thrash))

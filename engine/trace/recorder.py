@@ -65,6 +65,8 @@ class TraceRecorder:
     lines were lost, as the disk did not take them.
     """
 
+    observed = frozenset({MovedIn})
+
     def __init__(self, segments: TraceSegments, server: ServerLine) -> None:
         self.dropped = 0
         self._segments = segments
@@ -83,7 +85,7 @@ class TraceRecorder:
             self.dropped += 1
 
     def on_event(self, event: CacheEvent) -> None:
-        if type(event) is not MovedIn:
+        if not isinstance(event, MovedIn):
             return
         if len(self._loads) < MAX_PENDING:
             self._loads.append((time.time(), event))

@@ -25,12 +25,13 @@ from engine.vllm.running_requests import (
     BackgroundTasks,
     RunningRequest,
     added_request,
+    call_when_input_ends,
     track_additions,
     watch_requests,
 )
 from engine.vllm.suspension import SuspendableAsyncLLM
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
-from engine.vllm.unsendable import refused_as_invalid
+from engine.vllm.unsendable import UNSENDABLE, invalid
 
 
 class AdmittedRequest(Protocol):
@@ -157,7 +158,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             self._abort_running(running)  # vLLM doesn't, if it is cancelled meanwhile
             running.finish_adding()
             raise
-        _call_when_input_ends(queue, running.finish_adding)
+        call_when_input_ends(queue, running.finish_adding)
         if running.is_aborted:  # perhaps before the request reached vLLM
             self._abort_running(running)
         return queue
@@ -220,15 +221,6 @@ def _report_death(admitted: AdmittedRequest) -> None:
     admitted.on_engine_death(EngineUnavailable("it ended"))
 
 
-def _call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:
-    """Immediately, unless the client streams its prompt."""
-    task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
-    if task is None:
-        do()
-    else:
-        task.add_done_callback(lambda _: do())
-
-
 def _prepare_requests(core: Any) -> None:
     """Every request is sent here: each of `n` completions, each part of an input stream."""
     send = core.add_request_async
@@ -237,8 +229,10 @@ def _prepare_requests(core: Any) -> None:
         request.cache_salt = tenant_cache_salt(request.cache_salt)
         if is_activated(request.lora_request):
             _note_start(request.request_id, activate_request(request))
-        with refused_as_invalid():
+        try:
             await send(request)
+        except UNSENDABLE as error:
+            raise invalid(error) from None
 
     core.add_request_async = send_prepared
 

@@ -108,6 +108,15 @@ def track_additions(request: RunningRequest) -> ContextValue[RunningRequest | No
     return ContextValue(_adding, request)
 
 
+def call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:
+    """Immediately, unless the client streams its prompt."""
+    task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
+    if task is None:
+        do()
+    else:
+        task.add_done_callback(lambda _: do())
+
+
 class RequestStates(dict[str, Any]):
     """Replaces `OutputProcessor.request_states`."""
 

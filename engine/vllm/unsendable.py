@@ -3,21 +3,14 @@
 Such as an integer of more than 64 bits, or half a character. vLLM (0.32) answers them with 500.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from vllm.exceptions import VLLMValidationError
 
+UNSENDABLE = (OverflowError, UnicodeEncodeError)
+"""What sending such a request raises."""
 
-@contextmanager
-def refused_as_invalid() -> Iterator[None]:
-    """Around sending a request. Raises VLLMValidationError, which becomes a 400."""
-    try:
-        yield
-    except OverflowError:
-        message = "a number of the request has more than 64 bits"
-    except UnicodeEncodeError:
-        message = "a text of the request has half a character"
-    else:
-        return
-    raise VLLMValidationError(message)
+
+def invalid(error: Exception) -> VLLMValidationError:
+    """The error in place of one of these: it becomes a 400."""
+    if isinstance(error, OverflowError):
+        return VLLMValidationError("a number of the request has more than 64 bits")
+    return VLLMValidationError("a text of the request has half a character")

@@ -1,7 +1,8 @@
 """Cache control across replicas: implements `engine.operations.control.CacheControl`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import AdapterInUse, AdapterPinned

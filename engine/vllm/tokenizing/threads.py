@@ -18,6 +18,8 @@ from registry.auth.sender import current_sender
 LONG = 2**13
 """Characters or tokens. A thread remains for what is shorter."""
 
+_SIZED = (str, list, bytes)
+
 
 @dataclass(slots=True)
 class _Job:
@@ -56,11 +58,19 @@ class FairThreads(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         work = partial(fn, *args, **kwargs)
-        job = _Job(Future(), work, _size_of(work) > LONG)
+        is_long = _size_of(work) > LONG
         with self._lock:
-            self._waiting.setdefault(self._caller(), deque()).append(job)
-            self._start_next()
-        return job.future
+            pool = self._pool
+            if self._waiting or not self._has_thread(is_long=is_long):
+                job = _Job(Future(), work, is_long)
+                self._waiting.setdefault(self._caller(), deque()).append(job)
+                self._start_next()
+                return job.future
+            begun = pool.submit(work)  # nearly always: without a second future
+            self._running += 1
+            self._running_long += is_long
+        begun.add_done_callback(lambda _: self._end(pool, is_long=is_long))  # or cancelled
+        return begun
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
@@ -71,6 +81,10 @@ class FairThreads(Executor):
             stuck, self._pool = self._pool, ThreadPoolExecutor(self._threads)
             self._running = self._running_long = 0
         stuck.shutdown(wait=False)
+
+    def _has_thread(self, *, is_long: bool) -> bool:
+        is_free = self._running < self._threads
+        return is_free and not (is_long and self._running_long >= self._max_long)
 
     def _start_next(self) -> None:
         while self._running < self._threads and (job := self._next_job()) is not None:
@@ -101,11 +115,15 @@ class FairThreads(Executor):
                 job.future.set_exception(error)
             else:
                 job.future.set_result(result)
+        self._end(pool, is_long=job.is_long)
+
+    def _end(self, pool: Executor, *, is_long: bool) -> None:
         with self._lock:
             if pool is self._pool:
                 self._running -= 1
-                self._running_long -= job.is_long
-            self._start_next()
+                self._running_long -= is_long
+            if self._waiting:
+                self._start_next()
 
 
 def share_threads(renderer: Any) -> FairThreads | None:
@@ -161,8 +179,10 @@ def _size_of(work: "partial[Any]") -> int:
 
 
 def _length(value: Any) -> int:
-    if isinstance(value, list) and value and isinstance(value[0], dict):  # a conversation
-        return sum(_length(message.get("content")) for message in value)
     if isinstance(value, dict):
         return max(_length(value.get("prompt")), _length(value.get("prompt_token_ids")))
-    return len(value) if isinstance(value, str | list | bytes) else 0
+    if not isinstance(value, _SIZED):
+        return 0
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # a conversation
+        return sum(_length(message.get("content")) for message in value)
+    return len(value)
