@@ -118,13 +118,13 @@ def is_weights(name: str) -> bool:
     return name.endswith(".safetensors")
 
 
-def starts_in(folder: Path) -> Iterator[tuple[str, bytes]]:
+def starts_in(folder: Path, *, follows_links: bool = False) -> Iterator[tuple[str, bytes]]:
     """Of the weights in a local folder.
 
-    No link is followed: it may lead out of what the server may read.
+    No link is followed, unless told so: it may lead out of what the server may read.
     """
     for file in sorted(path for path in _listed(folder) if is_weights(path.name)):
-        if file.is_symlink() or not file.is_file():
+        if (file.is_symlink() and not follows_links) or not file.is_file():
             continue
         with suppress(OSError), file.open("rb") as content:
             yield file.name, content.read(START_BYTES)

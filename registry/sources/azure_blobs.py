@@ -24,6 +24,7 @@ from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
+from registry.inspection.foreign_folders import MAX_STARTS, is_weights
 from registry.sources.download import RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, GuardedSockets
@@ -128,6 +129,21 @@ class AzureFiles:
 
     async def has(self, name: str) -> bool:
         return await self._properties(self._blob(name)) is not None
+
+    async def weights(self) -> list[str]:
+        folder = self._url.path.removeprefix("/").rstrip("/")
+        if is_weights(folder):
+            return [""]
+        prefix = f"{folder}/" if folder else ""
+        found: list[str] = []
+        async with self._read():
+            container = self._service.get_container_client(self._url.place)
+            async for blob in container.walk_blobs(prefix):
+                if is_weights(blob.name):
+                    found.append(blob.name.removeprefix(prefix))
+                if len(found) == MAX_STARTS:
+                    break
+        return found
 
     def _blob(self, name: str) -> BlobClient:
         folder = self._url.path.removeprefix("/")

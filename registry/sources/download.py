@@ -1,7 +1,8 @@
 """Downloads over any network protocol: a folder of files, or one archive."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread, run_on_own_loop
 
 _ARCHIVE = "source.tar"
+_EXPLAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class RemoteFiles(Protocol):
     async def has(self, name: str) -> bool:
         """Whether there is such a file. Raises as `open` does."""
 
+    async def weights(self) -> Sequence[str]:
+        """Names of weights in the folder, as far as it can be listed; "" for the source itself."""
+
 
 class Connect(Protocol):
     def __call__(self) -> AbstractAsyncContextManager[RemoteFiles]: ...
@@ -61,10 +66,7 @@ class RemoteSource:
         shown: str,
         *,
         is_archive: bool,
-        other_weights: Sequence[str] = (),
     ) -> None:
-        """`other_weights`: in the folder, where the protocol lists what there is."""
-        self._other_weights = other_weights
         self._connect = connect
         self._shown = shown
         self._is_archive = is_archive
@@ -107,11 +109,15 @@ class RemoteSource:
         return writer.finish(revisions.get(WEIGHTS_FILE))
 
     async def _starts(self, files: RemoteFiles) -> list[tuple[str, bytes]]:
+        """Of weights of any name: they only explain why there is no adapter."""
         starts = []
-        for name in self._other_weights[:MAX_STARTS]:
-            async with files.open(name) as file:
-                if file is not None:
-                    starts.append((name, await _start_of(file)))
+        with suppress(RegistryError, TimeoutError):
+            async with asyncio.timeout(_EXPLAIN_SECONDS):
+                for name in (await files.weights())[:MAX_STARTS]:
+                    async with files.open(name) as file:
+                        if file is not None:
+                            shown = name or self._shown.rpartition("/")[2]
+                            starts.append((shown, await _start_of(file)))
         return starts
 
     async def _fetch_archive(

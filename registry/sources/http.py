@@ -1,7 +1,9 @@
 """HTTP source: `https://host/folder` or `https://host/adapter.tar.gz`, through fsspec."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from html import unescape
 from typing import Any
 
 import aiohttp
@@ -9,6 +11,7 @@ from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
 
 from registry.errors import SourceUnavailable
+from registry.inspection.foreign_folders import is_weights
 from registry.sources.download import RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import GuardedSockets, forbid_downgrade, guarded_session
@@ -16,6 +19,9 @@ from registry.sources.quarantine import CHUNK_BYTES
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 
 Headers = Mapping[str, str]
+
+_MAX_PAGE_BYTES = 2**20
+_LINK = re.compile(rb"""href=["'](?:\./)?([^"'/?#:]{1,1024})["']""", re.IGNORECASE)
 
 
 def http_source(url: SourceUrl, rules: UrlRules, guard: EgressGuard) -> RemoteSource:
@@ -48,8 +54,9 @@ async def connect(
     may_call: Callable[[URL], None],
     guard: EgressGuard,
     headers: Headers | None = None,
+    weights: Sequence[str] | None = None,
 ) -> AsyncIterator["HttpFiles"]:
-    """Remote files; `address` maps a name to its URL."""
+    """Remote files; `address` maps a name to its URL. `weights`: the folder's, if known."""
     sockets = GuardedSockets(guard)
 
     async def get_client(**_: Any) -> aiohttp.ClientSession:
@@ -61,7 +68,7 @@ async def connect(
     )
     session = await system.set_session()
     try:
-        yield HttpFiles(system, address, sockets)
+        yield HttpFiles(system, address, sockets, weights)
     finally:
         await session.close()
 
@@ -70,8 +77,13 @@ class HttpFiles:
     """Implements `RemoteFiles`."""
 
     def __init__(
-        self, system: HTTPFileSystem, address: Callable[[str], URL], sockets: GuardedSockets
+        self,
+        system: HTTPFileSystem,
+        address: Callable[[str], URL],
+        sockets: GuardedSockets,
+        weights: Sequence[str] | None = None,
     ) -> None:
+        self._weights = weights
         self._system = system
         self._address = address
         self._sockets = sockets
@@ -114,6 +126,24 @@ class HttpFiles:
     async def has(self, name: str) -> bool:
         async with self.open(name) as file:
             return file is not None
+
+    async def weights(self) -> Sequence[str]:
+        """Of the links in a page that lists the folder, as many servers write it."""
+        if self._weights is not None:
+            return self._weights
+        url = self._address("")
+        if is_weights(url.path):
+            return [""]
+        async with self.open("") as page:
+            if page is None:
+                return []
+            listed = b""
+            async for chunk in page.chunks:
+                listed += chunk
+                if len(listed) >= _MAX_PAGE_BYTES:
+                    break
+        links = (unescape(found.decode("utf-8", "replace")) for found in _LINK.findall(listed))
+        return sorted({link for link in links if is_weights(link)})
 
 
 def _display_url(url: URL) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
-from huggingface_hub import HfApi, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -36,7 +36,12 @@ from registry.errors import (
     SourceNotFound,
     SourceUnavailable,
 )
-from registry.inspection.foreign_folders import is_weights
+from registry.inspection.foreign_folders import (
+    explain_missing_files,
+    is_weights,
+    list_names,
+    starts_in,
+)
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -133,10 +138,9 @@ class HubSource:
         headers = build_hf_headers(library_name="adaptry")
         may_call = forbid_downgrade(address(CONFIG_FILE))
         return RemoteSource(
-            lambda: connect(address, may_call, self._guard, headers),
+            lambda: connect(address, may_call, self._guard, headers, found.weights),
             str(self._where),
             is_archive=False,
-            other_weights=found.weights,
         )
 
     def _address(self, commit: str) -> Callable[[str], URL]:
@@ -155,7 +159,11 @@ class HubSource:
         writer = QuarantineWriter(into, limits, progress)
         revision = self._where.revision
         for name in TAKEN_FILES:
-            cached = self._cached_path(name, revision)
+            try:
+                cached = self._cached_path(name, revision)
+            except SourceNotFound:
+                self._explain_cached(revision)
+                raise
             revision = _commit_of(cached, self._where.path(name))
             writer.expect(cached.stat().st_size)
             with cached.open("rb") as source, writer.open(name) as target:
@@ -167,6 +175,15 @@ class HubSource:
                 with writer.open_beside(name) as target:
                     target.write(source_path.read_bytes())
         return writer.finish(revision)
+
+    def _explain_cached(self, revision: str | None) -> None:
+        """Raises InvalidAdapter if what the cache has tells what it is instead."""
+        with suppress(LocalEntryNotFoundError, OSError):
+            snapshot = snapshot_download(
+                self._where.repository, revision=revision, local_files_only=True
+            )
+            folder = Path(snapshot, self._where.folder)
+            explain_missing_files(list_names(folder), starts_in(folder, follows_links=True))
 
     def _cached_path(self, name: str, revision: str | None) -> Path:
         where = self._where

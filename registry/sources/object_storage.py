@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from registry.errors import SourceUnavailable
+from registry.inspection.foreign_folders import is_weights
 from registry.sources.download import RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.extras import import_extra
@@ -89,6 +90,18 @@ class BucketFiles:
 
     async def has(self, name: str) -> bool:
         return await self._info(self._path(name)) is not None
+
+    async def weights(self) -> list[str]:
+        folder = self._path("").rstrip("/")
+        if is_weights(folder):
+            return [""]
+        try:
+            async with self._sockets.translate_errors(str(self._url)):
+                listed = await self._system._ls(folder, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(path).rpartition("/")[2] for path in listed)
+        return sorted(filter(is_weights, names))
 
     def _path(self, name: str) -> str:
         folder = f"{self._url.place}{self._url.path}"

@@ -19,6 +19,7 @@ from yarl import URL
 
 from registry.errors import (
     AddressNotAllowed,
+    InvalidAdapter,
     InvalidRedirect,
     InvalidSource,
     SourceDenied,
@@ -367,3 +368,30 @@ async def test_a_name_that_means_another_address_later_gains_nothing(
     with pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.1"):
         await session.get(URL(f"http://rebind.test:{server.server_port}/support/{CONFIG}"))
     assert server.asked == []
+
+
+KOHYA = b'{"lora_te_text_model.lora_down.weight": {"dtype": "F16"}}'
+LISTING = b"""<html><body><h1>Index of /style/</h1><a href="../">../</a>
+<a href="README.md">README.md</a> <a HREF='v%201.safetensors'>v 1.safetensors</a>
+<a href="https://elsewhere.example.com/x.safetensors">x</a></body></html>"""
+
+
+@pytest.mark.parametrize("where", ["/style", "/style/", "/style/v%201.safetensors"])
+async def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(
+    server: WebServer, fetch: Fetch, where: str
+) -> None:
+    """Where the server lists its folder, or the file itself was named."""
+    for path in ("/style", "/style/"):
+        server.file(path, LISTING)
+    server.file("/style/v%201.safetensors", len(KOHYA).to_bytes(8, "little") + KOHYA)
+    with pytest.raises(InvalidAdapter, match=r"\.safetensors.*kohya") as caught:
+        await fetch(f"{server.url}{where}")
+    assert caught.value.code == "diffusion_adapter"
+
+
+async def test_a_page_without_end_explains_nothing_and_is_left(
+    server: WebServer, fetch: Fetch
+) -> None:
+    server.file("/style", b"<a href='a'>" * 400_000)
+    with pytest.raises(SourceNotFound):
+        await fetch(f"{server.url}/style")

@@ -257,3 +257,18 @@ def test_offline_only_the_cache_is_asked(hub: HubServer, tmp_path: Path) -> None
     assert hub.asked == []
     assert (tmp_path / "2" / WEIGHTS).read_bytes() == OLD[WEIGHTS]
     assert not (tmp_path / "2" / WEIGHTS).is_symlink()
+
+
+def test_offline_an_adapter_of_a_diffusion_model_is_told_by_the_cache(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    header = b'{"lora_te_text_model.lora_down.weight": {"dtype": "F16"}}'
+    files = {"v1.safetensors": len(header).to_bytes(8, "little") + header}
+    hub.repositories["org/style"] = Repository({"main": COMMIT_1}, {COMMIT_1: files})
+    cache = tmp_path / "cache"
+    hf_hub_download("org/style", "v1.safetensors", cache_dir=cache, endpoint=hub.url)
+    code, detail = offline("hf://org/style", tmp_path / "1", hub, cache)
+    assert code == "diffusion_adapter", detail
+    assert "kohya" in detail

@@ -10,6 +10,7 @@ import pytest
 
 from registry.errors import (
     AddressNotAllowed,
+    InvalidAdapter,
     SourceDenied,
     SourceNotFound,
     SourceTooLarge,
@@ -82,6 +83,19 @@ async def test_a_pickle_is_noted_but_not_fetched(bucket: Bucket, fetch: Fetch) -
     put(f"old/{PICKLE}", b"x" * 1000)
     _, files = await fetch(f"{scheme}://team/old")
     assert files == {PICKLE: b""}
+
+
+@pytest.mark.parametrize("where", ["team/style", "team/style/any-name.safetensors"])
+async def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(
+    bucket: Bucket, fetch: Fetch, where: str
+) -> None:
+    scheme, put = bucket
+    header = b'{"lora_te_text_model.lora_down.weight": {"dtype": "F16"}}'
+    put("style/any-name.safetensors", len(header).to_bytes(8, "little") + header)
+    put("style/README.md", b"r")
+    with pytest.raises(InvalidAdapter, match=r"any-name\.safetensors.*kohya") as caught:
+        await fetch(f"{scheme}://{where}")
+    assert caught.value.code == "diffusion_adapter"
 
 
 @pytest.mark.parametrize("where", ["team/none", "team/none.tar", "nobody-has-this/a", "team"])
