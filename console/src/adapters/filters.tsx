@@ -43,8 +43,12 @@ export function Filters({ search, bases, hasCache, onChange }: Props) {
     onChange({ [name]: event.currentTarget.value }, true);
   const tags = (event: TargetedInputEvent<HTMLInputElement>) =>
     onChange({ tag: event.currentTarget.value.split(/[\s,]+/).filter(Boolean) });
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault();
+    onChange({}, true); // Enter doesn't wait for the next key
+  };
   return (
-    <form class="filters" role="search" aria-label="Adapters" onSubmit={(event) => event.preventDefault()}>
+    <form class="filters" role="search" aria-label="Adapters" onSubmit={submit}>
       <Field label="Search" hint={null}>
         <input type="search" id="search" defaultValue={search.text} onInput={typed("text")} placeholder="part of a name, words" aria-keyshortcuts="/" />
       </Field>

@@ -12,7 +12,7 @@ import { Filters, searchOf, valuesOf } from "./filters.tsx";
 import { useOverview, type Search, type Sort } from "./overview.ts";
 import { readResidents, type Residents } from "./residents.ts";
 
-const TYPING_MS = 250;
+const TYPING_MS = 150;
 const RESIDENTS_MS = 3000;
 const NONE: Residents = new Map();
 const KEPT = "adaptry.columns";
