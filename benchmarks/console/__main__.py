@@ -19,12 +19,12 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.common.environment import stay_offline
 from benchmarks.console.hand import Effort, Hand
 from benchmarks.console.mlflow import mlflow_pages
-from benchmarks.console.ours import our_console
+from benchmarks.console.ours import launched, our_console
 from benchmarks.console.tasks import TASKS, Registry, name_of
 from tests.support.registries.mlflow import PYTHON
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "console.md"
-START, END = "<!-- tasks: written by benchmarks.console -->\n", "<!-- end of tasks -->"
+START, END = "<!-- tasks: written by benchmarks.console -->\n\n", "\n<!-- end of tasks -->"
 Efforts = dict[tuple[str, str], list[Effort | None]]
 """By task and registry."""
 
@@ -82,10 +82,11 @@ def main() -> None:
         ours.mkdir()
         theirs.mkdir()
         with (
-            our_console(ours, turns) as console,
+            launched(ours) as served,
             mlflow_pages(theirs, asked.mlflow, turns) as pages,
             sync_playwright() as playwright,
         ):
+            console = our_console(served, turns)
             chromium = shutil.which("chromium")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})

@@ -80,8 +80,8 @@ class MlflowPages:
         hand.write(adapter)
         hand.click(page.get_by_title(adapter, exact=True).last)
         hand.click(dialog.get_by_role("button", name="Register"))
-        dialog.wait_for(state="hidden")
-        return hand.effort(page.get_by_role("link", name=adapter).first)
+        dialog.wait_for(state="hidden")  # nothing else on the page tells of it
+        return hand.effort(folder.first)
 
     def promote(self, hand: Hand, adapter: str) -> Effort:
         return self._move(hand, adapter, "Version 2")

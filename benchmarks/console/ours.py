@@ -13,7 +13,7 @@ from benchmarks.console.hand import Effort, Hand
 from benchmarks.console.tasks import ALIAS, DESCRIPTION, MANY, PART, name_of
 from registry.models import Adapter
 from registry.models.base import now
-from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo
 
 FOLDERS = ("upper", "vowels", "reverse")
 """Of the demo: versions 1 and 2, and the one that is registered by hand."""
@@ -94,15 +94,22 @@ class OurConsole:
 
 
 @contextmanager
-def our_console(folder: Path, turns: int) -> Iterator[OurConsole]:
+def launched(folder: Path) -> Iterator[ServedDemo]:
+    """It starts while others do."""
     served = ServedDemo(folder)
     served.forks = False
     try:
-        served.start()
-        _fill(served, turns)
-        yield OurConsole(served.url())
+        served.launch()
+        yield served
     finally:
         served.stop()
+
+
+def our_console(served: ServedDemo, turns: int) -> OurConsole:
+    """Once it has started, and is filled."""
+    served.wait_until(served.is_ready, START_SECONDS)
+    _fill(served, turns)
+    return OurConsole(served.url())
 
 
 def _fill(served: ServedDemo, turns: int) -> None:

@@ -34,6 +34,9 @@ DESCRIBED = {
     "tags": ["crm", "lang:en"],
     "metadata": {"accuracy": 0.91, "reviewed": "2026-11-20"},
 }
+REGISTERED = [(NAME, "upper"), (NAME, "vowels"), ("mail", "rot13"), ("notes", "reverse")]
+REGISTERED += [("orders", "stars"), ("returns", "double")]
+LOOKUPS = 210  # with fewer, the page on sizing recommends nothing
 KEPT: list[tuple[str, dict[str, Any]]] = [
     ("tenants", {"name": "acme", "max_slots": 2, "max_pins": 1}),
     ("keys", {"name": "ci", "scopes": ["publish"]}),
@@ -54,6 +57,7 @@ REGISTRY_SHOTS = {
     "publish": ("#/publish?name=tickets", 900),
     "compare": (f"#/compare?a={NAME}%3A1&b={NAME}%3A2", 800),
     "versions": ("#/versions", 520),
+    "sizing": ("#/sizing", 620),
     "jobs": ("#/jobs", 420),
     "pins": ("#/pins", 360),
     "keys": ("#/keys", 420),
@@ -133,14 +137,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
     """A registry that has been in use for a while, without an engine."""
     with console_server(tmp_path_factory.mktemp("kept")) as server:
         with httpx.Client(base_url=server.url, trust_env=False) as client:
-            for name, task in ((NAME, "upper"), (NAME, "vowels"), ("mail", "rot13")):
+            for name, task in REGISTERED:
                 push(client, name, ROOT / "demo" / "adapters" / task)
             for path, body in KEPT:
                 client.post(f"/api/v1/{path}", json=body).raise_for_status()
             client.patch(f"/api/v1/adapters/{NAME}", json=DESCRIBED).raise_for_status()
         server.add_many()
-        for reference in (NAME, "mail", f"{NAME}:2", NAME, "mail"):
-            server.ask(reference)
+        for turn in range(LOOKUPS):
+            server.ask(REGISTERED[turn * turn % len(REGISTERED)][0])
         yield server
 
 
