@@ -1,6 +1,7 @@
 """Output of commands: aligned columns for people, JSON for programs."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from adaptry.client.models import (
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
+_NUMBER = re.compile(r"\d[\d.,/]*(%| [A-Za-z]|$)")  # no digest and no time
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -42,8 +44,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _align(cell: str, width: int) -> str:
-    is_number = cell[:1].isdigit()
-    return cell.rjust(width) if is_number else cell.ljust(width)
+    return cell.rjust(width) if _NUMBER.match(cell) else cell.ljust(width)
 
 
 def show_fields(content: ResponseModel | Mapping[str, JsonValue]) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 
 from adaptry.client import AdaptryError, ApiError, Client
 from adaptry.client.client import DEFAULT_SERVER
@@ -16,6 +17,8 @@ _QUOTED = re.compile(r"'([^']+)'")
 
 def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     """`did you mean upper?`, or nothing."""
+    if error.code == "source_not_allowed":
+        return _advise_push(arguments)
     if error.code not in {"unknown_adapter", "unknown_alias", "model_not_found"}:
         return ""
     quoted = _QUOTED.findall(error.detail)
@@ -31,6 +34,15 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
             return _closest(name, (each.name for each in adapters))
     except AdaptryError:
         return ""
+
+
+def _advise_push(arguments: Sequence[str]) -> str:
+    """For `adapter add NAME FOLDER`, where the folder is on this machine."""
+    if list(arguments[:2]) != ["adapter", "add"]:
+        return ""
+    if not any(Path(argument).is_dir() for argument in arguments[2:]):
+        return ""
+    return "To send the files of this machine: adaptry adapter push NAME FOLDER"
 
 
 def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:

@@ -17,6 +17,13 @@ def test_columns_are_aligned_and_numbers_are_right_aligned(
     assert capsys.readouterr().out == "NAME   RANK\nupper     8\nrot13    16\n"
 
 
+def test_digests_and_times_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ("3c0d66f12404", "2026-11-30 03:22:21Z", "156.0 KiB", "37.5%", "12/60")
+    show_table([""], [(each,) for each in cells])
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith(" ") for line in lines] == [False, False, True, True, True]
+
+
 def test_rates_show_what_is_used_of_what(capsys: pytest.CaptureFixture[str]) -> None:
     used = UsedRateRead(limit=60, used=12, remaining=48, reset_seconds=3.0)
     show_rates([RateUsageRead(name="ci", requests=used, tokens=None, bytes=None)], as_json=False)

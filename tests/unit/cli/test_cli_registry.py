@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,3 +175,16 @@ def test_served_names_are_set_shown_and_removed(run: Run, bot: str) -> None:
     assert len(json.loads(run("names", bot, "--json")[1])) == 2
     refused = run("unname", bot, f"Org/{bot}")
     assert (refused[0], "[unknown_served_name]" in refused[2]) == (1, True)
+
+
+def test_a_folder_that_only_this_machine_may_read_is_to_be_pushed(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("add", "elsewhere", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert "[source_not_allowed] To send the files of this machine: adaptry adapter push" in err
+    assert "push" not in run("add", "elsewhere", str(tmp_path / "none"))[2]
+
+
+def test_a_name_with_a_slash_is_refused_for_that(run: Run) -> None:
+    code, out, err = run("add", "Org/Name", str(ROOT / "demo" / "adapters" / "upper"))
+    assert (code, out) == (2, "")
+    assert "'Org/Name' is no name: these have no '/' in them" in err
