@@ -19,6 +19,9 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     """`did you mean upper?`, or nothing."""
     if error.code == "source_not_allowed":
         return _advise_push(arguments)
+    if error.status == 404 and error.code in {"", "not_found"}:  # no route: the name is in the path
+        slashed = next((name for name in arguments[2:3] if "/" in name), None)
+        return "" if slashed is None else f"{slashed!r} can be no adapter's name, as it has a '/'"
     if error.code not in {"unknown_adapter", "unknown_alias", "model_not_found"}:
         return ""
     quoted = _QUOTED.findall(error.detail)

@@ -80,10 +80,6 @@ class Route:
     path: str
 
     def request(self, parameters: Parameters) -> Request:
-        """Raises InvalidReference for a name that would lead to another route."""
-        for part, value in parameters.path.items():
-            if part != "reference" and _leaves_its_place(str(value)):
-                raise InvalidReference(f"{value!r} is no {part}: these have no '/' in them")
         parts = {name: quote(str(value), safe="@:") for name, value in parameters.path.items()}
         query = {name: value for name, value in parameters.query.items() if value is not None}
         return Request(
@@ -93,10 +89,6 @@ class Route:
             body=parameters.body,
             timeout_seconds=parameters.timeout_seconds,
         )
-
-
-def _leaves_its_place(part: str) -> bool:
-    return "/" in part or part in {"", ".", ".."}
 
 
 def parse_version(reference: str) -> dict[str, str | int]:

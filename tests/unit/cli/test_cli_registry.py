@@ -186,5 +186,5 @@ def test_a_folder_that_only_this_machine_may_read_is_to_be_pushed(run: Run, tmp_
 
 def test_a_name_with_a_slash_is_refused_for_that(run: Run) -> None:
     code, out, err = run("add", "Org/Name", str(ROOT / "demo" / "adapters" / "upper"))
-    assert (code, out) == (2, "")
-    assert "'Org/Name' is no name: these have no '/' in them" in err
+    assert (code, out) == (1, "")
+    assert "'Org/Name' can be no adapter's name, as it has a '/'" in err

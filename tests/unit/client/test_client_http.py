@@ -10,7 +10,6 @@ from adaptry.client import (
     ApiError,
     Client,
     Conflict,
-    InvalidReference,
     InvalidServer,
     NoAnswer,
     TooManyRequests,
@@ -155,12 +154,3 @@ def test_certificates_are_read_only_where_they_are_used(url: str, reads: bool) -
     context = httpx.create_ssl_context(Options(url).client_arguments()["verify"])
     assert (context.cert_store_stats()["x509_ca"] > 0) is reads
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-
-
-@pytest.mark.parametrize("name", ["Org/Name", "..", ".", ""])
-def test_a_name_that_would_lead_elsewhere_is_refused_before_it_is_sent(
-    client: Client, server: Answers, name: str
-) -> None:
-    with pytest.raises(InvalidReference, match="is no name"):
-        client.adapters.get(name)
-    assert server.asked == []
