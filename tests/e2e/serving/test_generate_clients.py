@@ -181,7 +181,7 @@ def test_huggingface_hubs_client_generates_and_streams(server: Any) -> None:
 
 
 def test_huggingface_hubs_client_reads_the_servers_info(server: Any) -> None:
-    client = InferenceClient(str(server.base_url))
+    client = InferenceClient(str(server.base_url), provider="hf-inference")
     info = client.get_endpoint_info()
     (base, *_) = server.client.get("/v1/models").json()["data"]
     assert (info["model_id"], info["max_total_tokens"]) == (base["root"], base["max_model_len"])
