@@ -19,7 +19,9 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
 
 
 def read(server: ConsoleServer, path: str) -> dict[str, object]:
-    content: dict[str, object] = httpx.get(f"{server.url}/api/v1/{path}", trust_env=False).json()
+    content: dict[str, object] = httpx.get(
+        f"{server.url}/api/v1/{path}", trust_env=False, timeout=60
+    ).json()
     return content
 
 
@@ -115,7 +117,7 @@ def test_pins_jobs_and_garbage(console: ConsoleServer, visit: Visit) -> None:
     console.register("garbage", "reverse")
     for number in (1, 2):
         url = f"{console.url}/api/v1/adapters/garbage/versions/{number}/retire"
-        httpx.post(url, json={"force": True}, trust_env=False).raise_for_status()
+        httpx.post(url, json={"force": True}, trust_env=False, timeout=60).raise_for_status()
     page.get_by_role("link", name="Server", exact=True).click()
     expect(page.get_by_text("database", exact=True)).to_be_visible()
     page.get_by_label("Keep the last").fill("0")

@@ -109,7 +109,7 @@ async def warming(one: Process) -> AsyncIterator[None]:
 
 
 async def saved(database: Database, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(await ResidencyStore(database, "here").residents()) < count:
             await asyncio.sleep(0.01)
 

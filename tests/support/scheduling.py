@@ -31,12 +31,19 @@ SERVERS = (
     "tests/e2e/docs/test_deployed.py",
     "tests/e2e/docs/test_demo_command.py",
     "tests/e2e/security/test_secret_leaks.py",
+    "tests/e2e/docs/test_wheel.py",
 )
 OTHERS = (
     "tests/api/robustness/test_fuzzed_adapters.py",
     "tests/docs/test_registry_pages.py",
     "tests/api/robustness/test_fuzzed_api.py",
     "tests/db/test_upgrades.py",
+    "tests/api/transfer/test_transfer.py",
+    "tests/api/webhooks/test_webhook_delivery.py",
+    "tests/api/ingest/test_ingest_jobs.py",
+    "tests/api/ingest/test_ingest_crashes.py",
+    "tests/api/transfer/test_import_mlflow.py",
+    "tests/api/transfer/test_transfer_crashes.py",
 )
 
 _GROUP = re.compile(r'mark\.servers\("(\w+)"\)')

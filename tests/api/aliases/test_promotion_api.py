@@ -251,7 +251,7 @@ async def test_a_rollback_takes_in_a_version_that_is_about_to_leave(
     async with engine.controller.lease(await engine.version(2)):
         assert (await promote(client, 3, evict_old=True)).status_code == 200
         assert (await client.post(f"{PROD}/rollback")).json()["version"] == 2
-        async with asyncio.timeout(5), engine.controller.lease(await engine.version(2)) as lease:
+        async with asyncio.timeout(30), engine.controller.lease(await engine.version(2)) as lease:
             assert lease.outcome == "gpu_hit", "it waited until the long request had ended"
     await asyncio.sleep(0.5)  # longer than until the next look
     assert engine.residents(Tier.HOST) == [2, 3]
@@ -263,7 +263,7 @@ async def test_who_asks_for_an_old_version_that_leaves_does_not_wait(
     await promote(client, 2)
     async with engine.controller.lease(await engine.version(2)):
         assert (await promote(client, 3, evict_old=True)).status_code == 200
-        async with asyncio.timeout(5), engine.controller.lease(await engine.version(2)):
+        async with asyncio.timeout(30), engine.controller.lease(await engine.version(2)):
             pass
     await until(lambda: engine.residents(Tier.HOST) == [3])
 

@@ -76,7 +76,7 @@ async def test_a_server_notices_what_another_one_changes(
     resolver = RegistryResolver(servers[0].catalog)
     assert (await resolver.resolve("bot")).number == 1
     await servers[1].aliases.point("bot", "default", {2: 1}, actor="test")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (await resolver.resolve("bot")).number == 1:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

@@ -91,7 +91,10 @@ async def test_a_request_over_a_socket_is_recorded_with_its_address(
 ) -> None:
     app.add_middleware(ClientAddressMiddleware)
     source = make_adapter("a")
-    async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=60) as client,
+    ):
         client.headers["x-forwarded-for"] = "198.51.100.1"
         assert (await publish(client, "bot", source)).status_code == 201
         reported = (await client.get("/events")).json()["items"]
@@ -106,7 +109,10 @@ async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
     app.add_middleware(ClientAddressMiddleware)
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
-    async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=60) as client,
+    ):
         job = (await client.post("/adapters/bot/versions?wait=0", files=files)).json()
         working = asyncio.create_task(ingest.run())
         async with asyncio.timeout(30):
@@ -124,7 +130,10 @@ async def test_a_cancellation_records_the_caller_who_requested_it(
     app.add_middleware(ClientAddressMiddleware)
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
-    async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=60) as client,
+    ):
         job = (await client.post("/adapters/new/versions?wait=0", files=files)).json()
         cancelled = await client.post(f"/jobs/{job['id']}/cancel")
         assert cancelled.json()["state"] == "cancelled", cancelled.text
@@ -138,7 +147,10 @@ async def test_what_many_may_look_at_has_no_addresses(
 ) -> None:
     app.add_middleware(ClientAddressMiddleware)
     source = make_adapter("a")
-    async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=60) as client,
+    ):
         added = await client.post("/webhooks", json={"url": receiver.url})
         assert added.status_code == 201, added.text
         assert (await publish(client, "bot", source)).status_code == 201

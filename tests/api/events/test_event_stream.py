@@ -144,7 +144,7 @@ async def test_events_are_streamed_as_they_happen_and_as_in_rest(
         assert headers["content-type"].startswith("text/event-stream")
         assert headers["cache-control"] == "no-store"
         assert reader.actors == ["first", "second"], "a stream without a position begins now"
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             listed = (await client.get("/api/v1/events")).json()["items"]
         assert [event["id"] for event in listed][1:] == reader.ids
 
@@ -163,7 +163,7 @@ async def test_a_stream_ends_with_the_key_that_opened_it(database: Database) -> 
         await write(database, "afterwards")
         await until(lambda: "afterwards" in stayer.actors)
         assert "afterwards" not in leaver.actors
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             headers = {"authorization": f"Bearer {revoked}"}
             refused = await client.get("/api/v1/events/stream", headers=headers)
         assert refused.json()["code"] == "invalid_key"
@@ -327,7 +327,7 @@ async def test_streams_are_limited(database: Database) -> None:
     async with event_server(database, max_streams=1) as server:
         reading = asyncio.create_task(Reader(server.url).read())
         await until(lambda: server.streams.limiter.open == 1)
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             refused = await client.get("/api/v1/events/stream")
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         reading.cancel()

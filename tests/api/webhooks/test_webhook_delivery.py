@@ -339,7 +339,7 @@ async def test_a_message_that_was_being_sent_in_a_crash_is_sent_again(
 ) -> None:
     await process.start()
     receiver.answers.append(Answer(delay_seconds=60))
-    async with httpx.AsyncClient(base_url=process.url) as client:
+    async with httpx.AsyncClient(base_url=process.url, timeout=60) as client:
         webhook = await add(client, receiver)
         await write(database, "x")
         first = (await receiver.has(1))[0]

@@ -120,11 +120,13 @@ def test_it_ends_with_a_promotion_and_a_rollback_that_can_be_pasted(demo: Demo) 
         else:
             assert answer.startswith(outcome), answer
     default = f"http://127.0.0.1:{demo.port}/api/v1/adapters/upper/aliases/default"
-    assert httpx.get(default, trust_env=False).json()["version"] == 1, "the default is untouched"
+    assert httpx.get(default, trust_env=False, timeout=60).json()["version"] == 1, (
+        "the default is untouched"
+    )
 
 
 def test_the_printed_pages_are_there(demo: Demo) -> None:
-    page = httpx.get(f"http://127.0.0.1:{demo.port}/docs", trust_env=False)
+    page = httpx.get(f"http://127.0.0.1:{demo.port}/docs", trust_env=False, timeout=60)
     assert page.status_code == 200
     assert "swagger" in page.text.lower()
 

@@ -308,7 +308,7 @@ def stop_while_streaming(deployed: Deployed, seen: Life) -> None:
 
 def without_key(deployed: Deployed) -> int:
     url = f"{str(deployed.client.base_url).rstrip('/')}/api/v1/adapters"
-    return httpx.get(url, trust_env=False).status_code
+    return httpx.get(url, trust_env=False, timeout=60).status_code
 
 
 def first_refusal(deployed: Deployed) -> tuple[int, str, int]:

@@ -137,7 +137,7 @@ def test_the_demo_runs_in_an_empty_folder(demo: Demo) -> None:
         timeout=60,
     )
     assert json.loads(asked.text)["choices"][0]["text"] == "HELLO"
-    console = httpx.get(f"http://127.0.0.1:{demo.port}/console/", trust_env=False)
+    console = httpx.get(f"http://127.0.0.1:{demo.port}/console/", trust_env=False, timeout=60)
     assert console.status_code == 200
     assert str(ROOT) not in demo.text().replace(str(demo.state), "")
     demo.process.send_signal(signal.SIGINT)

@@ -35,7 +35,7 @@ def test_one_key_for_each_job(keyed: Keyed) -> None:
         assert answer.choices[0].text == "HELLO"
         assert "upper" in {model.id for model in client_of_openai.models.list()}
     bearer = {"authorization": f"Bearer {prometheus}"}
-    metrics = httpx.get(f"{keyed.url}/metrics", headers=bearer)
+    metrics = httpx.get(f"{keyed.url}/metrics", headers=bearer, timeout=60)
     assert 'adaptry_requests_total{adapter="upper",outcome="completed"} 1.0' in metrics.text
     with keyed.client(prometheus) as client:
         assert [r.reference for r in client.cache.show().host] == ["upper:1"]
@@ -55,9 +55,9 @@ def test_a_request_without_a_good_key_is_refused_with_the_reason(keyed: Keyed) -
         list(client.adapters.list())
     assert (missing.value.status, missing.value.code) == (401, "key_required")
     for path in ("/metrics", "/api/v1/cache", "/v1/models", "/api/v1/adapters", "/server_info"):
-        assert httpx.get(f"{keyed.url}{path}").status_code == 401, path
+        assert httpx.get(f"{keyed.url}{path}", timeout=60).status_code == 401, path
     for path in ("/healthz", "/readyz", "/console/", "/docs"):
-        assert httpx.get(f"{keyed.url}{path}").status_code == 200, path
+        assert httpx.get(f"{keyed.url}{path}", timeout=60).status_code == 200, path
 
 
 def test_commands_take_the_key_from_the_environment(

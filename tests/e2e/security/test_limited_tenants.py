@@ -75,7 +75,7 @@ class Limited:
 
     def metrics(self) -> str:
         bearer = {"authorization": f"Bearer {self.root_key}"}
-        return httpx.get(f"{self.url}/metrics", headers=bearer).text
+        return httpx.get(f"{self.url}/metrics", headers=bearer, timeout=60).text
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_rates_have_openais_headers_and_tokens_are_the_engines_own(limited: Limi
     with (
         limited.limits("zeta", max_tokens_per_minute=1000, max_requests_per_minute=4),
         openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client,
-        httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}) as http,
+        httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60) as http,
     ):
         first = generate(http, stream=False)
         streamed = generate(http, stream=True)
@@ -244,7 +244,7 @@ def test_a_request_of_tgis_or_loraxs_clients_is_one_request(limited: Limited) ->
     error = too_often.json()
     assert (too_often.status_code, error["error_type"]) == (429, "overloaded")
     assert (error["code"], "retry-after" in too_often.headers) == ("rate_limit_exceeded", True)
-    assert httpx.post(limited.url, json=body).status_code == 401
+    assert httpx.post(limited.url, json=body, timeout=60).status_code == 401
 
 
 def test_pins_and_registrations_beyond_a_limit_are_refused(limited: Limited) -> None:

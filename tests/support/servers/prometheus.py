@@ -37,7 +37,7 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """The answer's data. Fails the test where there is an error, such as a wrong query."""
         address = f"{self.base_url}/api/v1/{path}"
-        response = httpx.get(address, params=parameters, trust_env=False)
+        response = httpx.get(address, params=parameters, trust_env=False, timeout=60)
         content = response.json()
         assert content["status"] == "success", content.get("error")
         return content["data"]

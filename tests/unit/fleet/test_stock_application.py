@@ -144,7 +144,7 @@ class Stage:
         return asyncio.create_task(self.app(SCOPE, client.receive, client.send))
 
     async def until_idle(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.policy.lease_count(A.id):
                 await asyncio.sleep(0.001)
 
@@ -152,12 +152,12 @@ class Stage:
 async def test_a_reader_that_stands_still_keeps_no_lease_once_the_server_has_answered() -> None:
     stage, client = Stage([b"one\n", b"two\n"]), Client()
     request = stage.ask(client)
-    await asyncio.wait_for(client.begun.wait(), 5)
+    await asyncio.wait_for(client.begun.wait(), 30)
     await stage.until_idle()
     assert client.body == b""
     assert not request.done()
     client.reads.set()
-    await asyncio.wait_for(request, 5)
+    await asyncio.wait_for(request, 30)
     assert client.body == b"one\ntwo\n"
     assert client.is_complete
     assert stage.tally.outcomes == ["completed"]
@@ -168,10 +168,10 @@ async def test_the_lease_lasts_while_the_server_generates() -> None:
     stage.server.may_generate.clear()
     client.reads.set()
     request = stage.ask(client)
-    await asyncio.wait_for(client.begun.wait(), 5)
+    await asyncio.wait_for(client.begun.wait(), 30)
     assert stage.policy.lease_count(A.id) == 1
     stage.server.may_generate.set()
-    await asyncio.wait_for(request, 5)
+    await asyncio.wait_for(request, 30)
     assert stage.policy.lease_count(A.id) == 0
 
 
@@ -180,12 +180,12 @@ async def test_a_reader_that_stands_still_ends_the_servers_work_in_time() -> Non
     line = b"x" * (MOST_BUFFERED_BYTES // 4) + b"\n"
     stage, client = Stage([line] * 100, stalled_reader_seconds=0.05), Client()
     request = stage.ask(client)
-    await asyncio.wait_for(stage.server.closed.wait(), 5)
+    await asyncio.wait_for(stage.server.closed.wait(), 30)
     await stage.until_idle()
     assert stage.server.sent < 10, "bounded memory"
     client.reads.set()
     with pytest.raises(ConnectionAbortedError):
-        await asyncio.wait_for(request, 5)
+        await asyncio.wait_for(request, 30)
     assert not client.is_complete
 
 
@@ -193,9 +193,9 @@ async def test_a_slow_reader_gets_an_answer_larger_than_the_buffer() -> None:
     line = b"x" * (MOST_BUFFERED_BYTES // 4) + b"\n"
     stage, client = Stage([line] * 20, stalled_reader_seconds=5.0), Client()
     request = stage.ask(client)
-    await asyncio.wait_for(client.begun.wait(), 5)
+    await asyncio.wait_for(client.begun.wait(), 30)
     client.reads.set()
-    await asyncio.wait_for(request, 5)
+    await asyncio.wait_for(request, 30)
     assert client.body == line * 20
 
 
@@ -204,16 +204,16 @@ async def test_what_ends_a_request_ends_the_servers_work_and_the_lease(end: str)
     stage, client = Stage([b"one\n", b"two\n"]), Client()
     stage.server.may_generate.clear()
     request = stage.ask(client)
-    await asyncio.wait_for(client.begun.wait(), 5)
+    await asyncio.wait_for(client.begun.wait(), 30)
     if end == "the client leaves":
         client.leaves.set()
     else:
         running = asyncio.create_task(stage.controller.run())
-        assert await asyncio.wait_for(stage.controller.evict(A, force=True), 5)
+        assert await asyncio.wait_for(stage.controller.evict(A, force=True), 30)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-    await asyncio.wait_for(request, 5)
+    await asyncio.wait_for(request, 30)
     assert stage.server.closed.is_set()
     assert stage.policy.lease_count(A.id) == 0
     assert stage.tally.outcomes == ["cancelled"]

@@ -214,7 +214,7 @@ async def test_a_server_with_another_base_model_is_waited_for(
     server: Any = FakeServer()
     server.root = "org/Other"
     starting = asyncio.create_task(StockStarter(server, 2, OURS).start())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not caplog.records:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)  # it has looked again
@@ -225,7 +225,7 @@ async def test_a_server_with_another_base_model_is_waited_for(
         "adapters. If it is the same one, declare it with --base-id"
     ], "once"
     server.root = "org/Model"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await starting
 
 

@@ -771,7 +771,7 @@ async def test_a_head_that_no_client_reads_keeps_no_request_out_of_the_engine() 
 
         gateway = stage.gateway(route)
         request = asyncio.create_task(gateway(client.scope, client.receive, send))
-        await asyncio.wait_for(worked.wait(), 5)
+        await asyncio.wait_for(worked.wait(), 30)
         assert await stage.is_idle_soon()
         assert client.messages == [], "the lease is back while the client has read nothing"
         reads.set()

@@ -64,7 +64,7 @@ def resolver() -> Resolver:
 async def models(registry: Answers, resolver: Resolver) -> AsyncIterator[Models]:
     found = Models()
     headers = {"authorization": "Bearer adp_k"}
-    async with httpx.AsyncClient(base_url=registry.url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=registry.url, headers=headers, timeout=60) as http:
         LoraRoutes(http, cast("RegistryResolver", resolver)).take_over(found)
         yield found
 

@@ -131,7 +131,7 @@ async def test_a_database_that_hangs_holds_up_nothing(monkeypatch: pytest.Monkey
     recording.store.hangs = True
     flush = asyncio.create_task(recording.recorder.flush())
     recording.miss()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async with running(recording.cache):
             await recording.cache.use(B)
         await flush

@@ -131,7 +131,7 @@ async def test_who_trickles_is_given_up_while_it_is_waited_for(
     memory.share(Reader()).grow_to(20)
     memory.share(Reader()).grow_to(20)
     with pytest.raises(BodyTimeout):
-        await asyncio.wait_for(reading, 5)
+        await asyncio.wait_for(reading, 30)
 
 
 # ---- through the middleware ------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Held:
             await asyncio.sleep(0.01)
 
     async def until_at_work(self, size_bytes: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.at_work < size_bytes:
                 await asyncio.sleep(0.01)
 

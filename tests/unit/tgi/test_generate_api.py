@@ -409,6 +409,6 @@ async def test_a_client_that_leaves_ends_the_completion(vllm: Vllm) -> None:
         "headers": [(b"content-length", b"18")],
         "query_string": b"",
     }
-    await asyncio.wait_for(application(vllm)(scope, receive, send), 5)
+    await asyncio.wait_for(application(vllm)(scope, receive, send), 30)
     assert vllm.left.is_set()
     assert sent[-1]["body"] == b"null", "no error of ours is raised and logged"

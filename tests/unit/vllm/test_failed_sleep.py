@@ -109,7 +109,7 @@ async def test_a_pause_that_waits_for_generations_can_be_resumed(engine: Engine)
     pausing = asyncio.create_task(engine.pause_generation(mode="wait"))
     await asyncio.sleep(0)
     assert isinstance(engine.suspended, EnginePaused)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await engine.resume_generation()
     assert engine.suspended is None
     engine.idle.set()

@@ -35,6 +35,6 @@ async def test_a_client_that_leaves_ends_the_completion() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
-    await asyncio.wait_for(app({**scope, "query_string": b""}, receive, send), 5)
+    await asyncio.wait_for(app({**scope, "query_string": b""}, receive, send), 30)
     assert completion.was_cancelled
     assert sent[0]["status"] == 200, "not an unexpected error"
