@@ -6,6 +6,7 @@ which a request ends is known as long as no other request comes or goes.
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from engine.types import CacheOutcome, VersionId
 
 BASE_MODEL = VersionId(0)
 """In place of an adapter: the request needs no slot."""
+
+_NOTHING = 1e-6  # of a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,16 @@ class SharedEngine:
     _plan: int = 0
 
     def add(self, request: Request) -> None:
+        """It joins the others when the step that has begun is done."""
+        self._advance()
+        left = math.ceil(self._made - _NOTHING) - self._made if self._running else 0.0
+        if left > _NOTHING and self._since <= self.agenda.now:
+            seconds = left * self.costs.step(len(self._running))
+            self.agenda.after(seconds, lambda: self._join(request))
+        else:
+            self._join(request)
+
+    def _join(self, request: Request) -> None:
         if len(self._running) >= self.costs.max_running:
             self._waiting.append(request)
             return
@@ -108,7 +121,7 @@ class SharedEngine:
         for request in complete:
             request.ended_at = self.agenda.now
             if self._waiting:
-                self.add(self._waiting.popleft())
+                self._join(self._waiting.popleft())
         self._foresee()
         for request in complete:
             self.ended(request)

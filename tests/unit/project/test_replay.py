@@ -4,6 +4,8 @@ import random
 import time
 from collections.abc import Iterator
 
+import pytest
+
 from engine.simulation.replay import Arrival, replay
 from engine.simulation.replica import Shape
 from engine.simulation.shared_engine import Costs
@@ -67,3 +69,11 @@ def test_a_million_requests_take_minutes_at_the_most() -> None:
     result = replay(zipf(5000, rate=20.0), QUICK, Shape(slots=16, host_capacity=48))
     assert len(result.served) == 5000
     assert time.process_time() - began < 5000 * 250e-6
+
+
+def test_a_request_waits_for_the_step_that_has_begun() -> None:
+    costs = Costs(0.02, 0.0, 0.0, 0.0, 0.0)
+    arrivals = [Arrival(0.0, VersionId(1), 10), Arrival(0.03, VersionId(2), 10)]
+    first, second = replay(arrivals, costs, Shape(2, 2)).first_tokens
+    assert first == pytest.approx(0.02)
+    assert second == pytest.approx(0.04 + 0.02 - 0.03)

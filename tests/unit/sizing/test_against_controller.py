@@ -33,10 +33,19 @@ class Live:
     outcomes: list[CacheOutcome] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
     loads: int = 0
+    generating: int = 0
+    steps_since: float = 0.0
 
     def on_event(self, event: CacheEvent) -> None:
         if isinstance(event, MovedIn) and event.transition is Transition.DISK_TO_HOST:
             self.loads += 1
+
+    async def _wait_for_step(self, now: float) -> None:
+        """All that generate do so in the same steps."""
+        if self.generating:
+            await asyncio.sleep(-(now - self.steps_since) % STEP)
+        else:
+            self.steps_since = now
 
     async def serve(self, workload: Workload) -> Measured:
         loop, setting, shape = asyncio.get_running_loop(), self.setting, self.setting.shape()
@@ -60,8 +69,11 @@ class Live:
             await asyncio.sleep(began + arrival.at - loop.time())
             async with controller.lease(adapter(arrival.adapter)) as lease:
                 self.outcomes.append(lease.outcome)
+                await self._wait_for_step(loop.time())
                 self.first_tokens.append(loop.time() + STEP - began - arrival.at)
+                self.generating += 1
                 await asyncio.sleep(arrival.tokens * STEP)
+                self.generating -= 1
 
         await asyncio.gather(*map(ask, workload.arrivals))
         running.cancel()
