@@ -16,7 +16,7 @@ HALF_LIVES = (4, 16)
 """Of the counts, in times of as many requests as there are places. LRU stands beside them."""
 _CHECK_EVERY = 64  # grants
 _MOST_UNSEEN = 512
-_MARGIN = 0.005  # by which another has to be better: keys are not changed for nothing
+_MARGIN = 0.01  # by which another has to be better: keys are not changed for nothing
 _RESIDENT, _WANTED, _ENTERED = Use.WANTED_RESIDENT, Use.WANTED, Use.ENTERED
 _GRANTED, _ENDED = Use.GRANTED, Use.ENDED
 
