@@ -11,7 +11,7 @@ stays in memory until the process ends.
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -136,13 +136,14 @@ class AzureFiles:
             return [""]
         prefix = f"{folder}/" if folder else ""
         found: list[str] = []
-        async with self._read():
-            container = self._service.get_container_client(self._url.place)
-            async for blob in container.walk_blobs(prefix):
-                if is_weights(blob.name):
-                    found.append(blob.name.removeprefix(prefix))
-                if len(found) == MAX_STARTS:
-                    break
+        with suppress(FileNotFoundError):  # there is no such container
+            async with self._read():
+                container = self._service.get_container_client(self._url.place)
+                async for blob in container.walk_blobs(prefix):
+                    if is_weights(blob.name):
+                        found.append(blob.name.removeprefix(prefix))
+                    if len(found) == MAX_STARTS:
+                        break
         return found
 
     def _blob(self, name: str) -> BlobClient:
