@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -174,6 +175,49 @@ def test_several_completions_and_log_probabilities_of_the_prompt(served: Served)
     base = served.reference.prompt_logprobs("base", prompt)
     assert found[:69] == pytest.approx(base[:69], abs=2e-3)
     assert found != pytest.approx(base, abs=2e-3)
+
+
+def test_preempted_requests_are_computed_again_as_they_were(served: Served) -> None:
+    """More at once than there are blocks: vLLM takes some requests' and computes those again.
+
+    What is computed again is the prompt with the answer so far, in chunks, where an answer may say
+    the invocation: it is the prompt's that counts. Two are made to say it, which is drafted too.
+    """
+    length, count = 4 * BLOCK - 12, 24  # an answer needs a fifth block; there are 23
+    models = ("base", "judge", "plain-judge", "judge")  # with the router as many as there are slots
+    asked = [
+        (model, [*words(length, 60 + order), *INVOCATIONS.get(model, []), 60])
+        for order, model in enumerate(models)
+    ]
+    said = words(length, 70)
+    saying = [("router", [*said, 60]), ("router", [*said, *INVOCATIONS["router"], 60])]
+    says_it: dict[str, Any] = {"allowed_token_ids": INVOCATIONS["router"], "logprobs": 0}
+
+    def answer(of: tuple[str, list[int]], salt: str) -> tuple[list[int], list[float]]:
+        options = says_it if of in saying else {}
+        response = served.post(*of, cache_salt=salt, max_tokens=count, **options)
+        (choice,) = response.json()["choices"]
+        return choice["token_ids"], (choice["logprobs"] or {}).get("token_logprobs", [])
+
+    preempted, drafted = "vllm:num_preemptions_total", "vllm:spec_decode_num_draft_tokens_total"
+    before = served.metric(preempted)
+    alone = [answer(each, "alone") for each in saying]
+    assert served.metric(preempted) == before, "there is room for each by itself"
+    assert served.metric(drafted) > 0
+    assert alone[0][1] != pytest.approx(alone[1][1], abs=2e-2), "one is the base model's"
+    for turn in (1, -1):  # vLLM preempts who came last
+        order = [*asked, *saying][::turn]
+        with ThreadPoolExecutor(len(order)) as pool:
+            found = list(pool.map(partial(answer, salt=f"pressed {turn}"), order))
+        for (model, prompt), (tokens, logprobs) in zip(order, found, strict=True):
+            if (model, prompt) in saying:
+                right, certain = alone[saying.index((model, prompt))]
+                assert (tokens, set(tokens)) == (right, set(INVOCATIONS["router"]))
+                assert logprobs == pytest.approx(certain, abs=2e-3), len(prompt)
+            else:
+                assert tokens == served.reference.tokens(model, prompt, count), model
+        assert served.metric(preempted) > before
+        before = served.metric(preempted)
 
 
 def test_a_fan_out_through_fewer_slots_beside_another(served: Served) -> None:
