@@ -10,6 +10,7 @@ import type { Problem } from "./lib/api.ts";
 import { mayOpen } from "./lib/caller.ts";
 import type { PageProps } from "./lib/page.ts";
 import { EventsPage } from "./events/page.tsx";
+import { HistoryPage } from "./history/page.tsx";
 import { JobsPage } from "./manage/jobs.tsx";
 import { KeysPage } from "./manage/keys.tsx";
 import { PinsPage } from "./manage/pins.tsx";
@@ -33,6 +34,7 @@ interface Page {
 
 const PAGES: readonly Page[] = [
   { path: /^\/?$|^\/cache$/, nav: "#/cache", title: "Cache", Component: CachePage },
+  { path: /^\/history$/, nav: "#/history", title: "History", Component: HistoryPage },
   { path: /^\/sizing$/, nav: "#/cache", title: "Sizing", Component: SizingPage },
   { path: /^\/adapters$/, nav: "#/adapters", title: "Adapters", Component: AdaptersPage },
   { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", Component: AdapterPage },

@@ -14,6 +14,7 @@ from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
 from registry.errors import UnknownServer
 
 LONGEST_WAIT = 150 * MICROSECONDS  # of a request that got a slot: until then it is looked for
+_AHEAD = 5 * MICROSECONDS  # a client whose clock is ahead
 _GAP = 2 * MICROSECONDS
 _SPANS = 20  # unpacked together
 _MOST_SPANS = 200  # for one page
@@ -93,7 +94,7 @@ class HistoryReader:
 
     def check_time(self, at: int, now: int) -> None:
         """Raises TimeOutOfRange."""
-        if at > now + MICROSECONDS:
+        if at > now + _AHEAD:
             raise TimeOutOfRange(f"{to_time(now).isoformat()} is now: there is no later history")
         if self.keep_seconds and at < now - (self.keep_seconds + 60) * MICROSECONDS:
             hours = self.keep_seconds / 3600

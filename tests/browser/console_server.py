@@ -94,14 +94,16 @@ class ConsoleServer:
 
 
 @contextmanager
-def console_server(state: Path, *, require_keys: bool = False) -> Iterator[ConsoleServer]:
+def console_server(
+    state: Path, *, require_keys: bool = False, settings: EngineSettings | None = None
+) -> Iterator[ConsoleServer]:
     ready: list[ConsoleServer] = []
     started, ending = threading.Event(), asyncio.Event()
     errors: list[BaseException] = []
 
     async def serve() -> None:
         try:
-            async with _running(state, require_keys) as server:
+            async with _running(state, require_keys, settings or EngineSettings()) as server:
                 ready.append(server)
                 started.set()
                 await ending.wait()
@@ -125,7 +127,9 @@ def console_server(state: Path, *, require_keys: bool = False) -> Iterator[Conso
 
 
 @asynccontextmanager
-async def _running(state: Path, require_keys: bool) -> AsyncIterator[ConsoleServer]:
+async def _running(
+    state: Path, require_keys: bool, engine_settings: EngineSettings
+) -> AsyncIterator[ConsoleServer]:
     registry_settings = RegistrySettings(
         database_url=f"sqlite+aiosqlite:///{state}/registry.db",
         store=state / "store",
@@ -133,7 +137,6 @@ async def _running(state: Path, require_keys: bool) -> AsyncIterator[ConsoleServ
         allowed_networks=("127.0.0.1",),
         require_keys=require_keys,
     )
-    engine_settings = EngineSettings()
     metrics = RegistryMetrics(CollectorRegistry())
     base = str(ROOT / "demo" / "base")
     model = ServedModel(base, ["demo"], None, max_rank=64)

@@ -11,6 +11,8 @@ from tests.browser.console_server import ROOT, ConsoleServer
 AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = {
     "#/cache?ref=upper:1": "Cache",
+    "#/history": "History",
+    "#/history?at=2026-01-01T00:00:00Z": "History",
     "#/sizing": "Sizing",
     "#/adapters": "Adapters",
     "#/adapters?text=nothing-has-this": "Adapters",

@@ -114,6 +114,7 @@ function Tail({ decisions }: { decisions: DecisionWindow }) {
     <section class="tail" aria-label="Decisions">
       <header class="row">
         <h2>Decisions</h2>
+        <a href="#/history">Earlier ones</a>
         <span class="faint">{isRead ? "paused while you read" : note}</span>
       </header>
       <ol class="decisions" aria-label="Decisions, newest first" ref={list}>

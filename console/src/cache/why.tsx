@@ -1,5 +1,6 @@
 // Why a version is where it is: the server's own explanation.
 
+import { link } from "../lib/address.ts";
 import { request, type Schema } from "../lib/api.ts";
 import { useAnswer } from "../lib/hooks.ts";
 import { DecisionLine } from "./decisions.tsx";
@@ -25,6 +26,9 @@ export function Why({ reference }: { reference: string }) {
       ) : (
         <p class="faint">No recent decisions.</p>
       )}
+      <p>
+        <a href={link("/history", { adapter: why.adapter })}>Its last day</a>
+      </p>
     </>
   );
 }

@@ -27,7 +27,7 @@ export function may(...scopes: readonly Scope[]): boolean {
 
 /** Whether a page has anything for it: a page that asks for what is refused would ask again and again. */
 export function mayOpen(page: string): boolean {
-  if (page === "cache" || page === "events" || page === "sizing" || page === "pins") return may("operate");
+  if (page === "cache" || page === "history" || page === "events" || page === "sizing" || page === "pins") return may("operate");
   if (page === "try") return may("infer");
   if (page === "publish") return may("publish");
   if (page === "keys") return may("admin");

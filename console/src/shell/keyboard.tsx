@@ -5,6 +5,7 @@ import { openDialog } from "../lib/dialog.tsx";
 const PAGES: Record<string, readonly [string, string]> = {
   a: ["Adapters", "#/adapters"],
   c: ["Cache", "#/cache"],
+  h: ["History", "#/history"],
   t: ["Try it", "#/try"],
   m: ["Compare", "#/compare"],
   e: ["Events", "#/events"],

@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
 from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
 
 
 class LazyRoute(BaseRoute):
+    """`made`: the class of the route that it makes. FastAPI copies a router's routes by class."""
+
+    made: type[APIRoute] | None = None
+
     def __init__(self, path: str, make: Callable[[], BaseRoute]) -> None:
         self._regex, _, _ = compile_path(path)
         self._make = make
@@ -47,11 +52,15 @@ def lazy_routes() -> Iterator[None]:
     make_now = APIRouter.add_api_route
 
     def add(router: APIRouter, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        override = options.pop("route_class_override", None) or router.route_class
+        made = getattr(override, "made", override)
+
         def make() -> BaseRoute:
-            make_now(router, path, endpoint, **options)
+            make_now(router, path, endpoint, route_class_override=made, **options)
             return router.routes.pop()
 
-        router.routes.append(LazyRoute(router.prefix + path, make))
+        lazy = type("LazyRoute", (LazyRoute,), {"made": made})
+        router.routes.append(lazy(router.prefix + path, make))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(APIRouter, "add_api_route", add)

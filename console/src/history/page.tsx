@@ -1,0 +1,208 @@
+// The history page: what was in the slots at a time, who evicted whom, and who waited.
+
+import { useEffect, useState } from "preact/hooks";
+import { remember } from "../lib/address.ts";
+import { Problem, request, serverNow, type Schema } from "../lib/api.ts";
+import { Field } from "../lib/form.tsx";
+import { useAnswer, useInterval } from "../lib/hooks.ts";
+import type { PageProps } from "../lib/page.ts";
+import { zone } from "../lib/time.tsx";
+import { moment } from "../lib/format.ts";
+import { PastCache } from "./past-cache.tsx";
+import { PastDecisions } from "./past-decisions.tsx";
+import { clamp, HOUR, iso, local, MINUTE, parse, SECOND } from "./times.ts";
+import { Timeline } from "./timeline.tsx";
+
+type History = Schema["HistoryRead"];
+type Past = Schema["PastRead"];
+type Off = { off: string };
+
+const REFRESH_MS = 60_000;
+const SOON_MS = 150; // a slider that is dragged asks only where it rests
+const AROUND = MINUTE;
+const MOST = 400;
+const RANGES: readonly (readonly [string, number])[] = [
+  ["day", 24 * HOUR],
+  ["6 hours", 6 * HOUR],
+  ["hour", HOUR],
+];
+
+export function HistoryPage({ query }: PageProps) {
+  const [at, setAt] = useState(() => parse(query.get("at")) ?? clamp(serverNow(), 0, serverNow()));
+  const [server, setServer] = useState(query.get("server") ?? "");
+  const [chosen, choose] = useState<string | null>(query.get("adapter"));
+  const [{ range, middle }, show] = useState({ range: 24 * HOUR, middle: at });
+  const [history, refresh] = useAnswer("History", (signal) => readHistory(server, range, middle, signal), [server, range, middle]);
+  useInterval(REFRESH_MS, refresh);
+  useEffect(() => {
+    const keep = () => remember("/history", { at: iso(at), server, adapter: chosen ?? "" });
+    const timer = setTimeout(keep, SOON_MS); // browsers refuse addresses that change too often
+    return () => clearTimeout(timer);
+  }, [at, server, chosen]);
+  if (!history) return <h1>History</h1>;
+  if ("off" in history) return <NotKept why={history.off} />;
+  const oldest = serverNow() - history.keep_hours * HOUR;
+  const go = (time: number) => {
+    const chosenTime = clamp(time, oldest, serverNow());
+    setAt(chosenTime);
+    const isShown = chosenTime >= Date.parse(history.since) && chosenTime <= Date.parse(history.until);
+    if (!isShown) show({ range, middle: chosenTime });
+  };
+  const shown = clamp(at, oldest, serverNow());
+  const now = () => {
+    setAt(clamp(serverNow(), 0, serverNow()));
+    void refresh();
+  };
+  return (
+    <>
+      <div class="page-head">
+        <h1>History</h1>
+        <p class="minute">
+          {moment(iso(shown))} {zone(new Date(shown))} on {history.server}
+        </p>
+      </div>
+      <div class="filters">
+        <Field label={`Time (${zone(new Date(shown))})`}>
+          <input
+            type="datetime-local"
+            step="1"
+            value={local(shown)}
+            onChange={(event) => {
+              const time = new Date(event.currentTarget.value).getTime();
+              if (!Number.isNaN(time)) go(time);
+            }}
+          />
+        </Field>
+        <Field label="Range">
+          <select value={String(range)} onChange={(event) => show({ range: Number(event.currentTarget.value), middle: shown })}>
+            {RANGES.map(([name, span]) => (
+              <option key={name} value={String(span)}>
+                {span === 24 * HOUR ? "the last day" : `the ${name} around it`}
+              </option>
+            ))}
+          </select>
+        </Field>
+        {history.servers.length > 1 && (
+          <Field label="Server">
+            <select value={history.server} onChange={(event) => setServer(event.currentTarget.value)}>
+              {history.servers.map((name) => (
+                <option key={name}>{name}</option>
+              ))}
+            </select>
+          </Field>
+        )}
+        <p class="row">
+          <button type="button" onClick={now}>
+            Now
+          </button>
+          {history.grafana && <a href={dashboard(history.grafana, shown)}>Grafana at this time</a>}
+        </p>
+      </div>
+      <Timeline history={history} at={shown} onChange={go} />
+      <p class="faint">← and → move by 10 s, with Shift by 10 min, Page Up and Page Down by an hour.</p>
+      <Moment key={history.server} at={shown} server={history.server} oldest={oldest} chosen={chosen} choose={choose} go={go} />
+    </>
+  );
+}
+
+async function readHistory(server: string, range: number, middle: number, signal: AbortSignal): Promise<History | Off> {
+  const now = serverNow();
+  const until = range === 24 * HOUR ? now : Math.min(now, middle + range / 2);
+  const query = { server: server || undefined, from: iso(until - range), to: iso(until) };
+  try {
+    return await request("get", "/api/v1/cache/history", { query, signal });
+  } catch (error) {
+    if (error instanceof Problem && error.code === "history_off") return { off: `${error.message}.` };
+    if (error instanceof Problem && error.status === 404 && !server) return { off: "Several engines behind one address keep no history." };
+    if (error instanceof Problem && error.code === "time_out_of_range") {
+      return request("get", "/api/v1/cache/history", { query: { server: server || undefined }, signal });
+    }
+    throw error;
+  }
+}
+
+function dashboard(grafana: string, at: number): string {
+  return `${grafana}?from=${at - 15 * MINUTE}&to=${at + 15 * MINUTE}`;
+}
+
+function NotKept({ why }: { why: string }) {
+  return (
+    <>
+      <h1>History</h1>
+      <p>{why}</p>
+      <p>
+        Start the server with <code>ADAPTRY_HISTORY_HOURS=24</code> to keep the last day. <a href="#/cache">To the cache as it is now</a>
+      </p>
+    </>
+  );
+}
+
+interface MomentProps {
+  at: number;
+  server: string;
+  /** When what is kept begins. */
+  oldest: number;
+  chosen: string | null;
+  choose: (adapter: string | null) => void;
+  go: (at: number) => void;
+}
+
+function Moment({ at, server, oldest, chosen, choose, go }: MomentProps) {
+  const settled = useSettled(at);
+  const [found] = useAnswer("The state then", (signal) => readMoment(server, settled, oldest, signal), [server, settled]);
+  if (!found) return null;
+  const [past, decisions] = found;
+  const time = Date.parse(past.at);
+  return (
+    <div class="cache-main" aria-busy={time !== at}>
+      {past.cache ? (
+        <PastCache cache={past.cache} decisions={decisions.items} at={time} chosen={chosen} choose={(name) => choose(name === chosen ? null : name)} />
+      ) : (
+        <Unknown past={past} go={go} />
+      )}
+      <PastDecisions page={decisions} at={time} chosen={chosen} choose={choose} go={go} />
+    </div>
+  );
+}
+
+function useSettled(at: number): number {
+  const [settled, setSettled] = useState(at);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(at), SOON_MS);
+    return () => clearTimeout(timer);
+  }, [at]);
+  return settled;
+}
+
+async function readMoment(server: string, at: number, oldest: number, signal: AbortSignal): Promise<[Past, Schema["PastDecisionList"]]> {
+  const until = Math.max(Math.min(at + AROUND, serverNow()), oldest + SECOND);
+  const range = { server, from: iso(Math.max(at - AROUND, oldest)), to: iso(until), limit: MOST };
+  return Promise.all([
+    request("get", "/api/v1/cache/history/state", { query: { server, at: iso(at) }, signal }),
+    request("get", "/api/v1/cache/history/decisions", { query: range, signal }),
+  ]);
+}
+
+function Unknown({ past, go }: { past: Past; go: (at: number) => void }) {
+  const { since, until } = past.unknown ?? { since: null, until: null };
+  return (
+    <section class="tiers" aria-label="Not known">
+      <h2>Nothing is known of this time</h2>
+      <p>The server did not run, or could not save its history. What was in the slots is not guessed from before or after.</p>
+      <p class="row">
+        {since && (
+          <button type="button" onClick={() => go(Date.parse(since) - SECOND)}>
+            Last known: {moment(since)}
+          </button>
+        )}
+        {until && (
+          <button type="button" onClick={() => go(Date.parse(until) + SECOND)}>
+            Known again: {moment(until)}
+          </button>
+        )}
+        {!since && <span class="faint">Nothing before it is kept.</span>}
+        {!until && <span class="faint">Nothing after it is recorded yet.</span>}
+      </p>
+    </section>
+  );
+}
