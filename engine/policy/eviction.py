@@ -25,6 +25,7 @@ class VictimSelector:
         self._pins = pins
         self._wait_queue = wait_queue
         self._drains: dict[VersionId, VersionId] = {}  # draining adapter → the one it leaves for
+        self.is_draining: Callable[[VersionId], bool] = self._drains.__contains__
 
     # ---- victims -------------------------------------------------------------------------
 
@@ -172,17 +173,14 @@ class VictimSelector:
     def has_drains_for(self, version: VersionId) -> bool:
         return version in self._drains.values()
 
-    def is_draining(self, version: VersionId) -> bool:
-        return version in self._drains
-
     def stop_draining(self, version: VersionId) -> None:
         """It left its slot, or has to stay."""
         self._drains.pop(version, None)
 
     def end_drains_for(self, version: VersionId) -> None:
         """It has its slot, or needs none any more."""
-        if version in self._drains.values():
-            self._drains = {hot: cold for hot, cold in self._drains.items() if cold != version}
+        for hot in [hot for hot, cold in self._drains.items() if cold == version]:
+            del self._drains[hot]
 
     def end_all_drains(self) -> None:
         self._drains.clear()

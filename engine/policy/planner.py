@@ -59,7 +59,7 @@ class Planner:
                 yield self._evict(version, reason)
 
     def _plan_grants(self) -> Iterator[Decision]:
-        admitted = [v for v in self._index.in_slot if self._admits(v)]
+        admitted = [v for v in self._index.in_slot if self.can_lease(v)]
         waiters = [each for v in admitted for each in self._wait_queue.waiters(v)]
         for ticket, waiter in sorted(waiters, key=lambda each: each[1].arrival):
             self._tiers.acquire(waiter.version)
@@ -68,16 +68,15 @@ class Planner:
 
     def try_lease(self, version: VersionId) -> bool:
         """Lease it to one more request, if it is in a slot and admits any."""
-        admitted = self.can_lease(version)
-        if admitted:
+        if self.can_lease(version):
             self._tiers.acquire(version)
-        return admitted
+            return True
+        return False
 
     def can_lease(self, version: VersionId) -> bool:
-        return self._tiers.place_of(version) is SLOT and self._admits(version)
-
-    def _admits(self, version: VersionId) -> bool:
-        return version not in self.pending_evictions and not self._victims.is_draining(version)
+        if self._tiers.place_of(version) is not SLOT or version in self.pending_evictions:
+            return False
+        return not self._victims.is_draining(version)
 
     def _plan_loads(self) -> Iterator[Decision]:
         while self._may_load():

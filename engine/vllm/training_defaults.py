@@ -5,7 +5,7 @@ while they handle a request. Here they read the running request's instead, if it
 own and its adapter serves them; what a request says itself still comes first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine.gateway.request_context import current_request
@@ -19,44 +19,41 @@ def serve_training_defaults(services: Iterable[object]) -> None:
     """Let each of vLLM's services that has the one or the other read the running request's."""
     for service in services:
         attributes = getattr(service, "__dict__", {})
-        if isinstance(defaults := attributes.get(_DEFAULTS), dict):
-            setattr(service, _DEFAULTS, RequestDefaults(defaults))
+        members = {}
+        if isinstance(attributes.get(_DEFAULTS), dict):
+            members[_DEFAULTS] = _property(_DEFAULTS, _sampling_defaults)
         if _TEMPLATE in attributes:
-            _read_template_per_request(service)
+            members[_TEMPLATE] = _property(_TEMPLATE, _chat_template)
+        if members:
+            cls: Any = type(service)
+            service.__class__ = type(cls.__name__, (cls,), members)
 
 
-class RequestDefaults(dict[str, Any]):
-    """vLLM's defaults, with those of the running request's version before them."""
+def _property(name: str, of_request: Callable[[Any], Any]) -> property:
+    """It comes before the attribute of the instance, which stays the base model's."""
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """vLLM asks for eight names in each request; nearly no version brings any."""
-        request = current_request()
-        version = None if request is None else request.version
-        if version is None or version.sampling_defaults is None:
-            return super().get(name, default)
-        own = {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}
-        return own[name] if name in own else super().get(name, default)
+    def read(self: Any) -> Any:
+        return of_request(self.__dict__[name])
 
-    def __bool__(self) -> bool:
-        """Never empty: `defaults or {}` would lose what a version brings."""
-        return True
+    def write(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    return property(read, write)
 
 
-def _read_template_per_request(service: Any) -> None:
-    """A property comes before the attribute of the instance, which stays the base model's."""
+def _chat_template(base: str | None) -> str | None:
+    version = _version()
+    own = None if version is None else version.chat_template
+    return base if own is None else own
 
-    def chat_template(self: Any) -> str | None:
-        version = _version()
-        own = None if version is None else version.chat_template
-        base: str | None = self.__dict__[_TEMPLATE]
-        return base if own is None else own
 
-    def set_chat_template(self: Any, template: str | None) -> None:
-        self.__dict__[_TEMPLATE] = template
-
-    cls = type(service)
-    members = {_TEMPLATE: property(chat_template, set_chat_template)}
-    service.__class__ = type(cls.__name__, (cls,), members)
+def _sampling_defaults(base: dict[str, Any]) -> dict[str, Any]:
+    """vLLM reads it once for a request, and then eight names of it. Nearly no version has any."""
+    version = _version()
+    if version is None or version.sampling_defaults is None:
+        return base
+    own = {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}
+    return {**base, **own}
 
 
 def _version() -> AdapterVersion | None:
