@@ -43,12 +43,11 @@ Record = list[Any]
 IndexOf = Callable[[AdapterVersion], int]
 
 
-class RecordedError(EngineError):
+def recorded_error(code: str, detail: str) -> EngineError:
     """An error as it was recorded: its code and its sentence."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
+    error = EngineError(detail)
+    error.code = code
+    return error
 
 
 def encode_event(event: CacheEvent, index: IndexOf) -> Record:
@@ -101,7 +100,7 @@ def decode_event(record: Sequence[Any], names: Sequence[AdapterVersion]) -> Cach
         case "engine_ready":
             return EngineReady()
         case "engine_lost":
-            return EngineLost(RecordedError(*fields))
+            return EngineLost(recorded_error(*fields))
         case "drifted":
             ids, known = fields
             return Drifted([VersionId(each) for each in ids], [names[each] for each in known])
@@ -119,7 +118,7 @@ def decode_event(record: Sequence[Any], names: Sequence[AdapterVersion]) -> Cach
             return Evicted(version, Tier(tier), EvictionReason(reason), idle, wanted_by, slot)
         case "load_failed":
             index, transition, *error = fields
-            return LoadFailed(names[index], Transition(transition), RecordedError(*error))
+            return LoadFailed(names[index], Transition(transition), recorded_error(*error))
         case _:
             return _decode_short(kind, fields, names)
 
@@ -128,7 +127,7 @@ def _decode_short(kind: str, fields: Record, names: Sequence[AdapterVersion]) ->
     version = names[fields[0]]
     match kind:
         case "refused":
-            return Refused(version, RecordedError(*fields[1:]))
+            return Refused(version, recorded_error(*fields[1:]))
         case "load_started":
             return LoadStarted(version, fields[1])
         case "drained":
