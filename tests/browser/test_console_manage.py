@@ -11,6 +11,12 @@ from registry.auth.scopes import Scope
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
 
+LEAVE_AND_CHOOSE = """(select) => {
+  location.hash = "#/keys";
+  select.value = "failed";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+}"""
+
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
@@ -222,3 +228,11 @@ def test_two_versions_are_compared(console: ConsoleServer, visit: Visit) -> None
     expect(table.get_by_role("row", name=re.compile("^Rank differs 4 8"))).to_be_visible()
     page.get_by_role("button", name="Show differences only").click()
     expect(table.get_by_role("row", name=re.compile("^State"))).to_have_count(0)
+
+
+def test_a_page_that_is_left_calls_nobody_back(console: ConsoleServer, visit: Visit) -> None:
+    """Its last answer may be drawn after the click on a link, and before the next page."""
+    page = visit(console.url).open("#/jobs")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    page.get_by_label("State").evaluate(LEAVE_AND_CHOOSE)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Keys")

@@ -13,6 +13,8 @@ export function address(): Address {
 
 /** The same page with other values: no new step for Back. Empty values are left out. */
 export function remember(path: string, values: Record<string, string | readonly string[]>): void {
+  const now = address().path;
+  if (now !== path && now !== "" && now !== "/") return; // a page that is being left must not call its user back
   history.replaceState(history.state, "", link(path, values));
 }
 
