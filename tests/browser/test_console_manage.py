@@ -111,6 +111,20 @@ def test_keys_tenants_and_webhooks_are_made_and_ended(console: ConsoleServer, vi
     expect(page.get_by_text("No webhooks.")).to_be_visible()
 
 
+def test_all_tenants_are_read_in_one_request(console: ConsoleServer, visit: Visit) -> None:
+    names = [f"tenant-{n}" for n in range(8)]
+    for name in names:
+        made = httpx.post(f"{console.url}/api/v1/tenants", json={"name": name}, trust_env=False)
+        assert made.status_code == 201, made.text
+    asked: list[str] = []
+    page = visit(console.url, width=1440).open("../console/icon.svg")
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{console.url}/console/#/tenants")
+    for name in names:
+        expect(page.get_by_role("rowheader", name=name, exact=True)).to_be_visible()
+    assert len([url for url in asked if "/tenants" in url.partition("#")[0]]) == 1
+
+
 def test_pins_jobs_and_garbage(console: ConsoleServer, visit: Visit) -> None:
     page = visit(console.url, width=390).open("#/pins")
     page.get_by_role("button", name="Pin …").click()

@@ -85,9 +85,13 @@ def go(page: Page, address: str, heading: str) -> None:
 def test_an_upload_goes_on_while_other_pages_are_shown(
     console: ConsoleServer, visit: Visit
 ) -> None:
-    page = visit(console.url).open("#/publish?name=background")
     held: list[Route] = []
-    page.route("**/versions?wait=0", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page = visit(console.url).open("#/publish?name=background")
+    page.route("**/versions?wait=0", hold)
     page.get_by_label("Files or an archive").set_input_files(files_of("upper"))
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("progressbar")).to_be_visible()
