@@ -1,9 +1,11 @@
 """The cache page, drawn again and again: what a user holds stays held, what is read stays."""
 
+import pytest
 from playwright.sync_api import expect
 
+from registry.auth.scopes import Scope
 from tests.browser.conftest import Visit
-from tests.browser.console_server import ConsoleServer
+from tests.browser.console_server import ConsoleServer, console_server
 from tests.browser.helpers import is_live, tier
 
 
@@ -55,3 +57,22 @@ def test_a_reference_that_is_typed_stays_while_the_page_is_drawn(
     page.get_by_role("list", name="GPU slots").get_by_role("button").first.click()
     expect(panel.locator(".summary")).to_have_count(0)
     assert "ref=" in page.url
+
+
+def test_a_tenant_is_offered_no_action_on_what_is_not_its_own(
+    tmp_path_factory: pytest.TempPathFactory, visit: Visit
+) -> None:
+    with console_server(tmp_path_factory.mktemp("tenant"), require_keys=True) as server:
+        tenants = server.registry.tenants.create_service(server.cache.controller.tenants.usage)
+        server.run(tenants.create("acme", {}, actor="test"))
+        key = server.key("acme~operator", Scope.OPERATE)
+        visitor = visit(server.url)
+        visitor.expects_a_refusal()
+        page = visitor.open("#/cache?ref=acme~notes")
+        panel = page.get_by_role("dialog", name="Sign in")
+        panel.get_by_label("Key").fill(key)
+        panel.get_by_role("button", name="Use this key").click()
+        actions = page.get_by_role("group", name="Actions").get_by_role("button")
+        expect(actions).to_have_count(6)
+        page.get_by_label("Reference").fill("upper")
+        expect(actions).to_have_text(["Why?"])

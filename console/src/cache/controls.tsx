@@ -4,6 +4,7 @@ import type { RefObject } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { adapterLink } from "../lib/address.ts";
 import { request } from "../lib/api.ts";
+import { owns } from "../lib/caller.ts";
 import { evict, pin, prefetch, unpin } from "../lib/cache-actions.ts";
 import { Check, Field } from "../lib/form.tsx";
 import { adapterOf, bytes, idle } from "../lib/format.ts";
@@ -30,6 +31,7 @@ export function Controls({ reference, explained, cache, heading, onReference, on
   const input = useRef<HTMLInputElement>(null);
   const [isPatient, setPatient] = useState(false);
   const named = reference.trim();
+  const isOwn = !named || owns(adapterOf(named)); // another's, granted to this tenant, is not its to move
   const button = (label: string, action: (reference: string) => Promise<unknown>) => {
     const run = async () => {
       if (!named) return input.current!.focus();
@@ -62,14 +64,18 @@ export function Controls({ reference, explained, cache, heading, onReference, on
         <Where cache={cache} reference={named} />
       </div>
       <div class="row actions" role="group" aria-label="Actions">
-        {button("Pin in a slot", (of) => pin(of, "gpu"))}
-        {button("Pin in host memory", (of) => pin(of, "host"))}
-        {button("Unpin", unpin)}
-        {button("Prefetch", prefetch)}
-        {button("Evict", (of) => evict(of, isPatient))}
+        {isOwn && (
+          <>
+            {button("Pin in a slot", (of) => pin(of, "gpu"))}
+            {button("Pin in host memory", (of) => pin(of, "host"))}
+            {button("Unpin", unpin)}
+            {button("Prefetch", prefetch)}
+            {button("Evict", (of) => evict(of, isPatient))}
+          </>
+        )}
         <Act label="Why?" action={() => (named ? onExplain() : input.current!.focus())} />
       </div>
-      <Check label="Evict waits for running requests" checked={isPatient} onChange={(event: Event) => setPatient((event.currentTarget as HTMLInputElement).checked)} />
+      {isOwn && <Check label="Evict waits for running requests" checked={isPatient} onChange={(event: Event) => setPatient((event.currentTarget as HTMLInputElement).checked)} />}
       <div class="why" aria-live="polite">
         {explained > 0 && named && <Why key={explained} reference={named} />}
       </div>

@@ -7,6 +7,7 @@ import { count } from "../lib/format.ts";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
 import { announce } from "../lib/notices.tsx";
 import type { PageProps } from "../lib/page.ts";
+import { zone } from "../lib/time.tsx";
 import { Controls, type Controlled } from "./controls.tsx";
 import { MINUTE_MS, flows, lookups, type DecisionWindow, type Timed } from "./decision-window.ts";
 import { DecisionLine } from "./decisions.tsx";
@@ -109,7 +110,7 @@ function Tail({ decisions }: { decisions: DecisionWindow }) {
   const shown = useRef<readonly Timed[]>([]);
   const isRead = list.current?.matches(":hover, :focus-within") ?? false;
   if (!isRead) shown.current = decisions.newest;
-  const note = decisions.newest.length ? "" : "none since the server has started";
+  const note = decisions.newest.length ? `times in ${zone()}` : "none since the server has started";
   return (
     <section class="tail" aria-label="Decisions">
       <header class="row">

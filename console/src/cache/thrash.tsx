@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { adapterLink } from "../lib/address.ts";
 import { request } from "../lib/api.ts";
 import { pin, type Tier } from "../lib/cache-actions.ts";
+import { owns } from "../lib/caller.ts";
 import { count } from "../lib/format.ts";
 import { Act } from "../lib/parts.tsx";
 import type { Cache } from "./cells.ts";
@@ -88,8 +89,8 @@ function Item({ of: thrashing, onExplain, changed }: Actions & { of: Thrashing }
         {times(thrashing)}pin it or raise <code class="flag">{isReadAgain ? "--max-cpu-loras" : "--max-loras"}</code>.
       </span>
       <div class="row">
-        {button("Pin in a slot", "gpu")}
-        {isReadAgain && button("Pin in host memory", "host")}
+        {owns(adapter) && button("Pin in a slot", "gpu")}
+        {owns(adapter) && isReadAgain && button("Pin in host memory", "host")}
         <Act label="Why?" name={`Why does ${adapter} thrash?`} action={() => onExplain(adapter)} />
       </div>
     </li>

@@ -11,7 +11,7 @@ import { FEWEST_LOOKUPS, placesFor, serveLine, type TierPolicy } from "./advice.
 
 const POLL_MS = 30000;
 const NAMES = { gpu: "Slots", host: "Places in host memory" };
-const COLUMNS = ["Places", "Hit ratio of LRU", ""];
+const COLUMNS = ["Places", "Hit ratio of LRU", "Note"];
 const LEGEND = [
   ["line-memory", "LRU"],
   ["dot-gpu", "now"],
@@ -34,6 +34,7 @@ export function SizingPage() {
       {policy && policy.tiers.length > 0 && (
         <>
           <Advice model={model ?? "MODEL"} tiers={policy.tiers} mend={policy.mend} />
+          <h2 class="unseen">Hit ratio by places</h2>
           <section class="plots" aria-label="Hit ratio by places">
             {policy.tiers.map((tier) => (
               <Curve key={tier.tier} of={tier} />
