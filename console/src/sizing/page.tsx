@@ -70,7 +70,7 @@ function Advice({ model, tiers, mend }: { model: string; tiers: readonly TierPol
           : `Fewer than ${FEWEST_LOOKUPS} say too little to recommend a size.`}
       </p>
       {line && (
-        <pre class="answer" tabIndex={0} role="region" aria-label="Recommended command">
+        <pre class="answer command" tabIndex={0} role="region" aria-label="Recommended command">
           {line}
         </pre>
       )}
@@ -87,7 +87,7 @@ function Curve({ of: tier }: { of: TierPolicy }) {
   const best = placesFor(tier);
   const most = Math.max(2, tier.curve.at(-1)?.places ?? 2);
   return (
-    <Figure title={NAMES[tier.tier]} legend={LEGEND} text={`${count(tier.places, "place")} now: ${percent(tier.live)}`}>
+    <Figure title={NAMES[tier.tier]} legend={LEGEND} text={`${count(tier.places, tier.tier === "gpu" ? "slot" : "place")} now: ${percent(tier.live)}`}>
       {(frame) => {
         const x = logarithmic(1, most, frame.left, frame.right);
         const y = linear(0, 1, frame.bottom, frame.top);
