@@ -155,7 +155,8 @@ async def test_why_and_the_policy_say_what_would_have_been_a_hit() -> None:
     slots, host = policy["tiers"]
     assert slots == {
         **{"tier": "gpu", "places": 2, "live": 0.0, "lru": 0.0},
-        **{"optimum": 0.4167, "candidate": None, "places_for_half": 3},
+        **{"optimum": 0.4167, "candidate": None, "places_for_half": 3, "lookups": 12},
+        "curve": [{"places": n, "lru": ratio} for n, ratio in ((1, 0.0), (2, 0.0), (3, 0.75))],
     }
     assert (host["live"], host["lru"], host["optimum"]) == (0.75, 0.75, 0.75)
     assert policy["mend"] == (
