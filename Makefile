@@ -93,6 +93,10 @@ matrix: $(PROJECT) $(DEV)  ## base models and kinds of adapters against PEFT, ov
 	@$(PY) -m pytest --long tests/contract/test_matrix.py $(ARGS)
 	@$(PY) -m tests.support.adapters.matrix
 
+.PHONY: test-gpu
+test-gpu: $(PROJECT) $(DEV)  ## modes of an engine on a GPU (ARGS="--engine-on cpu": those that the CPU has)
+	@$(PY) -m pytest --engine-on cuda tests/gpu $(ARGS)
+
 .PHONY: faults
 faults: $(PROJECT) $(DEV)  ## faults and fuzzing in their long form: more rounds than in CI
 	@$(PY) -m pytest --long -s tests/faults tests/fleet/test_faults.py tests/api/robustness $(ARGS)

@@ -32,6 +32,8 @@ Answer = TypeVar("Answer")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of faults and fuzzing")
+    device = "run tests/gpu too, on an engine there"
+    parser.addoption("--engine-on", choices=("cuda", "cpu"), help=device)
 
 
 @pytest.fixture(scope="session")

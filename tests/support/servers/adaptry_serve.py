@@ -129,10 +129,12 @@ class ServedDemo:
         assert response.status_code in (200, 201), response.text
 
     def complete(
-        self, model: str, word: str = "hello", *, timeout: float = 60, **options: Any
+        self, model: str, word: str = "hello", *, timeout: float | None = None, **options: Any
     ) -> httpx.Response:
+        """`timeout`: by default, the client's."""
         body = {"model": model, "prompt": prompt_for(word), "temperature": 0, "max_tokens": 32}
-        return self.client.post("/v1/completions", json=body | options, timeout=timeout)
+        limit = self.client.timeout if timeout is None else timeout
+        return self.client.post("/v1/completions", json=body | options, timeout=limit)
 
     def answers_right(self, model: str, word: str = "hello") -> bool:
         response = self.complete(model, word)
