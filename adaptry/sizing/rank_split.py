@@ -40,7 +40,7 @@ def split_by_rank(
     on_prediction: Callable[[], object] = lambda: None,
 ) -> RankSplit | None:
     """The best one of the engines of this setting, or of two of them if it is one. None: all
-    adapters have one rank.
+    adapters have one rank, or slots of `max_rank` are too small for any other.
 
     Those of which no rank is known go to the large ones.
     """
@@ -52,7 +52,7 @@ def split_by_rank(
         return predict(part, costs, chosen, first_token_seconds=goal, warm_share=warm_share)
 
     found: list[RankSplit] = []
-    boundaries = [each.rank for each in rank_classes(workload)[1:]]
+    boundaries = [each.rank for each in rank_classes(workload)[1:] if 0 < each.rank < max_rank]
     if not boundaries:
         return None
     mixed = predicted(workload, replace(setting, replicas=engines))

@@ -84,6 +84,16 @@ def test_small_ranks_have_more_slots_by_engines_of_their_own() -> None:
     assert Sizer(same, COSTS, GOAL, Setting(4, 42), 0).split_by_rank(Setting(4, 42), 8) is None
 
 
+@pytest.mark.parametrize(("small_rank", "max_rank"), [(8, 8), (8, 1), (0, 64)])
+def test_slots_that_are_no_larger_than_small_ranks_are_not_split(
+    small_rank: int, max_rank: int
+) -> None:
+    ranks = {VersionId(1): 64, VersionId(2): small_rank}
+    workload = replace(one_after_the_other([1, 2, 1, 2]), ranks=ranks)
+    setting = Setting(2, 2)
+    assert Sizer(workload, COSTS, GOAL, setting, 0).split_by_rank(setting, max_rank) is None
+
+
 def test_a_trace_without_requests_for_adapters_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
