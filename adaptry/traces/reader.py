@@ -94,6 +94,8 @@ def _csv_request(row: dict[str, str]) -> TracedRequest:
     tokens, prompt = int(row["tokens"]), int(row.get("prompt_tokens") or 0)
     if tokens < 0 or prompt < 0:
         raise ValueError("a number of tokens below 0")
+    if row["adapter"] is None:
+        raise ValueError("the row ends before its adapter")
     adapter = sys.intern(row["adapter"].strip()) or None
     return TracedRequest(_seconds(row["time"]), adapter, tokens, prompt)
 

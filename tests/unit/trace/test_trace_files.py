@@ -145,6 +145,7 @@ def load(at: str, version: str = "1") -> str:
         ("a.csv", "time,adapter,tokens\nnoon,a,1\n", "a.csv:2 is no request: Invalid isoformat"),
         ("a.csv", "time,adapter,tokens\n1,a,-1\n", "a number of tokens below 0"),
         ("a.csv", "time,adapter,tokens\n1\n", "a.csv:2 is no request"),
+        ("a.csv", "time,tokens,adapter\n1,4\n", "the row ends before its adapter"),
         ("a.csv", "time,adapter,tokens\n", "has no requests"),
         ("a.csv", f"time,adapter,tokens\n1,{'a' * 200_000},1\n", "a.csv:2 is no CSV: field larger"),
         ("a.jsonl", "", "has no requests"),
