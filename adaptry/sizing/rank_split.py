@@ -1,5 +1,6 @@
 """Rank split: small ranks by engines of their own, which have more slots in the same memory."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -90,9 +91,10 @@ def _parts(workload: Workload, rank: int, few: int, engines: int) -> tuple[Workl
     """Of the small ranks, and of the others; requests for the base model go to all engines."""
     small: list[Arrival] = []
     large: list[Arrival] = []
-    for number, each in enumerate(workload.arrivals):
+    turns = itertools.cycle(range(engines))
+    for each in workload.arrivals:
         is_base = each.adapter == BASE_MODEL
-        to_small = number % engines < few if is_base else _is_small(workload, each, rank)
+        to_small = next(turns) < few if is_base else _is_small(workload, each, rank)
         (small if to_small else large).append(each)
     return _workload(workload, small), _workload(workload, large)
 

@@ -94,6 +94,20 @@ def test_slots_that_are_no_larger_than_small_ranks_are_not_split(
     assert Sizer(workload, COSTS, GOAL, setting, 0).split_by_rank(setting, max_rank) is None
 
 
+def test_engines_for_small_and_for_large_ranks_share_the_requests_for_the_base_model() -> None:
+    """Each request for an adapter comes just after one for the base model."""
+    costs = replace(COSTS, prefill_seconds_per_token=0.001)
+    alone = one_after_the_other([1, 2] * 4)
+    beside = [Arrival(each.at, BASE_MODEL, 4, 1000) for each in alone.arrivals]
+    pairs = zip(beside, alone.arrivals, strict=True)
+    arrivals = [each for pair in pairs for each in pair]
+    workload = replace(alone, arrivals=arrivals, ranks={VersionId(1): 8, VersionId(2): 64})
+    split = Sizer(workload, costs, GOAL, Setting(2, 2), 0).split_by_rank(Setting(2, 2), 64)
+    assert split is not None
+    for part in (split.small, split.large):
+        assert part.first_token_p50 > 1, "its prompt is computed first"
+
+
 def test_a_trace_without_requests_for_adapters_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
