@@ -43,8 +43,7 @@ def answer(asked: Question) -> None:
         found = fetch_trace(asked.server) if asked.trace is None else read_trace(asked.trace)
         workload = workload_of(found, asked.requests)
         if not workload.adapters:
-            where = asked.server if asked.trace is None else asked.trace
-            raise CommandError(f"{where} has recorded no requests for adapters yet")
+            raise CommandError(_why_none(asked, found))
         known = known.with_loads_of(found) if asked.costs is None else known
     if asked.calibrate:
         known = calibrate(asked.server, known)
@@ -57,6 +56,15 @@ def answer(asked: Question) -> None:
         show_json(report.as_json())
     else:
         Tables(report).show()
+
+
+def _why_none(asked: Question, found: Trace) -> str:
+    """Why the workload has no request for an adapter."""
+    where = asked.server if asked.trace is None else asked.trace
+    if all(each.adapter is None for each in found.requests):
+        return f"{where} has recorded no requests for adapters yet"
+    count = f"{asked.requests:,} requests" if asked.requests > 1 else "request"
+    return f"the last {count} of {where} were for the base model: take more with --requests"
 
 
 def _rates_of(asked: Question) -> Workload:

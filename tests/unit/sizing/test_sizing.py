@@ -114,6 +114,9 @@ def test_a_trace_without_requests_for_adapters_is_refused(
     (path := tmp_path / "base.csv").write_text("time,adapter,tokens\n1,,4\n")
     assert main(["size", str(path)]) == 1
     assert "no requests for adapters" in capsys.readouterr().err
+    path.write_text("time,adapter,tokens\n1,a,4\n2,,4\n3,,4\n")
+    assert main(["size", str(path), "--requests", "2"]) == 1
+    assert "last 2 requests" in capsys.readouterr().err
 
 
 def test_hits_and_loads_of_spaced_requests_are_those_of_the_two_tiers() -> None:
