@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from engine.worker.slot_layout import Read
 
 PIECE_BYTES = 4 * 2**20
+LEAST_MEAN_BYTES = 256 * 2**10
+"""Of pieces, for more than one thread: between short ones each waits for the GIL."""
 MAX_THREADS = 4
 CPUS_PER_THREAD = 4
 """The others are for the model's own threads, and for other loads that are read meanwhile."""
@@ -37,7 +39,8 @@ def read_ranges(
     """
     pieces = deque(_split(reads))
     work = _Work(descriptor, offset, pieces, into)
-    helpers = _start_helpers(work, min(threads, len(pieces)) - 1)
+    is_worth_it = sum(read.end - read.start for read in reads) >= LEAST_MEAN_BYTES * len(pieces)
+    helpers = _start_helpers(work, min(threads, len(pieces)) - 1) if is_worth_it else []
     work.run()
     for helper in helpers:
         helper.join()

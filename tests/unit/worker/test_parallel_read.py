@@ -20,6 +20,7 @@ READS = [Read(0, 300, 500), Read(300, 301, 0), Read(650, 1000, 100)]
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_read, "PIECE_BYTES", 16)
+    monkeypatch.setattr(parallel_read, "LEAST_MEAN_BYTES", 8)
 
 
 @pytest.fixture
@@ -98,6 +99,19 @@ def test_where_there_are_no_more_threads_the_caller_reads_alone(
     memory = bytearray(SIZE)
     read_ranges(descriptor, OFFSET, [Read(0, SIZE, 0)], memoryview(memory), 4)
     assert memory == CONTENT[OFFSET:]
+
+
+def test_short_ranges_are_read_by_one_thread(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread.name))
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
+    memory = bytearray(400)
+    short = [Read(2 * n, 2 * n + 2, 2 * n) for n in range(200)]
+    read_ranges(descriptor, OFFSET, short, memoryview(memory), 4)
+    assert memory == CONTENT[OFFSET : OFFSET + 400]
+    assert started == []
 
 
 def test_small_machines_read_with_one_thread() -> None:
