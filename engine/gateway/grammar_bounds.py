@@ -49,6 +49,7 @@ class GrammarGate:
         self._accepts_nothing = accepts_nothing
         self._clock = clock
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._parsing: dict[bytes, asyncio.Future[bool]] = {}
         self._begun: OrderedDict[Hashable, deque[float]] = OrderedDict()
 
     async def admit(self, wanted: Any) -> None:
@@ -66,16 +67,25 @@ class GrammarGate:
         if digest in self._known:
             self._known.move_to_end(digest)
             return
+        if (parsing := self._parsing.get(digest)) is None:
+            parsing = self._begin(digest, parts)
+        if await asyncio.shield(parsing):  # others may wait for it: each prompt of one request
+            raise GrammarUnsatisfiable("it accepts no text")
+        self._known[digest] = None
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
+
+    def _begin(self, digest: bytes, parts: Mapping[str, Any]) -> "asyncio.Future[bool]":
+        """Raises GrammarTooComplex, GrammarLimit."""
         try:
             self._check(parts)
         except RecursionError:
             raise GrammarTooComplex("it is nested too deeply") from None
         self._count()
-        if await asyncio.to_thread(self._accepts_nothing, parts):
-            raise GrammarUnsatisfiable("it accepts no text")
-        self._known[digest] = None
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        parsing = asyncio.ensure_future(asyncio.to_thread(self._accepts_nothing, parts))
+        self._parsing[digest] = parsing
+        parsing.add_done_callback(lambda _: self._parsing.pop(digest))
+        return parsing
 
     def _check_bytes(self, count: int) -> None:
         if count > self._limits.max_bytes:

@@ -53,6 +53,7 @@ class Stage:
     def __init__(self, **limits: int) -> None:
         self.caller, self.now = "acme", 0.0
         self.empty: list[Any] = []
+        self.parsed = 0
         self.gate = GrammarGate(
             GrammarLimits(**limits), lambda: self.caller, self._is_empty, lambda: self.now
         )
@@ -61,6 +62,7 @@ class Stage:
         asyncio.run(self.gate.admit(SimpleNamespace(**wanted)))
 
     def _is_empty(self, wanted: Mapping[str, Any]) -> bool:
+        self.parsed += 1
         return wanted["grammar"] in self.empty
 
 
@@ -96,6 +98,25 @@ def test_new_grammars_are_counted_for_each_caller() -> None:
     stage.admit(regex="another")
     stage.caller, stage.now = "acme", 60.0
     stage.admit(regex="one more")
+
+
+async def test_the_prompts_of_one_request_begin_one_grammar() -> None:
+    stage = Stage(new_per_minute=1)
+    wanted = SimpleNamespace(grammar='root ::= "a"')
+    await asyncio.gather(*(stage.gate.admit(wanted) for _ in range(20)))
+    assert stage.parsed == 1
+    with pytest.raises(GrammarLimit):
+        await stage.gate.admit(SimpleNamespace(grammar='root ::= "b"'))
+
+
+async def test_a_client_that_leaves_keeps_nobody_from_the_same_grammar() -> None:
+    stage = Stage()
+    wanted = SimpleNamespace(grammar='root ::= "a"')
+    left, stays = (asyncio.create_task(stage.gate.admit(wanted)) for _ in range(2))
+    await asyncio.sleep(0)
+    left.cancel()
+    await stays
+    assert left.cancelled()
 
 
 @pytest.mark.parametrize(
