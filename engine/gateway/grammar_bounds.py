@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.errors import GrammarLimit, GrammarTooComplex, GrammarUnsatisfiable
 from engine.types import GrammarLimits
+from registry.http.json_shape import is_too_deep
 
 _REPEAT = re.compile(r"\{\s*(\d{0,9})\s*(?:(,)\s*(\d{0,9})\s*)?\}")
 _LENGTHS = ("maxLength", "minLength", "maxProperties", "minProperties")
@@ -102,6 +103,8 @@ class GrammarGate:
         for name in ("json", "structural_tag"):
             schema = parts[name]
             if isinstance(schema, str):
+                if is_too_deep(schema.encode("utf-8", "surrogatepass")):  # one in the body isn't
+                    raise GrammarTooComplex("it is nested too deeply")
                 try:
                     schema = json.loads(schema)
                 except (ValueError, RecursionError):

@@ -46,6 +46,8 @@ HARMFUL: list[dict[str, Any]] = [
     {"json": {"$ref": "#"}},
     {"json": {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}},
     {"json": {"allOf": [{"anyOf": [{"$ref": "#"}]}], "x": {"$ref": "#"}}},
+    {"json": '{"$defs": {}, "items": ' * 200 + "{}" + "}" * 200},
+    {"structural_tag": '{"format": ' * 200 + "{}" + "}" * 200},
 ]
 
 
