@@ -25,6 +25,7 @@ from engine.fanout.schemas import (
     FanoutUsage,
 )
 from engine.gateway.body_validation import first_error_validator
+from engine.gateway.request_context import current_request
 from engine.ports import Resolver
 from registry.errors import RegistryError
 
@@ -71,6 +72,8 @@ def create_fanout_router(
             if refusal is not None:
                 return JSONResponse(refusal.content, refusal.status)
         if asked.stream:
+            if (request := current_request()) is not None:
+                request.asks_within = True
             return StreamingResponse(running.stream(), media_type="text/event-stream")
         return await running.collect()
 

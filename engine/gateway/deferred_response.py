@@ -92,7 +92,10 @@ class DeferredResponse:
 
     def _is_early(self, message: Message) -> bool:
         """An event of a stream that its route sends before it asks the engine."""
-        if self.started or self._request.is_admitted or not message.get("more_body"):
+        request = self._request
+        if self.started or request.is_admitted or request.asks_within:
+            return False
+        if not message.get("more_body"):
             return False
         return not message.get("body", b"").startswith(_ERROR_EVENTS)
 

@@ -31,7 +31,8 @@ class RequestContext:
 
     `has_invocation`: whether its prompts have that of its activated adapter; None: not known.
     `is_reported`: its answer is an unexpected error that has its id already. `is_admitted`: one of
-    its prompts may enter the engine.
+    its prompts may enter the engine. `asks_within`: its route sends requests within the server, in
+    place of asking the engine.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -46,6 +47,7 @@ class RequestContext:
     rates: RequestRates | None = None
     is_reported: bool = False
     is_admitted: bool = False
+    asks_within: bool = False
     has_invocation: bool | None = None
     work: WorkTotals | None = None  # of all its prompts, once one is admitted
 

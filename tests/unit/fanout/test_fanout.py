@@ -15,6 +15,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from engine.fanout.router import _FanOut, create_fanout_router
 from engine.fanout.schemas import FanoutRequest
+from engine.gateway.request_context import RequestContext, request_scope
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
 from registry.errors import UnknownAdapter
@@ -228,6 +229,15 @@ async def test_a_stream_names_the_model_of_each_event(
     assert [(each["status"], each["error"]["code"]) for each in by_name["unknown"]] == [
         (404, "refused")
     ]
+
+
+async def test_the_gateway_is_told_to_hold_no_event_of_a_stream(client: httpx.AsyncClient) -> None:
+    outer = RequestContext(None, None)
+    with request_scope(outer):
+        await fan_out(client, prompt="said", models=["judge"])
+        assert not outer.asks_within
+        await fan_out(client, prompt="said", models=["judge"], stream=True)
+        assert outer.asks_within
 
 
 @pytest.mark.parametrize("stream", [False, True])

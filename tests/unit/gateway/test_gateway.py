@@ -382,6 +382,25 @@ async def test_a_stream_whose_refusal_its_route_does_not_answer_is_not_cut(
         assert not client.messages[-1].get("more_body")
 
 
+async def test_a_stream_of_requests_within_the_server_is_sent_as_it_comes() -> None:
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        request = current_request()
+        assert request is not None
+        request.asks_within = True
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for sent in (b"data: 1\n\n", b"data: 2\n\n"):
+            await send({"type": "http.response.body", "body": sent, "more_body": True})
+            assert client.messages[-1]["body"] == sent
+        await send({"type": "http.response.body", "body": b""})
+
+    async with running(Stage()) as stage:
+        client = Client(b'{"models": ["support"]}', path="/v1/fanout")
+        await stage.gateway(stream)(client.scope, client.receive, client.send)
+        assert client.status == 200
+
+
 def test_an_event_that_ends_a_stream_has_the_routes_format() -> None:
     error = EngineUnavailable("it ended")
     named, data = error_event(error, "/v1/messages").decode().strip().split("\n")
