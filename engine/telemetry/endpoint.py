@@ -6,12 +6,14 @@ be lost, and which reads gauges on a thread while their source changes.
 
 import asyncio
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from copy import copy
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as open_metrics
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,13 +30,16 @@ def create_metrics_route(
     """`freeze_gauges` takes the snapshot that a scrape encodes in a thread beside the event loop.
 
     OpenMetrics for clients that accept `application/openmetrics-text`, else Prometheus' own text.
+    Each `name[]` of the query is a series that is wanted, as in Prometheus' own exporter.
     """
 
     async def metrics(request: Request) -> Response:
         opened = accepts_open_metrics(request)
         compressed = "gzip" in request.headers.get("accept-encoding", "")
+        names = frozenset(request.query_params.getlist("name[]"))
+        wanted = _Named(registry, names) if names else registry
         with freeze_gauges():
-            content = await asyncio.to_thread(encode, registry, opened, compressed)
+            content = await asyncio.to_thread(encode, wanted, opened, compressed)
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
         if compressed:
             headers["content-encoding"] = "gzip"
@@ -43,12 +48,27 @@ def create_metrics_route(
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
 
 
+class _Named:
+    """Series with these names. The registry's own choice misses what has none beforehand."""
+
+    def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            named = copy(family)
+            named.samples = [each for each in family.samples if each.name in self._names]
+            if named.samples:
+                yield named
+
+
 def accepts_open_metrics(request: Request) -> bool:
     """Decided by the Accept header, as in Prometheus' own exporter."""
     return _OPEN_METRICS in request.headers.get("accept", "")
 
 
-def encode(registry: CollectorRegistry, opened: bool, compressed: bool) -> bytes:
+def encode(registry: Collector, opened: bool, compressed: bool) -> bytes:
     """Encode one scrape; `opened`: as OpenMetrics.
 
     Names need no escaping: prometheus-client 0.26 would turn `vllm:` into `vllm_`.

@@ -58,7 +58,7 @@ _OFTEN_CALLED = (
 _UNDECLARED = {
     MODELS: frozenset({"limit", "after"}),
     f"{MODELS}/{{model:path}}": frozenset[str](),
-    "/metrics": frozenset[str](),
+    "/metrics": frozenset({"name[]"}),
     "/wake_up": frozenset({"tags"}),
     "/adapters": frozenset({"name", "src", "load_inplace", "preload", "pin"}),
 }

@@ -30,11 +30,11 @@ class Scraped:
         self.seen_by.append(threading.get_ident())
         return CacheSnapshot(2, 4, None, (), (), (), 0, dict.fromkeys(Tier, 0))
 
-    async def get(self, **headers: str) -> httpx.Response:
+    async def get(self, query: str = "", **headers: str) -> httpx.Response:
         route = create_metrics_route(self.collectors, self.metrics.freeze_gauges)
         transport = httpx.ASGITransport(app=Starlette(routes=[route]))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/metrics", headers=headers)
+            return await client.get(f"/metrics{query}", headers=headers)
 
 
 @pytest.fixture
@@ -59,6 +59,12 @@ async def test_both_formats_keep_names_and_one_has_exemplars(scraped: Scraped) -
     assert '\nvllm:things_total 1.0 # {trace_id="7"} 1.0' in opened.text
     assert opened.text.endswith("# EOF\n")
     assert "\nadaptry_host_bytes_limit +Inf\n" in opened.text
+
+
+async def test_only_the_named_series_are_there(scraped: Scraped) -> None:
+    found = await scraped.get("?name[]=vllm:things_total&name[]=adaptry_host_bytes_limit")
+    series = [line.split()[0] for line in found.text.splitlines() if not line.startswith("#")]
+    assert sorted(series) == ["adaptry_host_bytes_limit", "vllm:things_total"]
 
 
 async def test_it_is_compressed_for_clients_that_accept_gzip(scraped: Scraped) -> None:
