@@ -3,6 +3,7 @@
 A misspelt `level` of `/sleep` must not seem to have been heeded.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,9 @@ from registry.redaction import redact
 
 _OF_CLIENTS = frozenset({"api-version", "beta"})
 """Sent with every request by OpenAI clients set up for Azure, and by Anthropic's beta client."""
+_UNREAD = re.compile(r"/|/console(/.*)?|/health|/ping")
+"""Pages, to whose links mails and proxies add theirs, and probes, to which monitors do: what such a
+route ignores misleads nobody, and a refused probe takes a healthy server out."""
 _SHOWN_CHARACTERS = 100
 
 
@@ -30,6 +34,8 @@ def refuse_unknown_parameters(
     """`more`: what routes read that don't declare it, by their path."""
     for route in routes:
         if not isinstance(route, Route) or isinstance(route, ProblemRoute):
+            continue
+        if _UNREAD.fullmatch(route.path):
             continue
         known = set((more or {}).get(route.path, ()))
         if isinstance(route, APIRoute):

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Query, Request
 
+from engine.console.router import create_console_router
 from engine.gateway.query_parameters import refuse_unknown_parameters
 from registry.http.problems import ProblemRoute
 
@@ -34,7 +35,11 @@ async def client() -> Any:
     async def versions(limit: int = 5) -> int:
         return limit
 
+    @app.get("/health")
+    async def health() -> None: ...
+
     app.include_router(ours)
+    app.include_router(create_console_router())
     refuse_unknown_parameters(app.routes, {"/wake_up": frozenset({"tags"})})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -52,6 +57,13 @@ async def client() -> Any:
 )
 async def test_what_is_read_or_sent_by_clients_passes(client: httpx.AsyncClient, url: str) -> None:
     assert (await client.post(url)).status_code == 200
+
+
+async def test_pages_and_probes_pass_with_what_others_add(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/?utm_source=mail")).status_code == 307
+    assert (await client.get("/console?utm_source=mail")).status_code == 307
+    assert (await client.get("/console/?utm_source=mail")).status_code == 200
+    assert (await client.get("/health?_=1796000000")).status_code == 200
 
 
 async def test_another_is_refused_in_the_routes_dialect(client: httpx.AsyncClient) -> None:
