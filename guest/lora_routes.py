@@ -67,6 +67,9 @@ class LoraRoutes:
                 return refusal(503, f"{name} is registered, but can't be fetched: {error}")
             except GracefulHTTPError as error:
                 return refusal(error.http_status, f"{name} is registered, but {error}")
+            except Exception as error:  # vLLM's, for an adapter that it does not accept
+                logger.exception("%s can't be served", name)
+                return refusal(503, f"{name} is registered, but vLLM can't serve it: {error}")
             if isinstance(served, serving.ErrorResponse):
                 return served
         return said
@@ -78,6 +81,8 @@ class LoraRoutes:
                 await self._resolver.update(name)
             except (AdaptryError, OSError) as error:  # it is followed: tried again in a second
                 logger.warning("%s can't be looked up: %s", name, error)
+            except Exception:  # vLLM's, if the name means another adapter now
+                logger.exception("%s can't be brought up to date", name)
         return said
 
     async def _ask(self, path: str, body: dict[str, object]) -> Any:

@@ -144,7 +144,12 @@ async def test_a_registry_that_is_away_is_a_503(models: Models, registry: Answer
 
 
 @pytest.mark.parametrize(
-    ("cause", "code"), [(GracefulHTTPError("of rank 64", 503), 503), (OSError("disk full"), 503)]
+    ("cause", "code"),
+    [
+        (GracefulHTTPError("of rank 64", 503), 503),
+        (OSError("disk full"), 503),
+        (ValueError("no such module"), 503),
+    ],
 )
 async def test_what_is_registered_but_cant_be_served_here_says_so(
     models: Models, registry: Answers, resolver: Resolver, cause: Exception, code: int
@@ -155,3 +160,12 @@ async def test_what_is_registered_but_cant_be_served_here_says_so(
     assert error["code"] == code
     assert "bot is registered, but" in error["message"]
     assert str(cause) in error["message"]
+
+
+async def test_what_vllm_does_not_accept_keeps_no_unload_from_its_answer(
+    models: Models, registry: Answers, resolver: Resolver
+) -> None:
+    registry.will_say(200, b"Success: removed")
+    resolver.error = ValueError("no such module")
+    unloading = UnloadLoRAAdapterRequest(lora_name="bot")
+    assert await models.unload_lora_adapter(unloading) == "Success: removed"
