@@ -190,8 +190,9 @@ class Importer:
         async with self._database.transaction() as session:
             repository = TransferRepository(session)
             await repository.lock_imports()
-            await NameRepository(session).lock_platform(alone=True)  # before any row is locked
             plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
+            # after its adapters, as whoever sets a name; before it adds any, as all who do
+            await NameRepository(session).lock_platform(alone=True)
             report = report_of(plans, checked)
             changed = [plan for plan in plans if not plan.is_empty]
             writer = ImportWriter(session, changed, checked.inspections, self._base, actor)
