@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from pathlib import Path
 
 from adaptry.client import AdaptryError, ApiError, Client
 from adaptry.client.client import DEFAULT_SERVER
@@ -43,7 +42,7 @@ def _advise_push(arguments: Sequence[str]) -> str:
     """For `adapter add NAME FOLDER`, where the folder is on this machine."""
     if list(arguments[:2]) != ["adapter", "add"]:
         return ""
-    if not any(Path(argument).is_dir() for argument in arguments[2:]):
+    if not any(map(os.path.isdir, arguments[2:])):  # a Path raises, for a long description
         return ""
     return "To send the files of this machine: adaptry adapter push NAME FOLDER"
 

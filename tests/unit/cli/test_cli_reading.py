@@ -171,6 +171,13 @@ def test_whoami_says_what_a_caller_without_a_key_may_do(run: Run) -> None:
     assert as_json(run, "whoami")["prefix"] is None
 
 
+def test_a_folder_of_this_machine_is_advised_to_be_pushed_beside_any_option(tmp_path: Path) -> None:
+    error = ApiError(403, "source_not_allowed", "no")
+    asked = ["adapter", "add", "bot", "--description", "very " * 100]
+    assert suggest(error, asked) == ""
+    assert "adaptry adapter push" in suggest(error, [*asked, str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("detail", "hint"),
     [
