@@ -37,8 +37,8 @@ def accepts_nothing(wanted: Mapping[str, Any]) -> bool:
     """`wanted`: the fields of vLLM's parameters. False also where xgrammar can't parse it."""
     try:
         grammar = _parse(wanted)
-    except (RuntimeError, ValueError, TypeError, LookupError):
-        return False  # vLLM says what is wrong, or takes another backend
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        return False  # vLLM says what is wrong, or takes another backend; older ones read no Lark
     return grammar is not None and not is_productive(str(grammar))
 
 

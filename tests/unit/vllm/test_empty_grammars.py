@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import xgrammar
 
 from engine.vllm.grammars.empty_grammars import accepts_nothing
 
@@ -85,3 +86,8 @@ def test_one_that_accepts_a_text_is_not(wanted: dict[str, Any]) -> None:
 @pytest.mark.parametrize("wanted", INVALID)
 def test_what_is_no_grammar_is_left_to_vllm(wanted: dict[str, Any]) -> None:
     assert not accepts_nothing(wanted)
+
+
+def test_an_xgrammar_that_reads_no_lark_leaves_it_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(xgrammar.Grammar, "from_lark")
+    assert not accepts_nothing({"grammar": "start: start"})
