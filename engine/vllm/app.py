@@ -56,13 +56,15 @@ _OFTEN_CALLED = (
 
 
 _UNDECLARED = {
-    MODELS: frozenset({"limit", "after"}),
+    MODELS: frozenset({"limit", "after", "client_version"}),
     f"{MODELS}/{{model:path}}": frozenset[str](),
     "/metrics": frozenset({"name[]"}),
+    "/sleep": frozenset({"level", "mode"}),
     "/wake_up": frozenset({"tags"}),
     "/adapters": frozenset({"name", "src", "load_inplace", "preload", "pin"}),
 }
-"""Query parameters that routes take from the request, by their path."""
+"""Query parameters that routes take from the request, by their path: vLLM 0.26 reads `/sleep`'s so.
+Codex lists models with its `client_version`, which nothing here depends on."""
 
 
 class EngineBinding:
