@@ -84,8 +84,7 @@ class HistoryRecorder:
             self._roll(at)
         if isinstance(event, EngineLost | EngineReady):
             self._engine_up = isinstance(event, EngineReady)
-        touched = self.places.apply(event, at)
-        self._span.add(event, at, touched)
+        self._span.add(event, at)
 
     async def run(self) -> None:
         """Save until cancelled, and what is left then."""
@@ -126,8 +125,6 @@ class HistoryRecorder:
         at, snapshot = self._tick(), self._snapshot()
         self._sizes = {each.version.id: each.host_bytes for each in snapshot.host}
         if changed := self._corrections.find(self.places, snapshot, at):
-            for place in changed:
-                self.places.put(place)
             self._span.correct(changed, at)
         if at >= self._span.ends:
             self._end_span(at)

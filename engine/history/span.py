@@ -28,8 +28,8 @@ _PACKING = 6
 
 
 class Span:
-    """Records until it is closed. A place that changed in a second beyond the most records of a
-    second is recorded at the end of that second.
+    """Follows `places` and records until it is closed. A place that changed in a second beyond the
+    most records of a second is recorded at the end of that second.
 
     `sizes`: host bytes of versions, as far as known.
     """
@@ -63,16 +63,16 @@ class Span:
         if (counts := self._counts_of(version)) is not None:
             counts["hits"] = counts.get("hits", 0) + 1
 
-    def add(self, event: CacheEvent, at: int, touched: Collection[AdapterVersion]) -> None:
-        """After `places` have followed the event."""
+    def add(self, event: CacheEvent, at: int) -> None:
+        """Follow it in `places`, and record it."""
         self.is_saved = False
         self._count(event)
-        if at // MICROSECONDS != self._second:
-            self.settle()
-            self._second, self._in_second = at // MICROSECONDS, 0
         is_engine = isinstance(event, EngineLost | EngineReady)
-        if is_engine:
-            self.settle()
+        if is_engine or at // MICROSECONDS != self._second:
+            self.settle()  # places as they were before this event
+        if at // MICROSECONDS != self._second:
+            self._second, self._in_second = at // MICROSECONDS, 0
+        touched = self._places.apply(event, at)
         self._in_second += 1
         if self._in_second <= MAX_RECORDS_PER_SECOND or is_engine:
             self.records.append([at - self.began, *encode_event(event, self._index_of)])
@@ -93,6 +93,7 @@ class Span:
         """Places that no event has told of."""
         self.settle()
         for place in changed:
+            self._places.put(place)
             self._index_of(place.version)
         self._add_places(0, at, at, {place.version.id for place in changed})
         self.is_saved = False

@@ -161,6 +161,28 @@ async def test_beyond_the_most_records_of_a_second_the_state_stays_exact(seed: i
         assert span.state_at(events[0].id).is_exact
 
 
+async def test_what_was_not_recorded_singly_is_told_as_it_was_before_the_next_event() -> None:
+    clock = Clock()
+    cache, recorder = recorded(clock)
+    async with running(cache):
+        for version in (VERSIONS[n % 7] for n in range(30)):  # the last few are not recorded singly
+            await cache.use(version)
+        await settle()
+        busy, was = recorder._tick(), held(cache)
+        last = next(each for each in VERSIONS if each.id in was[0])
+        for _ in range(2):
+            clock.now += 3
+            await cache.controller.evict(last)
+            await settle()
+        clock.now += 3
+        await cache.use(last)
+        await settle()
+        [pack] = recorder.unsaved()
+        span = RecordedSpan(pack())
+        assert replayed(span.state_at(busy + 2_000_000)) == was
+        assert replayed(span.state_at(span.ended)) == held(cache)
+
+
 async def test_what_no_event_tells_of_is_corrected_at_the_second_look() -> None:
     cache, recorder = recorded(Clock())
     async with running(cache):
