@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from engine.errors import HistoryOff, TimeOutOfRange
 from engine.history.counts import Counts, add_up
-from engine.history.recorder import HistoryRecorder
+from engine.history.recorder import SPAN, HistoryRecorder
 from engine.history.replay import More, PastState, PastWait, RecordedSpan, to_time
 from engine.telemetry.decision_log import EventFilter, LoggedEvent
 from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
@@ -195,12 +195,14 @@ def _buckets(
     end: int,
     bucket: int,
 ) -> list[Bucket]:
-    """A row counts where it begins, or in the first bucket if that is before the range."""
+    """A row counts in its last minute, as nothing happens before that in a longer one; or in the
+    first or last bucket if that is outside the range."""
     seconds = [0.0] * (-(-(end - begin) // bucket))
     parts: list[list[Mapping[str, float]]] = [[] for _ in seconds]
     for row, counts in zip(rows, counted, strict=True):
-        parts[max(row.began_at - begin, 0) // bucket].append(counts)
         first = max(row.began_at - begin, 0) // bucket
+        counted_at = min(max(row.began_at, row.ended_at - SPAN), end - 1)
+        parts[max(counted_at - begin, 0) // bucket].append(counts)
         last = min(row.ended_at - begin, end - begin - 1) // bucket
         for n in range(first, last + 1):
             since = max(row.began_at, begin + n * bucket)

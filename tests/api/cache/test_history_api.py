@@ -165,6 +165,19 @@ async def test_counts_over_time_and_where_nothing_is_known(database: Database) -
         assert sum(each["hits"] + each["misses"] for each in one["buckets"]) == 4
 
 
+async def test_what_happens_after_a_quiet_hour_is_counted_when_it_happened(
+    database: Database,
+) -> None:
+    async with served(database) as server:
+        for seconds in range(0, 30 * 60, 5):
+            server.clock.now = START + seconds
+            await server.recorder.flush()
+        await server.use(30 * 60 - 3, A)
+        server.clock.now = START + 30 * 60
+        found = await server.get("", {"from": at(0), "to": at(30 * 60), "buckets": 30})
+        assert [each["misses"] for each in found["buckets"]] == [0] * 29 + [1]
+
+
 async def test_who_waited_and_how_long(database: Database) -> None:
     async with served(database) as server:
         server.clock.now = START + 10
