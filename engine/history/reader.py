@@ -14,6 +14,7 @@ from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
 from registry.errors import UnknownServer
 
 LONGEST_WAIT = 150 * MICROSECONDS  # of a request that got a slot: until then it is looked for
+MOST_SECONDS = 366 * 86_400  # that any server may keep
 _AHEAD = 5 * MICROSECONDS  # a client whose clock is ahead
 _GAP = 2 * MICROSECONDS
 _SPANS = 20  # unpacked together
@@ -96,8 +97,9 @@ class HistoryReader:
         """Raises TimeOutOfRange."""
         if at > now + _AHEAD:
             raise TimeOutOfRange(f"{to_time(now).isoformat()} is now: there is no later history")
-        if self.keep_seconds and at < now - (self.keep_seconds + 60) * MICROSECONDS:
-            hours = self.keep_seconds / 3600
+        keep_seconds = self.keep_seconds or MOST_SECONDS  # of another server, which may keep more
+        if at < now - (keep_seconds + 60) * MICROSECONDS:
+            hours = keep_seconds / 3600
             raise TimeOutOfRange(f"the history of the cache goes back {hours:g} hours")
 
     async def moment(self, server: str, at: int) -> PastMoment:

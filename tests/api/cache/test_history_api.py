@@ -290,6 +290,9 @@ async def test_a_server_that_records_nothing_says_so_and_shows_the_others(
         clock.now = START + 20
         await there.recorder.flush()
         assert residents(await here.get("/state", {"at": at(11), "server": "there"})) == {"a1:1": 0}
+        for path, name in (("/state", "at"), ("", "to"), ("/decisions", "to")):
+            query = {name: "0001-01-01T00:00:00Z", "server": "there"}
+            assert (await here.get(path, query, 422))["code"] == "time_out_of_range"
 
 
 @pytest.mark.parametrize(
