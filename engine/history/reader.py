@@ -9,12 +9,12 @@ from engine.errors import HistoryOff, TimeOutOfRange
 from engine.history.counts import Counts, add_up
 from engine.history.recorder import SPAN, HistoryRecorder
 from engine.history.replay import More, PastState, PastWait, RecordedSpan, to_time
+from engine.history.span import unpack_counts
 from engine.telemetry.decision_log import EventFilter, LoggedEvent
 from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
 from registry.errors import UnknownServer
 
 LONGEST_WAIT = 150 * MICROSECONDS  # of a request that got a slot: until then it is looked for
-MOST_SECONDS = 366 * 86_400  # that any server may keep
 _AHEAD = 5 * MICROSECONDS  # a client whose clock is ahead
 _GAP = 2 * MICROSECONDS
 _SPANS = 20  # unpacked together
@@ -68,6 +68,7 @@ class HistoryReader:
     def __init__(self, store: CacheHistoryStore, recorder: HistoryRecorder | None) -> None:
         self._store = store
         self._recorder = recorder
+        self._counting = asyncio.Lock()
 
     @property
     def keep_seconds(self) -> float:
@@ -89,17 +90,15 @@ class HistoryReader:
     async def oldest(self, server: str) -> int | None:
         """When what is recorded of it begins."""
         bounds = await self._store.bounds(server)
-        rows = await self._unsaved(server)
-        begins = [row.began_at for row in rows] + ([] if bounds is None else [bounds.oldest])
-        return min(begins, default=None)
+        begins = [row.began_at for row in await self._unsaved(server)]
+        return min(begins + ([] if bounds is None else [bounds.oldest]), default=None)
 
     def check_time(self, at: int, now: int) -> None:
         """Raises TimeOutOfRange."""
         if at > now + _AHEAD:
             raise TimeOutOfRange(f"{to_time(now).isoformat()} is now: there is no later history")
-        keep_seconds = self.keep_seconds or MOST_SECONDS  # of another server, which may keep more
-        if at < now - (keep_seconds + 60) * MICROSECONDS:
-            hours = keep_seconds / 3600
+        hours = self.keep_seconds / 3600 or 24 * 366  # the most, of another server
+        if at < now - (hours * 3600 + 60) * MICROSECONDS:
             raise TimeOutOfRange(f"the history of the cache goes back {hours:g} hours")
 
     async def moment(self, server: str, at: int) -> PastMoment:
@@ -128,13 +127,27 @@ class HistoryReader:
         sees: Callable[[str], bool] | None = None,
     ) -> tuple[list[Bucket], list[Unknown]]:
         """Counts in buckets of that many microseconds. `sees`: only of these adapters."""
-        saved = await self._store.within(server, begin, end, content=sees is not None)
+        saved = await self._store.within(server, begin, end, content=False)
         rows = {row.began_at: row for row in saved}
         rows |= {row.began_at: row for row in await self._unsaved(server)}
         ordered = [rows[began] for began in sorted(rows)]
         within = [row for row in ordered if row.began_at < end and row.ended_at >= begin]
-        counted = await asyncio.to_thread(_count, within, sees)
+        totals = [row.totals for row in within]
+        counted = totals if sees is None else await self._count(server, within, sees)
         return _buckets(within, counted, begin, end, bucket), _gaps(within, begin, end)
+
+    async def _count(
+        self, server: str, rows: Sequence[HistoryRow], sees: Callable[[str], bool]
+    ) -> list[Mapping[str, float]]:
+        """A few rows at a time, and for one caller at a time: the contents of a day are large."""
+        found: dict[int, Mapping[str, float]] = {}
+        async with self._counting:
+            for n in range(0, len(rows), _SPANS):
+                part = rows[n : n + _SPANS]
+                saved = await self._store.within(server, part[0].began_at, part[-1].began_at + 1)
+                unsaved = [row for row in part if row.content]
+                found |= await asyncio.to_thread(_count, [*saved, *unsaved], sees)
+        return [found.get(row.began_at, {}) for row in rows]
 
     async def decisions(
         self, server: str, begin: int, end: int, limit: int, accepts: EventFilter | None = None
@@ -179,15 +192,12 @@ def _moment(rows: Sequence[HistoryRow], at: int) -> PastMoment | None:
     return PastMoment(holding[-1].state_at(at), waits=waits)
 
 
-def _count(
-    rows: Sequence[HistoryRow], sees: Callable[[str], bool] | None
-) -> list[Mapping[str, float]]:
-    if sees is None:
-        return [row.totals for row in rows]
-    return [
-        add_up(counts for adapter, counts in RecordedSpan(row).counts() if sees(adapter))
+def _count(rows: Sequence[HistoryRow], sees: Callable[[str], bool]) -> dict[int, Counts]:
+    """By when each row begins."""
+    return {
+        row.began_at: add_up(counts for adapter, counts in unpack_counts(row) if sees(adapter))
         for row in rows
-    ]
+    }
 
 
 def _buckets(
@@ -197,8 +207,7 @@ def _buckets(
     end: int,
     bucket: int,
 ) -> list[Bucket]:
-    """A row counts in its last minute, as nothing happens before that in a longer one; or in the
-    first or last bucket if that is outside the range."""
+    """A row counts in its last minute: before that, nothing happens in a longer one."""
     seconds = [0.0] * (-(-(end - begin) // bucket))
     parts: list[list[Mapping[str, float]]] = [[] for _ in seconds]
     for row, counts in zip(rows, counted, strict=True):

@@ -147,8 +147,3 @@ class RecordedSpan:
                 since = logged.id - int(event.wait_seconds * MICROSECONDS)
                 if since <= at:
                     yield PastWait(event.version, since, logged.id, event)
-
-    def counts(self) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """Of each adapter, by its name."""
-        for index, counts in self._document["counts"]:
-            yield self._names[index].adapter, counts

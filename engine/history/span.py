@@ -2,8 +2,10 @@
 
 import json
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
+
+import msgspec
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.events import CacheEvent, Drifted, EngineLost, EngineReady, LookedUp
@@ -171,3 +173,17 @@ def pack(document: Mapping[str, Any], began: int, ended: int, totals: Counts) ->
 def unpack(row: HistoryRow) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(zlib.decompress(row.content))
     return document
+
+
+class _Counted(msgspec.Struct):
+    """The rest of the document is skipped: it takes ten times as long."""
+
+    names: list[list[Any]]
+    counts: list[tuple[int, dict[str, float]]]
+
+
+def unpack_counts(row: HistoryRow) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Of each adapter, by its name."""
+    counted = msgspec.json.decode(zlib.decompress(row.content), type=_Counted)
+    for index, counts in counted.counts:
+        yield counted.names[index][1], counts

@@ -255,6 +255,27 @@ async def test_a_tenant_sees_its_own_adapters_and_no_name_of_another(database: D
         assert (await server.get("", {"adapter": "other~ours"}, 404))["code"] == "unknown_adapter"
 
 
+async def test_the_counts_of_a_tenant_are_read_a_few_minutes_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, within = [], CacheHistoryStore.within
+
+    async def counting(store: CacheHistoryStore, *given: Any, **options: Any) -> Any:
+        rows = await within(store, *given, **options)
+        read.append(sum(bool(row.content) for row in rows))
+        return rows
+
+    monkeypatch.setattr(CacheHistoryStore, "within", counting)
+    async with served(database, tenant=True) as server:
+        for minute in range(50):
+            await server.use(minute * 60, THEIRS, OURS)
+            await server.recorder.flush()
+        server.clock.now += 60
+        found = await server.get("", {"from": at(0)})
+        assert sum(each["hits"] + each["misses"] for each in found["buckets"]) == 50
+        assert 1 < max(read) <= 21
+
+
 @pytest.mark.both_databases
 async def test_each_server_has_its_own_history(database: Database) -> None:
     clock = Clock()
