@@ -127,6 +127,30 @@ def test_now_is_the_cache_as_it_is(server: ConsoleServer, visit: Visit) -> None:
     assert slots(page) == ["free", "free"]
 
 
+def test_now_moves_a_shorter_range_too(server: ConsoleServer, visit: Visit, night: Night) -> None:
+    page = visit(server.url).open(f"#/history?at={night.at(30)}")
+    page.get_by_label("Range").select_option(label="the hour around it")
+    end_of_range = str(int(night.now + 30 + 1800) * 1000)
+    expect(slider(page)).to_have_attribute("max", end_of_range)
+    page.get_by_role("button", name="Now", exact=True).click()
+    expect(slider(page)).not_to_have_attribute("max", end_of_range)
+    assert int(slider(page).get_attribute("max") or 0) > (night.now + 5 * 3600) * 1000
+
+
+def test_a_time_that_is_being_written_is_left_alone(
+    server: ConsoleServer, visit: Visit, night: Night
+) -> None:
+    page = visit(server.url).open(f"#/history?at={night.at(30)}")
+    was = slider(page).input_value()
+    written = page.evaluate(LOCAL, night.at(-30 * 86400))  # `3` of a day that ends as the 30th
+    time_field(page).fill(written)
+    expect(time_field(page)).to_have_value(re.compile(written[:16]))
+    expect(slider(page)).to_have_value(was)
+    time_field(page).blur()
+    expect(slider(page)).not_to_have_value(was)
+    expect(time_field(page)).not_to_have_value(re.compile(written[:16]))
+
+
 def test_a_server_that_keeps_none_says_how_to(
     tmp_path_factory: pytest.TempPathFactory, visit: Visit
 ) -> None:

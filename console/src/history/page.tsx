@@ -50,8 +50,15 @@ export function HistoryPage({ query }: PageProps) {
   };
   const shown = clamp(at, oldest, serverNow());
   const now = () => {
-    setAt(clamp(serverNow(), 0, serverNow()));
-    void refresh();
+    const time = clamp(serverNow(), 0, serverNow());
+    setAt(time);
+    show({ range, middle: time });
+  };
+  const write = (text: string, isWritten: boolean) => {
+    const time = new Date(text).getTime();
+    if (Number.isNaN(time) || local(time) === local(shown)) return;
+    const isKept = time >= oldest && time <= serverNow(); // else it may be the first digit of a day
+    if (isKept || isWritten) go(time);
   };
   return (
     <>
@@ -67,9 +74,10 @@ export function HistoryPage({ query }: PageProps) {
             type="datetime-local"
             step="1"
             value={local(shown)}
-            onChange={(event) => {
-              const time = new Date(event.currentTarget.value).getTime();
-              if (!Number.isNaN(time)) go(time);
+            onChange={(event) => write(event.currentTarget.value, false)}
+            onBlur={(event) => {
+              write(event.currentTarget.value, true);
+              event.currentTarget.value = local(shown); // what is not followed by another time
             }}
           />
         </Field>
