@@ -19,6 +19,7 @@ PAGES = {
     "#/try?a=upper&b=rot13&prompt=hello%3D": "Try it",
     "#/events": "Events",
     "#/events?adapter=upper": "Events",
+    "#/events?since=yesterday": "Events",
 }
 CONTRAST = """async (pairs) => {
   const canvas = document.createElement("canvas");

@@ -16,7 +16,7 @@ const TYPING_MS = 300;
 export function EventsPage({ query, signal, onLinkState }: PageProps) {
   const [given, setGiven] = useState<Filters>(() => filtersOf((name) => query.get(name)));
   remember("/events", { ...given });
-  const filters = useMemo(() => ({ ...given, since: given.since && new Date(given.since).toISOString() }), [given]);
+  const filters = useMemo(() => ({ ...given, since: instantOf(given.since) }), [given]);
   return (
     <>
       <div class="page-head">
@@ -32,6 +32,12 @@ export function EventsPage({ query, signal, onLinkState }: PageProps) {
 function filtersOf(given: (name: string) => unknown): Filters {
   const value = (name: string) => String(given(name) ?? "").trim();
   return { adapter: value("adapter"), kind: value("kind"), actor: value("actor"), since: value("since") };
+}
+
+/** Of a time in the browser's zone; empty if it is none, as in an address that somebody wrote. */
+function instantOf(text: string): string {
+  const at = Date.parse(text);
+  return Number.isNaN(at) ? "" : new Date(at).toISOString();
 }
 
 function FilterForm({ first, onChange }: { first: Filters; onChange: (filters: Filters) => void }) {
