@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from engine.errors import HistoryOff, TimeOutOfRange
 from engine.history.counts import Counts, add_up
@@ -15,6 +16,7 @@ from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
 from registry.errors import UnknownServer
 
 LONGEST_WAIT = 150 * MICROSECONDS  # of a request that got a slot: until then it is looked for
+_Found = TypeVar("_Found")
 _AHEAD = 5 * MICROSECONDS  # a client whose clock is ahead
 _GAP = 2 * MICROSECONDS
 _SPANS = 20  # unpacked together
@@ -68,7 +70,7 @@ class HistoryReader:
     def __init__(self, store: CacheHistoryStore, recorder: HistoryRecorder | None) -> None:
         self._store = store
         self._recorder = recorder
-        self._counting = asyncio.Lock()
+        self._unpacking = asyncio.Lock()
 
     @property
     def keep_seconds(self) -> float:
@@ -81,9 +83,8 @@ class HistoryReader:
 
     async def choose(self, server: str | None) -> str:
         """This server, if none is named. Raises HistoryOff, UnknownServer."""
-        servers = await self.servers()
         chosen = server or self._store.server
-        if chosen in servers:
+        if chosen in await self.servers():
             return chosen
         raise HistoryOff if server is None else UnknownServer(server)
 
@@ -102,14 +103,10 @@ class HistoryReader:
             raise TimeOutOfRange(f"the history of the cache goes back {hours:g} hours")
 
     async def moment(self, server: str, at: int) -> PastMoment:
-        rows = {
-            row.began_at: row for row in await self._store.within(server, at, at + LONGEST_WAIT)
-        }
-        rows |= {row.began_at: row for row in await self._unsaved(server)}
-        ordered = sorted(rows.values(), key=lambda row: row.began_at)
-        return await asyncio.to_thread(_moment, ordered, at) or PastMoment(
-            None, await self._gap_around(server, at)
-        )
+        saved = await self._store.within(server, at, at + LONGEST_WAIT)
+        rows = {row.began_at: row for row in (*saved, *await self._unsaved(server))}
+        found = await self._unpack(_moment, [rows[began] for began in sorted(rows)], at)
+        return found or PastMoment(None, await self._gap_around(server, at))
 
     async def _gap_around(self, server: str, at: int) -> Unknown:
         unsaved = [row.began_at for row in await self._unsaved(server) if row.began_at > at]
@@ -128,8 +125,7 @@ class HistoryReader:
     ) -> tuple[list[Bucket], list[Unknown]]:
         """Counts in buckets of that many microseconds. `sees`: only of these adapters."""
         saved = await self._store.within(server, begin, end, content=False)
-        rows = {row.began_at: row for row in saved}
-        rows |= {row.began_at: row for row in await self._unsaved(server)}
+        rows = {row.began_at: row for row in (*saved, *await self._unsaved(server))}
         ordered = [rows[began] for began in sorted(rows)]
         within = [row for row in ordered if row.began_at < end and row.ended_at >= begin]
         totals = [row.totals for row in within]
@@ -139,14 +135,13 @@ class HistoryReader:
     async def _count(
         self, server: str, rows: Sequence[HistoryRow], sees: Callable[[str], bool]
     ) -> list[Mapping[str, float]]:
-        """A few rows at a time, and for one caller at a time: the contents of a day are large."""
+        """A few rows at a time: the contents of a day are large."""
         found: dict[int, Mapping[str, float]] = {}
-        async with self._counting:
-            for n in range(0, len(rows), _SPANS):
-                part = rows[n : n + _SPANS]
-                saved = await self._store.within(server, part[0].began_at, part[-1].began_at + 1)
-                unsaved = [row for row in part if row.content]
-                found |= await asyncio.to_thread(_count, [*saved, *unsaved], sees)
+        for n in range(0, len(rows), _SPANS):
+            part = rows[n : n + _SPANS]
+            saved = await self._store.within(server, part[0].began_at, part[-1].began_at + 1)
+            unsaved = [row for row in part if row.content]
+            found |= await self._unpack(_count, [*saved, *unsaved], sees)
         return [found.get(row.began_at, {}) for row in rows]
 
     async def decisions(
@@ -156,7 +151,7 @@ class HistoryReader:
         page, position, scanned = DecisionPage(), begin, 0
         while position < end and scanned < _MOST_SPANS:
             rows = await self._rows_from(server, position, end)
-            await asyncio.to_thread(_add_events, page, rows, position, end, accepts)
+            await self._unpack(_add_events, page, rows, position, end, accepts)
             if len(page.events) > limit:
                 page.next = page.events[limit].id
                 page.events = page.events[:limit]
@@ -175,6 +170,11 @@ class HistoryReader:
             if row.began_at < end and row.ended_at > begin:
                 rows[row.began_at] = row
         return [rows[began] for began in sorted(rows)][:_SPANS]
+
+    async def _unpack(self, function: Callable[..., _Found], *given: object) -> _Found:
+        """For one caller at a time: each would take as much of the interpreter as all requests."""
+        async with self._unpacking:
+            return await asyncio.to_thread(function, *given)
 
     async def _unsaved(self, server: str) -> list[HistoryRow]:
         if self._recorder is None or server != self._store.server:

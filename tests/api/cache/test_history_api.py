@@ -1,6 +1,7 @@
 """History of the cache over HTTP: past states, counts, decisions, gaps, tenants, servers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from fastapi import FastAPI
 from engine.api.history import create_history_router
 from engine.history.reader import HistoryReader
 from engine.history.recorder import HistoryRecorder
+from engine.history.replay import RecordedSpan
 from engine.types import AdapterVersion, Tier
 from registry.auth.caller import Caller
 from registry.auth.scopes import EVERY_SCOPE
-from registry.cache_history import CacheHistoryStore
+from registry.cache_history import CacheHistoryStore, HistoryRow
 from registry.database.engine import Database
 from registry.http.authentication import AuthenticationMiddleware
 from tests.support.cache.controller_harness import A, B, C, Cache, adapter, running, settle
@@ -274,6 +276,29 @@ async def test_the_counts_of_a_tenant_are_read_a_few_minutes_at_a_time(
         found = await server.get("", {"from": at(0)})
         assert sum(each["hits"] + each["misses"] for each in found["buckets"]) == 50
         assert 1 < max(read) <= 21
+
+
+async def test_history_is_unpacked_for_one_caller_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, most = 0, 0
+
+    def slow(row: HistoryRow) -> RecordedSpan:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        time.sleep(0.02)
+        now -= 1
+        return RecordedSpan(row)
+
+    async with served(database) as server:
+        await server.use(10, A, B)
+        server.clock.now += 60
+        monkeypatch.setattr("engine.history.reader.RecordedSpan", slow)
+        states = [server.get("/state", {"at": at(20)}) for _ in range(4)]
+        decisions = [server.get("/decisions", {"from": at(0)}) for _ in range(4)]
+        await asyncio.gather(*states, *decisions)
+    assert most == 1
 
 
 @pytest.mark.both_databases
