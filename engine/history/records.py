@@ -143,9 +143,9 @@ def _decode_short(kind: str, fields: Record, names: Sequence[AdapterVersion]) ->
 
 
 def encode_place(place: Place, index: IndexOf, at: int) -> Record:
-    """Times as milliseconds before `at`: short, and alike."""
+    """Times as milliseconds before `at`: short, and alike. A clock set back has had later ones."""
     sinces = (place.host_since, place.slot_since, place.loading_since)
-    ages = [None if since is None else (at - since) // 1000 for since in sinces]
+    ages = [None if since is None else max(at - since, 0) // 1000 for since in sinces]
     owed = [place.host_owed, place.slot_owed] if place.host_owed or place.slot_owed else []
     return [index(place.version), *ages, place.slot, place.pinned, *owed]
 

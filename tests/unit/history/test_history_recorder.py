@@ -209,6 +209,19 @@ async def test_a_clock_that_is_set_back_begins_a_new_row() -> None:
     assert [len(list(span.events())) for span in recording.spans()] == [1, 1]
 
 
+async def test_nothing_is_there_since_a_later_time_after_a_clock_was_set_back() -> None:
+    recording = Recording()
+    async with running(recording.cache):
+        await recording.cache.use(A)
+        await settle()
+        recording.clock.now -= 3600
+        recording.miss()
+        [place] = recording.recorder.places.values()
+        [*_, pack] = recording.recorder.unsaved()
+    span = RecordedSpan(pack())
+    assert span.state_at(span.began).places[place.version.id].slot_since == span.began
+
+
 async def test_what_is_left_is_saved_at_the_end() -> None:
     recording = Recording()
     run: asyncio.Task[Any] = asyncio.create_task(recording.recorder.run())
