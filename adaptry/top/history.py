@@ -149,18 +149,7 @@ def _show_past(past: PastRead) -> None:
 def _show_tiers(cache: PastCacheRead) -> None:
     if cache.gpu:
         print()
-        rows = [
-            (
-                text(r.slot),
-                r.reference,
-                moment(r.since),
-                text(r.pinned),
-                str(r.leases),
-                str(r.waiting),
-            )
-            for r in cache.gpu
-        ]
-        show_table(_SLOTS, rows)
+        show_table(_SLOTS, map(_slot_row, cache.gpu))
     if cache.host:
         print()
         show_table(_HOST, [(r.reference, moment(r.since), text(r.pinned)) for r in cache.host])
