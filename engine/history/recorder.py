@@ -163,8 +163,10 @@ class HistoryRecorder:
 
     async def _save(self, closed: _Closed) -> bool:
         """Whether the database has it now."""
-        row = await asyncio.to_thread(closed.pack)
-        return await self._guard(self.store.save(row))
+        return await self._guard(self._pack_and_save(closed))
+
+    async def _pack_and_save(self, closed: _Closed) -> None:
+        await self.store.save(await asyncio.to_thread(closed.pack))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether it succeeded. Whatever fails must not end the server."""

@@ -167,7 +167,8 @@ def is_plain_hit(event: CacheEvent) -> TypeGuard[LookedUp]:
 def pack(document: Mapping[str, Any], began: int, ended: int, totals: Counts) -> HistoryRow:
     """Takes milliseconds: not for the event loop."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    return HistoryRow(began, ended, totals, zlib.compress(text.encode(), _PACKING))
+    whole = text.encode(errors="replace")  # an error's text may have bytes that are no UTF-8
+    return HistoryRow(began, ended, totals, zlib.compress(whole, _PACKING))
 
 
 def unpack(row: HistoryRow) -> dict[str, Any]:

@@ -125,6 +125,30 @@ async def test_a_database_that_is_away_costs_the_oldest_records_and_no_memory(
     assert recording.spans()[-1].state_at(recording.recorder._last).slots == 2
 
 
+async def test_an_error_with_any_text_is_recorded() -> None:
+    recording = Recording()
+    recording.recorder.on_event(Refused(A, EngineUnavailable("no file \udcff")))
+    await recording.recorder.flush()
+    [refused] = recording.spans()[0].events()
+    assert isinstance(refused.event, Refused)
+    assert refused.event.error.detail.endswith("no file ?")
+
+
+async def test_a_row_that_cannot_be_packed_does_not_end_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> HistoryRow:
+        raise TypeError("no JSON")
+
+    recording = Recording()
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.history.recorder.pack", fail)
+        await recording.recorder.flush()
+    assert "the history of the cache can't be saved: no JSON" in caplog.text
+    await recording.recorder.flush()
+    assert len(recording.spans()) == 1
+
+
 async def test_a_database_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.history.recorder.SAVE_SECONDS", 0.05)
     recording = Recording()
