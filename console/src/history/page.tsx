@@ -159,10 +159,10 @@ function Moment({ at, server, oldest, chosen, choose, go }: MomentProps) {
   const settled = useSettled(at);
   const [found] = useAnswer("The state then", (signal) => readMoment(server, settled, oldest, signal), [server, settled]);
   if (!found) return null;
-  const [past, decisions] = found;
+  const { asked, past, decisions } = found;
   const time = Date.parse(past.at);
   return (
-    <div class="cache-main" aria-busy={time !== at}>
+    <div class="cache-main" aria-busy={asked !== at}>
       {past.cache ? (
         <PastCache cache={past.cache} decisions={decisions.items} at={time} chosen={chosen} choose={(name) => choose(name === chosen ? null : name)} />
       ) : (
@@ -182,13 +182,21 @@ function useSettled(at: number): number {
   return settled;
 }
 
-async function readMoment(server: string, at: number, oldest: number, signal: AbortSignal): Promise<[Past, Schema["PastDecisionList"]]> {
+/** `asked`: the time that was asked for; of one that has not come yet, the server answers its present. */
+interface Found {
+  asked: number;
+  past: Past;
+  decisions: Schema["PastDecisionList"];
+}
+
+async function readMoment(server: string, at: number, oldest: number, signal: AbortSignal): Promise<Found> {
   const until = Math.max(Math.min(at + AROUND, serverNow()), oldest + SECOND);
   const range = { server, from: iso(Math.max(at - AROUND, oldest)), to: iso(until), limit: MOST };
-  return Promise.all([
+  const [past, decisions] = await Promise.all([
     request("get", "/api/v1/cache/history/state", { query: { server, at: iso(at) }, signal }),
     request("get", "/api/v1/cache/history/decisions", { query: range, signal }),
   ]);
+  return { asked: at, past, decisions };
 }
 
 function Unknown({ past, go }: { past: Past; go: (at: number) => void }) {
