@@ -25,6 +25,7 @@ _SLOTS = ("SLOT", "REFERENCE", "SINCE", "PINNED", "LEASES", "WAITING")
 _HOST = ("HOST", "SINCE", "PINNED")
 _WAITS = ("WAITED FOR", "SINCE", "SECONDS", "OUTCOME")
 _MOST = 1000
+_DAY = 24
 
 
 def history(
@@ -37,7 +38,7 @@ def history(
     ] = 30,
     hours: Annotated[
         float, typer.Option(min=0.1, max=8784, help="Without --at: counts of so many hours.")
-    ] = 24,
+    ] = _DAY,
     of: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another server on the same database.")
     ] = None,
@@ -77,9 +78,9 @@ def parse_time(given: str, now: datetime) -> datetime:
 
 
 def _show_timeline(client: Client, hours: float, of: str | None, as_json: bool) -> None:
-    until = datetime.now(UTC)
     buckets = min(max(round(hours), 1), 1440)
-    begin = until - timedelta(hours=hours)
+    # of a day by default: who keeps less refuses an earlier time that is named
+    begin = None if hours == _DAY else datetime.now(UTC) - timedelta(hours=hours)
     found = client.cache.history(since=begin, of=of, buckets=buckets)
     if as_json:
         show_json(found)

@@ -91,6 +91,7 @@ class Recorded:
 
     def __init__(self, past: dict[str, Any]) -> None:
         self.cache, self._past = self, past
+        self.asked: dict[str, Any] = {}
 
     def state_at(self, at: datetime, *, of: str | None) -> PastRead:
         return PastRead.model_validate({"server": "here", "at": AT, "unknown": None} | self._past)
@@ -100,7 +101,8 @@ class Recorded:
         page = {"server": "here", "items": [EVICTED], "more": more, "next": None}
         return PastDecisionList.model_validate(page)
 
-    def history(self, **_: Any) -> HistoryRead:
+    def history(self, **asked: Any) -> HistoryRead:
+        self.asked = asked
         known = {"at": AT, "recorded_seconds": 60, "hits": 5, "misses": 2, "evictions": 1}
         found = {"server": "here", "servers": ["here"], "keep_hours": 24, "oldest": AT}
         gap = {"since": AT, "until": None}
@@ -143,3 +145,6 @@ def test_the_counts_of_a_day_with_question_marks_where_it_is_not_known(
     assert lines[3].split() == ["11-30", "02:50", "5", "0", "2", "0", "1", "0", "0.00", "s"]
     assert lines[4].split() == ["11-30", "02:50", *["?"] * 7]
     assert lines[-1].startswith("nothing is recorded from")
+    assert client.asked.pop("since") is None, "who keeps less would refuse it"
+    history._show_timeline(client, 6, None, as_json=False)
+    assert client.asked.pop("since") < datetime.now(UTC)
