@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 from vllm.entrypoints.openai.models import serving
-from vllm.exceptions import GracefulHTTPError
 
 from adaptry.client import AdaptryError
+from guest.http_errors import GracefulHTTPError
 from guest.resolver import RegistryResolver
 
 logger = logging.getLogger(__name__)
@@ -102,12 +102,14 @@ def refused_by(response: httpx.Response) -> Any:
         message = str(error.get("message") or error["detail"])
         code = str(error["code"])
     except (ValueError, KeyError, AttributeError):
-        found = f"{response.url} answers {response.status_code}: this is no registry"
+        found = f"{response.url.host} answers {response.status_code}: this is no registry"
         return refusal(HTTPStatus.BAD_GATEWAY, found, "registry_unavailable")
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         message += ". To load adapters here, ADAPTRY_GUEST_API_KEY needs the scope publish"
         return refusal(HTTPStatus.FORBIDDEN, message, code)
-    return refusal(response.status_code, message, code, str(error.get("type") or ""))
+    known = {each.value for each in HTTPStatus}  # proxies have their own
+    status = response.status_code if response.status_code in known else HTTPStatus.BAD_GATEWAY
+    return refusal(status, message, code, str(error.get("type") or ""))
 
 
 def refusal(status: int, message: str, reason: str | None = None, kind: str = "") -> Any:

@@ -12,12 +12,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
 from adaptry.client import AdaptryError
 from adaptry.client.models import VersionRead
+from guest.http_errors import GracefulHTTPError
 from guest.registry_client import BelongsElsewhere, RegistryClient
 from guest.served_base import served_base
 from registry.inspection.base_identity import BaseIdentity

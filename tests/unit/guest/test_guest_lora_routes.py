@@ -124,6 +124,7 @@ PROBLEM = {"type": "about:blank", "status": 403, "detail": "no", "code": "scope_
         ((401, {**PROBLEM, "code": "key_missing"}), 403, "key_missing", "ADAPTRY_GUEST_API_KEY"),
         ((404, b"<html>"), 502, "registry_unavailable", "this is no registry"),
         ((204, b""), 502, "registry_unavailable", "this is no registry"),
+        ((520, {"code": "origin", "detail": "unknown"}), 502, "origin", "unknown"),
     ],
 )
 async def test_a_refusal_is_vllms_with_the_registrys_reason(

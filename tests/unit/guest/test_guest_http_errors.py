@@ -1,0 +1,21 @@
+"""HTTP errors of a resolver, also on a vLLM that has none of its own."""
+
+import runpy
+from typing import Any
+
+import pytest
+import vllm.exceptions
+from fastapi import HTTPException
+
+from guest.http_errors import GracefulHTTPError
+
+
+def test_a_vllm_without_such_an_error_answers_with_fastapis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert GracefulHTTPError is vllm.exceptions.GracefulHTTPError
+    monkeypatch.delattr(vllm.exceptions, "GracefulHTTPError")
+    ours = runpy.run_module("guest.http_errors")["GracefulHTTPError"]
+    assert issubclass(ours, HTTPException)
+    error: Any = ours("the registry is away", 503)
+    assert (error.status_code, error.http_status, str(error)) == (503, 503, "the registry is away")
