@@ -12,6 +12,8 @@ from registry.database.engine import Database
 from registry.models import CacheHistory
 
 MICROSECONDS = 1_000_000
+GRACE_SECONDS = 86400
+"""How far a server's clock may be ahead without deleting what others keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,15 @@ class CacheHistoryStore:
             )
 
     async def prune(self, now: int) -> None:
-        """Delete what is too old, of any server; and the oldest of this one beyond its bytes."""
+        """Delete what is too old, and this server's oldest rows beyond its bytes.
+
+        Other servers' rows are deleted a day after they expired.
+        """
         oldest = now - int(self.keep_seconds * MICROSECONDS)
         ended, own = col(CacheHistory.ended_at), col(CacheHistory.server) == self.server
+        expired = col(CacheHistory.expires_at) < now - GRACE_SECONDS * MICROSECONDS
         async with self._database.transaction(for_catalog=False) as session:
-            await session.execute(delete(CacheHistory).where(col(CacheHistory.expires_at) < now))
+            await session.execute(delete(CacheHistory).where(expired))
             await session.execute(delete(CacheHistory).where(own, ended < oldest))
             size, began = col(CacheHistory.size_bytes), col(CacheHistory.began_at)
             total = select(func.coalesce(func.sum(size), 0)).where(own)

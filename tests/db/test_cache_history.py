@@ -8,6 +8,7 @@ from registry.cache_history import CacheHistoryStore, HistoryBounds, HistoryRow
 from registry.database.engine import Database
 
 MINUTE = 60_000_000
+DAY = 24 * 60 * MINUTE
 
 pytestmark = pytest.mark.both_databases
 
@@ -64,11 +65,12 @@ async def test_what_is_too_old_is_deleted_also_of_a_server_that_is_gone(
         await gone.save(row(minute))
     await history.prune(22 * MINUTE)
     assert await history.within("here", 0, 99 * MINUTE) == [row(20)]
-    assert await history.within("gone", 0, 99 * MINUTE) == [row(20)]
+    assert len(await history.within("gone", 0, 99 * MINUTE)) == 2, "this clock may be ahead"
     await store(database, keep_seconds=10).prune(22 * MINUTE)
     assert await history.within("here", 0, 99 * MINUTE) == [], "a shorter time holds for old rows"
+    await history.prune(22 * MINUTE + DAY)
     assert await history.within("gone", 0, 99 * MINUTE) == [row(20)]
-    await history.prune(23 * MINUTE + 1)
+    await history.prune(23 * MINUTE + 1 + DAY)
     assert await history.servers() == []
 
 

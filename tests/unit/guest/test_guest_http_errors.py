@@ -7,15 +7,15 @@ import pytest
 import vllm.exceptions
 from fastapi import HTTPException
 
-from guest.http_errors import GracefulHTTPError
+from guest import http_errors
 
 
 def test_a_vllm_without_such_an_error_answers_with_fastapis(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert GracefulHTTPError is vllm.exceptions.GracefulHTTPError
+    assert http_errors.GracefulHTTPError is vllm.exceptions.GracefulHTTPError
     monkeypatch.delattr(vllm.exceptions, "GracefulHTTPError")
-    ours = runpy.run_module("guest.http_errors")["GracefulHTTPError"]
+    ours = runpy.run_path(http_errors.__file__)["GracefulHTTPError"]
     assert issubclass(ours, HTTPException)
     error: Any = ours("the registry is away", 503)
     assert (error.status_code, error.http_status, str(error)) == (503, 503, "the registry is away")
