@@ -25,12 +25,16 @@ class Calls:
 
 async def count_calls(streams: Streams) -> Calls:
     """Of answers with one token and with many, which are streamed by `streams`."""
-    blocks = [await _count(streams, 1) for _ in range(3)]
-    short = min(blocks, key=Counter.total)  # without what runs once a second
-    more = await _count(streams, _TOKENS) - short
+    short = await _least(streams, 1)
+    more = await _least(streams, _TOKENS) - short
     tokens = _REQUESTS * (_TOKENS - 1)
     functions = {name: calls / tokens for name, calls in more.most_common(10)}
     return Calls(short.total() / _REQUESTS, more.total() / tokens, functions)
+
+
+async def _least(streams: Streams, tokens: int) -> Counter[str]:
+    """Of three blocks: without what runs once a second."""
+    return min([await _count(streams, tokens) for _ in range(3)], key=Counter.total)
 
 
 async def _count(streams: Streams, tokens: int) -> Counter[str]:

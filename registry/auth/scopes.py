@@ -78,6 +78,7 @@ RULES = (
     _rule(r"/api/v1/tenants(/.*)?", _ADMIN, platform=True),
     _rule(r"/api/v1/keys(/.*)?", _ADMIN),
     _rule(r"/api/v1/whoami", EVERY_SCOPE, _READ),
+    _rule(r"/api/v1/usage/tenants", _ADMIN, platform=True),
     _rule(r"/api/v1/rates/(keys|tenants)", _ADMIN, _READ),
     _rule(r"/api/v1/adapters/[^/]+/grants(/.*)?", _ADMIN),
     _rule(r"/api/v1/(export|import)(/.*)?", _ADMIN, platform=True),

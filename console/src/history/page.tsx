@@ -68,7 +68,7 @@ export function HistoryPage({ query }: PageProps) {
           {moment(iso(shown))} {zone(new Date(shown))} on {history.server}
         </p>
       </div>
-      <div class="filters">
+      <div class="filters past-time">
         <Field label={`Time (${zone(new Date(shown))})`}>
           <input
             type="datetime-local"

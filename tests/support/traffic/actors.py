@@ -15,6 +15,7 @@ from tests.support.traffic.alias_history import AdapterHistory, Answer, judge
 from tests.support.traffic.expected_state import Refused, Unsure, World
 
 ROOT = Path(__file__).resolve().parents[3]
+WITHOUT_ROUTES = "Path '/v1/completions' not found."
 GONE = ((404, "version_retired"), (404, "version_purged"))
 ALIASES = ("default", "prod")
 WORDS = ("hello", "window", "garden")  # short enough that every adapter has them right
@@ -173,6 +174,8 @@ async def ask_something(world: World) -> None:
     elif number and (response.status_code, _code(content)) in GONE:
         answer = Answer(name, None, number, begin, end, word, "", retired=True)
         world.done["refused as retired"] += 1
+    elif response.status_code == 404 and content.startswith(WITHOUT_ROUTES):
+        raise httpx.RemoteProtocolError("Ray's proxy has begun, and knows no routes yet")
     elif world.may_refuse(response.status_code, code := _code(content)):
         world.done[f"refused {code}"] += 1
         if "retry-after" not in response.headers:
