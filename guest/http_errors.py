@@ -2,18 +2,13 @@
 
 try:
     from vllm.exceptions import GracefulHTTPError
-except ImportError:  # vLLM 0.26: there the server answers with FastAPI's
+except ImportError:  # vLLM 0.26: there the message is the same, and the status 500
     from http import HTTPStatus
 
-    from fastapi import HTTPException
-
-    class GracefulHTTPError(HTTPException):  # type: ignore[no-redef]  # the same, by another way
+    class GracefulHTTPError(Exception):  # type: ignore[no-redef]  # vLLM's, as far as it is used
         def __init__(self, message: str, http_status: HTTPStatus) -> None:
-            super().__init__(http_status, message)
+            super().__init__(message)
             self.http_status = http_status
-
-        def __str__(self) -> str:
-            return str(self.detail)
 
 
 __all__ = ["GracefulHTTPError"]
