@@ -55,13 +55,16 @@ class FleetCache:
         return await self._pins.unpin(version, actor=actor)
 
     async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
-        names = (await self._replicas.call("facts")).all()
-        chosen = first_for(version.reference, names, replicas)
-        (await self._replicas.call("prefetch", version, only=chosen)).check()
+        await self._load("prefetch", version, replicas)
 
     async def load_into_host(self, version: AdapterVersion) -> None:
-        """Of the replica where its requests will go."""
-        await self.prefetch(version, 1)
+        """Of the replica where its requests will go. Returns once it is there."""
+        await self._load("load_into_host", version, 1)
+
+    async def _load(self, operation: str, version: AdapterVersion, replicas: int | None) -> None:
+        names = (await self._replicas.call("facts")).all()
+        chosen = first_for(version.reference, names, replicas)
+        (await self._replicas.call(operation, version, only=chosen)).check()
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
         """Evict on all replicas, or on none if it is pinned or in use on one."""

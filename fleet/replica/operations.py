@@ -75,6 +75,11 @@ class Operations:
         await self._server.check_base(version.reference)
         self._cache.controller.prefetch(version)
 
+    async def load_into_host(self, version: AdapterVersion) -> None:
+        """Returns once it is there."""
+        await self._server.check_base(version.reference)
+        await self._cache.controller.load_into_host(version)
+
     async def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
         """See `WarmUp.bring_back`."""
         self._cache.warm_up.prefetch_missing([v for v in versions if await self._is_ours(v)])

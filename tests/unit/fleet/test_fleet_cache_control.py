@@ -115,6 +115,14 @@ async def test_a_pin_that_one_replica_refuses_is_held_by_none(
     assert store.saved == {}
 
 
+async def test_a_load_is_answered_once_the_adapter_is_there(
+    replicas: FakeReplicas, pins: FleetPins
+) -> None:
+    await FleetCache(replicas, pins).load_into_host(A)
+    (chosen,) = first_for(A.reference, NAMES, 1)
+    assert A.reference in replicas.held()[chosen]
+
+
 async def test_a_replica_of_other_base_weights_loads_nothing_of_ours(
     replicas: FakeReplicas, pins: FleetPins, store: Store
 ) -> None:
@@ -126,7 +134,8 @@ async def test_a_replica_of_other_base_weights_loads_nothing_of_ours(
     assert pinned_on(replicas, A) == set()
     assert store.saved == {}
     operations = other.replica
-    for operation, arguments in (("prefetch", (A,)), ("warm", (A, ())), ("probe", (A,))):
+    loads = (("prefetch", (A,)), ("load_into_host", (A,)), ("warm", (A, ())), ("probe", (A,)))
+    for operation, arguments in loads:
         answer = await operations.call(operation, arguments, None)
         assert answer is not None
         assert isinstance(answer.failure, OtherBaseModel), operation
