@@ -41,6 +41,7 @@ def served(tmp_path: Path) -> Iterator[ServedDemo]:
         yield server
     finally:
         server.stop()
+        server.client.close()
 
 
 def predict_since(trace: Trace, at: float) -> Prediction:
