@@ -54,13 +54,24 @@ def pytest_configure() -> None:
 @pytest.fixture
 def caplog(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> pytest.LogCaptureFixture:
-    """Also after a server ran in this process, which gives our loggers handlers of their own."""
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.partition(".")[0] in OURS and isinstance(logger, logging.Logger):
-            monkeypatch.setattr(logger, "propagate", True)
-            monkeypatch.setattr(logger, "disabled", False)
-    return caplog
+) -> Iterator[pytest.LogCaptureFixture]:
+    """Also after a server ran in this process, which configures our loggers for itself."""
+    ours = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.partition(".")[0] in OURS and isinstance(logger, logging.Logger)
+    ]
+    levels = [(logger, logger.level) for logger in (logging.root, *ours)]
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    for logger in ours:
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        monkeypatch.setattr(logger, "filters", [])
+        logger.setLevel(logging.NOTSET)  # which forgets what each logger has found enabled
+    yield caplog
+    for logger, level in levels:
+        logger.setLevel(level)
 
 
 @dataclass
@@ -75,7 +86,9 @@ class LiveServer:
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.base_url, timeout=60)
+        # uvicorn closes a connection that was idle for 5 s: one that is about to be is not used
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.client = httpx.Client(base_url=self.base_url, timeout=60, limits=limits)
 
     def run(self, work: Coroutine[Any, Any, Answer], seconds: float = 60) -> Answer:
         """Run a coroutine on the server's loop."""

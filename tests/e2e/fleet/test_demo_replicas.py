@@ -38,7 +38,7 @@ def family_of(demo: Demo) -> list[psutil.Process]:
 
 
 def test_ctrl_c_ends_all_of_it(demo: Demo) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + 2 * START_SECONDS  # on a machine that does much else
     while len(engines := [each for each in family_of(demo) if is_engine(each)]) < 2:
         assert time.monotonic() < deadline, engines  # the first one that is there answers already
         time.sleep(0.5)

@@ -206,16 +206,19 @@ def test_preempted_requests_are_computed_again_as_they_were(served: Served) -> N
     assert served.metric(drafted) > 0
     assert alone[0][1] != pytest.approx(alone[1][1], abs=2e-2), "one is the base model's"
     for turn in (1, -1):  # vLLM preempts who came last
-        order = [*asked, *saying][::turn]
-        with ThreadPoolExecutor(len(order)) as pool:
-            found = list(pool.map(partial(answer, salt=f"pressed {turn}"), order))
-        for (model, prompt), (tokens, logprobs) in zip(order, found, strict=True):
-            if (model, prompt) in saying:
-                right, certain = alone[saying.index((model, prompt))]
-                assert (tokens, set(tokens)) == (right, set(INVOCATIONS["router"]))
-                assert logprobs == pytest.approx(certain, abs=2e-3), len(prompt)
-            else:
-                assert tokens == served.reference.tokens(model, prompt, count), model
+        for attempt in range(5):  # on a busy machine they may come one after the other
+            order = [*asked, *saying][::turn]
+            with ThreadPoolExecutor(len(order)) as pool:
+                found = list(pool.map(partial(answer, salt=f"pressed {turn} {attempt}"), order))
+            for (model, prompt), (tokens, logprobs) in zip(order, found, strict=True):
+                if (model, prompt) in saying:
+                    right, certain = alone[saying.index((model, prompt))]
+                    assert (tokens, set(tokens)) == (right, set(INVOCATIONS["router"]))
+                    assert logprobs == pytest.approx(certain, abs=2e-3), len(prompt)
+                else:
+                    assert tokens == served.reference.tokens(model, prompt, count), model
+            if served.metric(preempted) > before:
+                break
         assert served.metric(preempted) > before
         before = served.metric(preempted)
 

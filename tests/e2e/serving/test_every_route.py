@@ -123,6 +123,10 @@ def test_sagemakers_header_names_the_adapter(server: Any, kind: str) -> None:
     assert response.status_code == 404
 
 
+PROBES = {"/health", "/ping"}
+"""Monitors add parameters of their own."""
+
+
 def test_every_route_refuses_a_query_parameter_that_it_does_not_read(server: Any) -> None:
     for route in server.server.app.routes:
         methods = set(getattr(route, "methods", None) or ()) & {"GET", "POST"}
@@ -133,5 +137,8 @@ def test_every_route_refuses_a_query_parameter_that_it_does_not_read(server: Any
         for method in methods:
             sent = {"json": body} if method == "POST" else {}
             answer = server.client.request(method, url, params={"no_such_filter": "1"}, **sent)
+            if route.path in PROBES:
+                assert answer.status_code == 200, (method, url)
+                continue
             assert answer.status_code in (400, 422), (method, url, answer.text[:300])
             assert "no_such_filter" in answer.text, (method, url, answer.text[:300])
