@@ -1,5 +1,6 @@
 """Cache control across replicas with fake engines: pins, promotions, snapshots, decisions."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +24,7 @@ from fleet.placement import first_for
 from registry.catalog.types import ResolvedVersion
 from registry.errors import DatabaseUnavailable, EngineAway, OtherBaseModel
 from registry.residency import NullResidencyStore, StoredPin
-from tests.support.cache.controller_harness import A, B, C, until
+from tests.support.cache.controller_harness import A, B, C, settle, until
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
 
 NAMES = ("one", "two", "three")
@@ -118,8 +119,15 @@ async def test_a_pin_that_one_replica_refuses_is_held_by_none(
 async def test_a_load_is_answered_once_the_adapter_is_there(
     replicas: FakeReplicas, pins: FleetPins
 ) -> None:
-    await FleetCache(replicas, pins).load_into_host(A)
     (chosen,) = first_for(A.reference, NAMES, 1)
+    backend = replicas.of(chosen).controlled.backend
+    backend.may_load.clear()
+    loading = asyncio.create_task(FleetCache(replicas, pins).load_into_host(A))
+    await settle()
+    assert not loading.done()
+    assert A.reference not in replicas.held()[chosen]
+    backend.may_load.set()
+    await loading
     assert A.reference in replicas.held()[chosen]
 
 
