@@ -34,9 +34,11 @@ class VictimSelector:
 
         Those in no slot go first; within each group, in the eviction order.
         """
-        places, size_bytes = self._tiers.shortage([wanted_by])
+        places, size_bytes = self._tiers.shortage((wanted_by,))
         if places <= 0 and size_bytes <= 0:
             return []
+        if places == 1 and size_bytes <= 0 and (first := self._index.unused.first()) is not None:
+            return [first]  # nearly always
         if (candidates := self._candidates_for(wanted_by, places, size_bytes)) is None:
             return None
         chosen: list[VersionId] = []
@@ -52,7 +54,7 @@ class VictimSelector:
         """Who may leave, in that order; None if all of them don't make enough room."""
         unused = self._index.unused
         if len(unused.versions) >= places and unused.total_bytes >= size_bytes:
-            return iter(unused)  # nearly always
+            return iter(unused)
         if not (unused.versions or self._index.idle.versions):
             return None
         idle = self._idle_in_slots()
@@ -179,8 +181,9 @@ class VictimSelector:
 
     def end_drains_for(self, version: VersionId) -> None:
         """It has its slot, or needs none any more."""
-        for hot in [hot for hot, cold in self._drains.items() if cold == version]:
-            del self._drains[hot]
+        if self._drains:  # seldom
+            for hot in [hot for hot, cold in self._drains.items() if cold == version]:
+                del self._drains[hot]
 
     def end_all_drains(self) -> None:
         self._drains.clear()

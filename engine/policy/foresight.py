@@ -49,8 +49,7 @@ class Foresight:
 
     def next_use(self, version: VersionId) -> int | None:
         """The lower, the sooner; None: not known."""
-        waited_for = self._wait_queue.is_waited_for(version)
-        waiting = self._wait_queue.first_arrival(version) if waited_for else None
+        waiting = self._wait_queue.find_first_arrival(version)
         if version not in self._expected:
             return waiting
         expected = next(iter(self._expected[version].values()))

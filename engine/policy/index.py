@@ -35,7 +35,7 @@ class PlanningIndex:
         self._tiers = tiers
         self._pins = pins
         self._wait_queue = wait_queue
-        self._is_pinned, self._is_waited_for = pins.is_pinned, wait_queue.is_waited_for
+        self._is_pinned, self._find_first_arrival = pins.is_pinned, wait_queue.find_first_arrival
         self._leaves_from: dict[VersionId, OrderedIndex] = {}
         self._waits_in: dict[VersionId, OrderedIndex | SortedIndex] = {}
         self._follow: Callable[[VersionId], None] | None = None
@@ -54,32 +54,32 @@ class PlanningIndex:
     def refresh(self, version: VersionId) -> None:  # noqa: PLR0912  # calls cost more
         """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
         tiers = self._tiers
-        place, waited_for = tiers.place_of(version), self._is_waited_for(version)
+        place, arrival = tiers.place_of(version), self._find_first_arrival(version)
         leaves_from: OrderedIndex | None = None
         waits_in: OrderedIndex | SortedIndex | None = None
         if place is None:
-            if waited_for:
+            if arrival is not None:
                 waits_in = self.cold
         elif place is SLOT:
             if not tiers.is_leased(version):
                 leaves_from = self.idle
         elif place is HOST:
-            if waited_for:
+            if arrival is not None:
                 waits_in = self.in_host
             if not self._is_pinned(version):
-                leaves_from = self.held_up if waited_for else self.unused
+                leaves_from = self.unused if arrival is None else self.held_up
         if self._leaves_from.get(version) is not leaves_from:
             self._move(version, self._leaves_from, leaves_from)
         if self._waits_in.get(version) is not waits_in:
             self._move(version, self._waits_in, waits_in)
         if leaves_from is not None:
             key = tiers.slot_key if leaves_from is self.idle else tiers.eviction_key
-            leaves_from.put(version, key(version), tiers.size_of(version))
-        if waits_in is not None:
-            waits_in.put(version, (self._wait_queue.first_arrival(version),))
-        if waited_for and place is SLOT:
+            leaves_from.put(version, key(version), tiers.find_size(version) or 0)
+        if waits_in is not None and arrival is not None:
+            waits_in.put(version, (arrival,))
+        if arrival is not None and place is SLOT:
             self.in_slot.add(version)
-        else:
+        elif version in self.in_slot:
             self.in_slot.discard(version)
         if self._follow is not None:
             self._follow(version)

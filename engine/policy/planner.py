@@ -61,7 +61,9 @@ class Planner:
     def _plan_grants(self) -> Iterator[Decision]:
         admitted = [v for v in self._index.in_slot if self.can_lease(v)]
         waiters = [each for v in admitted for each in self._wait_queue.waiters(v)]
-        for ticket, waiter in sorted(waiters, key=lambda each: each[1].arrival):
+        if len(waiters) > 1:
+            waiters.sort(key=lambda each: each[1].arrival)
+        for ticket, waiter in waiters:
             self._tiers.acquire(waiter.version)
             self._wait_queue.remove(ticket)
             yield Grant(ticket, waiter.version, waiter.outcome)
@@ -79,16 +81,22 @@ class Planner:
         return not self._victims.is_draining(version)
 
     def _plan_loads(self) -> Iterator[Decision]:
-        while self._may_load():
-            version = self._index.cold.first()
-            if version is None or self._is_early(version):
-                version = next(filter(self._is_on_disk_only, self.prefetches), None)
-            if version is None:
-                return
+        """`_may_load` was true."""
+        while (version := self._next_to_load()) is not None:
             alone = len(self._index.cold.versions) < 2 and not self._index.in_host.versions
             self._ready_ahead.begin_load(alone=alone)
             self._tiers.put(version, LOADING)
             yield StartLoad(version)
+            if not self._may_load():
+                return
+
+    def _next_to_load(self) -> VersionId | None:
+        version = self._index.cold.first()
+        if version is not None and not self._is_early(version):
+            return version
+        if not self.prefetches:
+            return None
+        return next(filter(self._is_on_disk_only, self.prefetches), None)
 
     def _is_early(self, version: VersionId) -> bool:
         """Enough others are ready for the slots before it is its turn. Its load can wait: more
@@ -115,7 +123,10 @@ class Planner:
         Until it has waited so long that hot adapters drain for it: then it is next.
         """
         only_places_count = self._tiers.host_bytes is None
-        for version in sorted(self._tiers.staged(), key=self._is_only_prefetched):
+        staged = self._tiers.staged()
+        if len(staged) > 1:
+            staged.sort(key=self._is_only_prefetched)
+        for version in staged:
             victims = self._victims.host_victims(version)
             if victims is None and (only_places_count or self._victims.is_making_room()):
                 return
@@ -148,10 +159,12 @@ class Planner:
         None of them is to be evicted: the plan's evictions come first.
         """
         first = self._index.in_host.first()
-        if first is None or not self._may_activate():
+        if first is None:
             return None
         if not self._tiers.slots_are_full():
             return first, None
+        if not self._index.idle.versions:
+            return None
         if (victim := self._victims.slot_victim(first)) is not None:
             return first, victim
         found = ((v, self._victims.slot_victim(v)) for v in self._victims.promised_slots())

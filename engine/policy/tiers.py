@@ -51,6 +51,8 @@ class Tiers:
         self._outside: dict[VersionId, Place] = {}  # in the order in which loads began
         self._place: dict[VersionId, Place] = {}
         self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
+        self.find_size: Callable[[VersionId], int | None] = self._sizes.get
+        """None: not known."""
         self._leases: Counter[VersionId] = Counter()
         # each is asked a dozen times for a request: without a call of Python
         self.outside = self._outside.keys()  # being loaded or staged, beside the tiers
@@ -66,37 +68,39 @@ class Tiers:
         if place is LOADING or place is STAGED:
             self._outside[version] = place
         else:
-            self._outside.pop(version, None)
-            self._enter(version)
-        if place is ACTIVATING or place is SLOT:
-            self._enter_slot(version)
-        else:
-            self._leave_slot(version)
+            if was_outside:
+                del self._outside[version]
+            if version not in self._host:
+                self._enter(version)
+        in_slot = place is ACTIVATING or place is SLOT
+        if in_slot != (version in self._in_slots):
+            if in_slot:
+                self._enter_slot(version)
+            else:
+                self._leave_slot(version)
         if not (was_outside and place in _UNSETTLED):  # nothing follows where it waits
             self.on_change(version)
 
     def _enter(self, version: VersionId) -> None:
-        if version not in self._host:
-            self._host.add(version)
-            self._host_bytes += self.size_of(version)
-            self._order.insert(version)
+        self._host.add(version)
+        self._host_bytes += self.size_of(version)
+        self._order.insert(version)
 
     def _enter_slot(self, version: VersionId) -> None:
-        if version not in self._in_slots:
-            self._in_slots.add(version)
-            if self._slot_order is not None:
-                self._slot_order.insert(version)
+        self._in_slots.add(version)
+        if self._slot_order is not None:
+            self._slot_order.insert(version)
 
     def _leave_slot(self, version: VersionId) -> None:
-        if version in self._in_slots:
-            self._in_slots.remove(version)
-            if self._slot_order is not None:
-                self._slot_order.remove(version)
+        self._in_slots.remove(version)
+        if self._slot_order is not None:
+            self._slot_order.remove(version)
 
     def remove(self, version: VersionId) -> None:
         self._place.pop(version, None)
         self._outside.pop(version, None)
-        self._leave_slot(version)
+        if version in self._in_slots:
+            self._leave_slot(version)
         self._last_grants.pop(version, None)
         if version in self._host:
             self._host.discard(version)
@@ -138,7 +142,8 @@ class Tiers:
         self._leases[version] += 1
         self._grants += 1
         self._last_grants[version] = self._grants
-        self._touch(version, granted=True)
+        for order in self.orders:
+            order.touch(version, granted=True)
         self.on_change(version)
 
     def release(self, version: VersionId) -> None:
@@ -146,12 +151,9 @@ class Tiers:
         self._leases[version] -= 1
         if not self._leases[version]:
             del self._leases[version]
-        self._touch(version, granted=False)
-        self.on_change(version)
-
-    def _touch(self, version: VersionId, *, granted: bool) -> None:
         for order in self.orders:
-            order.touch(version, granted=granted)
+            order.touch(version, granted=False)
+        self.on_change(version)
 
     def learn_cost(self, version: VersionId, load_seconds: float) -> None:
         """How long its load from disk took."""

@@ -28,6 +28,11 @@ class WaitQueue:
         self._waiters: dict[Ticket, Waiter] = {}
         self._per_version: dict[VersionId, OrderedDict[Ticket, Waiter]] = {}
         self.is_waited_for: Callable[[VersionId], bool] = self._per_version.__contains__
+        self._first_arrivals: dict[VersionId, int] = {}
+        self.first_arrival: Callable[[VersionId], int] = self._first_arrivals.__getitem__
+        """Of its oldest waiter. It has to be waited for."""
+        self.find_first_arrival: Callable[[VersionId], int | None] = self._first_arrivals.get
+        """The same; None if it is not waited for."""
         self._arrivals = 0
         self.late = 0  # the last arrival that has waited too long for its load to wait
 
@@ -45,24 +50,28 @@ class WaitQueue:
         same = self._per_version.setdefault(version, OrderedDict())
         same[ticket] = waiter
         if len(same) == 1:
+            self._first_arrivals[version] = waiter.arrival
             self.on_change(version)
 
     def remove(self, ticket: Ticket) -> Waiter | None:
         """None if it doesn't wait (any more)."""
         waiter = self._waiters.pop(ticket, None)
         if waiter is not None:
-            same = self._per_version[waiter.version]
-            was_oldest = next(iter(same)) == ticket
+            version = waiter.version
+            same = self._per_version[version]
             del same[ticket]
-            if not same:
-                del self._per_version[waiter.version]
-            if was_oldest:
-                self.on_change(waiter.version)
+            if self._first_arrivals[version] == waiter.arrival:  # it was the oldest
+                if same:
+                    self._first_arrivals[version] = next(iter(same.values())).arrival
+                else:
+                    del self._per_version[version], self._first_arrivals[version]
+                self.on_change(version)
         return waiter
 
     def remove_all(self, version: VersionId) -> list[Ticket]:
         """Remove every waiter for this adapter and return their tickets."""
         tickets = list(self._per_version.pop(version, ()))
+        self._first_arrivals.pop(version, None)
         for ticket in tickets:
             del self._waiters[ticket]
         if tickets:
@@ -71,10 +80,6 @@ class WaitQueue:
 
     def count(self, version: VersionId) -> int:
         return len(self._per_version.get(version, ()))
-
-    def first_arrival(self, version: VersionId) -> int:
-        """Of its oldest waiter. It has to be waited for."""
-        return next(iter(self._per_version[version].values())).arrival
 
     def version_of(self, ticket: Ticket) -> VersionId | None:
         waiter = self._waiters.get(ticket)
@@ -95,5 +100,6 @@ class WaitQueue:
 
     def set_outcome(self, version: VersionId, outcome: CacheOutcome) -> None:
         """The adapter left its slot or memory: its waiters find only this after all."""
-        for _, waiter in self.waiters(version):
-            waiter.outcome = outcome
+        if version in self._per_version:
+            for waiter in self._per_version[version].values():
+                waiter.outcome = outcome

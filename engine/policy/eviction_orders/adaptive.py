@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from engine.policy.decayed_counts import DecayedCounts
+from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.ranking_shadows import (
     CountShadow,
@@ -10,12 +11,13 @@ from engine.policy.eviction_orders.ranking_shadows import (
     RecencyShadow,
     Use,
 )
+from engine.policy.eviction_orders.version_sample import VersionSample
 from engine.types import VersionId
 
 HALF_LIVES = (4, 16)
 """Of the counts, in times of as many requests as there are places. LRU stands beside them."""
 _CHECK_EVERY = 64  # grants
-_MOST_UNSEEN = 512
+_MOST_UNSEEN = 32  # the more at a time, the longer waits the request that comes last
 _MARGIN = 0.01  # by which another has to be better: keys are not changed for nothing
 _RESIDENT, _WANTED, _ENTERED = Use.WANTED_RESIDENT, Use.WANTED, Use.ENTERED
 _GRANTED, _ENDED = Use.GRANTED, Use.ENDED
@@ -26,8 +28,9 @@ class AdaptiveOrder(LookAheadOrder):
     shadow has hit most often of the last thousand times that an adapter was wanted; LRU until
     another is clearly better. Beside LRU are two counts of uses, and the most recently used first.
 
-    The shadows have as many places as the tier has had lately. They see the uses when they are
-    compared, some dozens together; if counts decide, each grant at once.
+    The shadows have as many places as the tier has had lately. In a large tier they follow a
+    sample of the adapters, and have as small a part of the places; the counts follow all, as their
+    ranking has to. They see a few uses at a time; if counts decide, each grant at once.
     """
 
     def __init__(self) -> None:
@@ -35,89 +38,120 @@ class AdaptiveOrder(LookAheadOrder):
         self._grants = 0
         self._places = 1
         counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
-        by_recency = [RecencyShadow(latest_first=each) for each in (False, True)]
-        self._shadows: list[RankingShadow] = [*by_recency, *map(CountShadow, counts)]
+        self._by_recency = [RecencyShadow(latest_first=each) for each in (False, True)]
+        self._by_counts = [CountShadow(each) for each in counts]
+        self._shadows: list[RankingShadow] = [*self._by_recency, *self._by_counts]
+        self._sample = VersionSample()
         self._unseen: list[tuple[Use, VersionId]] = []  # by the shadows
-        self._holders: dict[VersionId, int] = {}  # requests that hold it
-        self._best = self._shadows[0]
+        self._holders: dict[VersionId, int] = {}  # requests that hold it, of the sample
+        self._best: RankingShadow = self._by_recency[0]
+        self._scores: dict[VersionId, float] | None = None  # if counts decide
         self._reordered: Callable[[], None] = lambda: None
 
+    def key(self, version: VersionId) -> EvictionKey:
+        last_use, use = self._last_uses[version], self._foreseen.get(version)
+        if use is not None:
+            return (1, -use, last_use)
+        scores = self._scores
+        score = self._best.score(version, last_use) if scores is None else scores[version]
+        return (0, score, last_use)
+
     def insert(self, version: VersionId) -> None:
-        self._use(version)
-        if len(self._keys) > self._places:
-            self._show()
-            self._places = len(self._keys)
-        if version in self._foreseen or version in self._holders:
+        super().insert(version)
+        if self._scores is not None:
+            self._score(self._scores, version)
+        if len(self._last_uses) > self._places:
+            self._resize(len(self._last_uses))
+        if version in self._holders or (version in self._foreseen and version in self._sample):
             self._unseen.append((_ENTERED, version))
 
     def foresee(self, version: VersionId, use: int | None) -> None:
-        if version not in self._holders:
+        if version not in self._holders and version in self._sample:
             if use is None:
                 if version in self._foreseen:
                     self._unseen.append((_ENDED, version))
             elif version not in self._foreseen:
-                self._unseen.append((_RESIDENT if version in self._keys else _WANTED, version))
-                if len(self._unseen) >= _MOST_UNSEEN:
-                    self._show()
+                is_here = version in self._last_uses
+                self._unseen.append((_RESIDENT if is_here else _WANTED, version))
+            if len(self._unseen) >= _MOST_UNSEEN:
+                self._show()
         super().foresee(version, use)
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
+        self._uses += 1  # as its parent does: a call takes as long
+        self._last_uses[version] = self._uses
+        self._changed.add(version)
         if granted:
             self._grant(version)
-        else:
+        elif version in self._holders:
             self._end(version)
-        self._use(version)
+        if self._scores is not None:
+            self._score(self._scores, version)
         if granted and self._grants % _CHECK_EVERY == 0:
-            self._show()
             self._choose()
 
     def _grant(self, version: VersionId) -> None:
         self._grants += 1
         if version in self._holders:
             self._holders[version] += 1
-        else:
+        elif version in self._sample:
             self._holders[version] = 1
             if version not in self._foreseen:
                 self._unseen.append((_RESIDENT, version))
         self._unseen.append((_GRANTED, version))
-        if isinstance(self._best, CountShadow):
+        if self._scores is not None or len(self._unseen) >= _MOST_UNSEEN:
             self._show()
 
     def _end(self, version: VersionId) -> None:
-        """Of one request. Without a grant, there is none that holds it."""
-        holders = self._holders.pop(version, 0)
-        if holders > 1:
-            self._holders[version] = holders - 1
-        elif holders and version not in self._foreseen:
-            self._unseen.append((_ENDED, version))
+        """Of one request that holds it."""
+        self._holders[version] -= 1
+        if not self._holders[version]:
+            del self._holders[version]
+            if version not in self._foreseen:
+                self._unseen.append((_ENDED, version))
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)
+        if self._scores is not None:
+            self._scores.pop(version, None)
         while version in self._holders:
             self._end(version)
 
+    def _score(self, scores: dict[VersionId, float], version: VersionId) -> None:
+        """Kept from a use to the next: that of one without a count goes up with time."""
+        scores[version] = self._best.score(version, self._last_uses[version])
+
     def _show(self) -> None:
         uses, places = self._unseen, self._places
-        changes = [each for each in uses if each[0] is not _GRANTED]
-        for shadow in self._shadows:
-            shadow.replay(uses if isinstance(shadow, CountShadow) else changes, places)
-        self._unseen.clear()
+        if not uses:
+            return
+        sampled_places = self._sample.part_of(places)
+        for by_counts in self._by_counts:
+            by_counts.replay(uses, sampled_places, places)
+        if changes := [each for each in uses if each[0] is not _GRANTED]:
+            for by_recency in self._by_recency:
+                by_recency.replay(changes, sampled_places, places)
+        uses.clear()
 
-    def _rank(self, version: VersionId) -> None:
-        last_use, use = self._last_uses[version], self._foreseen.get(version)
-        if use is None:
-            self._keys[version] = (0, self._best.score(version, last_use), last_use)
-        else:
-            self._keys[version] = (1, -use, last_use)
-        self._changed.add(version)
+    def _resize(self, places: int) -> None:
+        self._show()
+        self._places = places
+        if self._sample.fit_to(places):
+            self._holders = {v: n for v, n in self._holders.items() if v in self._sample}
+            for shadow in self._shadows:
+                shadow.keep_only(self._sample)
 
     def _choose(self) -> None:
-        self._places = max(len(self), self._places - 1)  # of an operator's eviction, it comes back
+        self._resize(max(len(self), self._places - 1))  # of an operator's eviction, it comes back
         best = max(self._shadows, key=lambda shadow: shadow.hit_ratio)
         if best is not self._best and best.hit_ratio > self._best.hit_ratio + _MARGIN:
             self._best = best
-            for version in list(self.in_order()):
-                self._rank(version)
+            by_counts = isinstance(best, CountShadow)
+            last_uses = self._last_uses
+            self._scores = (
+                {v: best.score(v, last_uses[v]) for v in last_uses} if by_counts else None
+            )
+            self._changed.update(last_uses)
             self._reordered()
 
     def on_reorder(self, call: Callable[[], None]) -> None:
@@ -126,6 +160,8 @@ class AdaptiveOrder(LookAheadOrder):
     def clear(self) -> None:
         super().clear()
         self._holders.clear()
+        if self._scores is not None:
+            self._scores.clear()
         self._show()
         for shadow in self._shadows:
             shadow.clear()

@@ -4,13 +4,14 @@ A policy is one new module in this folder. It decides only the order; leases, pi
 drains and promises to waiters are the same under every policy, and `CachePolicy` enforces them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from engine.policy.ordered_index import EvictionKey, OrderedIndex
 from engine.types import VersionId
 
-__all__ = ["EvictionKey", "EvictionOrder", "KeyedOrder"]
+__all__ = ["EvictionKey", "EvictionOrder", "IndexedOrder", "KeyedOrder"]
 
 
 class EvictionOrder(Protocol):
@@ -65,26 +66,18 @@ class EvictionOrder(Protocol):
         """
 
 
-class KeyedOrder:
-    """An order by keys that its methods `put`; most policies are one. Changes cost O(1); the next
-    `in_order` costs O(log n) for each adapter that has changed since the last.
+class IndexedOrder(ABC):
+    """An order by keys that are found when they are read. Changes, which only name those whose keys
+    are others now, cost O(1); the next `in_order` costs O(log n) for each of them.
     """
 
     def __init__(self) -> None:
-        self._keys: dict[VersionId, EvictionKey] = {}
-        self.key: Callable[[VersionId], EvictionKey] = self._keys.__getitem__
         self._index = OrderedIndex()
         self._changed: set[VersionId] = set()  # the index has not seen their keys
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def put(self, version: VersionId, key: EvictionKey) -> None:
-        self._keys[version] = key
-        self._changed.add(version)
-
-    def __contains__(self, version: object) -> bool:
-        return version in self._keys
+    @abstractmethod
+    def key(self, version: VersionId) -> EvictionKey:
+        """See `EvictionOrder`."""
 
     def foresee(self, version: VersionId, use: int | None) -> None:
         return
@@ -93,12 +86,10 @@ class KeyedOrder:
         return
 
     def remove(self, version: VersionId) -> None:
-        self._keys.pop(version, None)
         self._changed.discard(version)
         self._index.discard(version)
 
     def clear(self) -> None:
-        self._keys.clear()
         self._changed.clear()
         self._index.clear()
 
@@ -107,6 +98,35 @@ class KeyedOrder:
 
     def in_order(self) -> Iterator[VersionId]:
         for version in self._changed:
-            self._index.put(version, self._keys[version])
+            self._index.put(version, self.key(version))
         self._changed.clear()
         return iter(self._index)
+
+
+class KeyedOrder(IndexedOrder):
+    """An order by keys that its methods `put`; most policies are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: dict[VersionId, EvictionKey] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, version: object) -> bool:
+        return version in self._keys
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return self._keys[version]
+
+    def put(self, version: VersionId, key: EvictionKey) -> None:
+        self._keys[version] = key
+        self._changed.add(version)
+
+    def remove(self, version: VersionId) -> None:
+        super().remove(version)
+        self._keys.pop(version, None)
+
+    def clear(self) -> None:
+        super().clear()
+        self._keys.clear()

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from engine.policy.decayed_counts import DecayedCounts
 from engine.policy.eviction_orders.base import EvictionKey
+from engine.policy.eviction_orders.version_sample import VersionSample
 from engine.types import VersionId
 
 _HORIZON = 1000  # of the adapters that are wanted
@@ -36,27 +37,34 @@ class RankingShadow(ABC):
     def __init__(self) -> None:
         self.hit_ratio = 0.0
         self._wanted: set[VersionId] = set()  # and resident
+        self._ranked: OrderedDict[VersionId, EvictionKey] = OrderedDict()
 
-    def replay(self, uses: Sequence[tuple[Use, VersionId]], places: int) -> None:
-        wanted, ratio, take, keep = self._wanted, self.hit_ratio, self._take, self._keep
+    def replay(
+        self, uses: Sequence[tuple[Use, VersionId]], places: int, places_of_all: int
+    ) -> None:
+        """`places`: of the adapters that this follows. All that are granted are among `uses`."""
+        wanted, ranked, ratio = self._wanted, self._ranked, self.hit_ratio
         for use, version in uses:
             if use is _GRANTED:
-                self._grant(version, places)
-            elif use is _ENDED:
+                self._grant(version, places_of_all)
+                continue
+            if use is _ENDED:
                 if version in wanted:
                     wanted.remove(version)
-                    keep(version)
+                    self._keep(version)
                     if len(wanted) >= places:
                         self._trim(0)
-            elif use is not _ENTERED and take(version):
-                ratio += (1 - ratio) / _HORIZON
-                wanted.add(version)
-            else:
-                if use is not _ENTERED:
-                    ratio -= ratio / _HORIZON
-                if use is not _WANTED:
+                continue
+            if use is not _ENTERED:
+                if ranked.pop(version, None) is not None:
+                    ratio += (1 - ratio) / _HORIZON
                     wanted.add(version)
-                    self._trim(places - len(wanted))
+                    continue
+                ratio -= ratio / _HORIZON
+            if use is not _WANTED:
+                wanted.add(version)
+                if ranked and len(ranked) + len(wanted) > places:
+                    self._trim(max(places - len(wanted), 0))
         self.hit_ratio = ratio
 
     @abstractmethod
@@ -64,23 +72,27 @@ class RankingShadow(ABC):
         """One more request holds it."""
 
     @abstractmethod
-    def _take(self, version: VersionId) -> bool:
-        """It is wanted: it no longer has a rank. False: it is not resident."""
-
-    @abstractmethod
     def _keep(self, version: VersionId) -> None:
         """It stays resident, by its rank, until others need its place."""
 
     @abstractmethod
     def _trim(self, places: int) -> None:
-        """The lowest leave until no more than that many are ranked."""
+        """The lowest leave until no more than that many are ranked. Some are."""
 
     @abstractmethod
     def score(self, version: VersionId, last_use: int) -> float:
         """The lowest leaves first. Uses are numbered."""
 
+    def keep_only(self, sample: VersionSample) -> None:
+        """The others are no longer followed."""
+        for version in [v for v in self._wanted if v not in sample]:
+            self._wanted.remove(version)
+        for version in [v for v in self._ranked if v not in sample]:
+            del self._ranked[version]
+
     def clear(self) -> None:
         self._wanted.clear()
+        self._ranked.clear()
 
 
 class RecencyShadow(RankingShadow):
@@ -91,30 +103,19 @@ class RecencyShadow(RankingShadow):
     def __init__(self, *, latest_first: bool) -> None:
         super().__init__()
         self._latest_first = latest_first
-        self._ranked: OrderedDict[VersionId, None] = OrderedDict()
 
     def _grant(self, version: VersionId, places: int) -> None:
         return
 
-    def _take(self, version: VersionId) -> bool:
-        if version in self._ranked:
-            del self._ranked[version]
-            return True
-        return False
-
     def _keep(self, version: VersionId) -> None:
-        self._ranked[version] = None
+        self._ranked[version] = ()  # by its place in the order
 
     def _trim(self, places: int) -> None:
-        while len(self._ranked) > places and self._ranked:
+        while len(self._ranked) > places:
             self._ranked.popitem(last=self._latest_first)
 
     def score(self, version: VersionId, last_use: int) -> float:
         return -last_use if self._latest_first else last_use
-
-    def clear(self) -> None:
-        super().clear()
-        self._ranked.clear()
 
 
 class CountShadow(RankingShadow):
@@ -128,15 +129,11 @@ class CountShadow(RankingShadow):
         super().__init__()
         self._counts = counts
         self._uses = 0
-        self._ranked: dict[VersionId, EvictionKey] = {}
         self._in_heap: set[VersionId] = set()
         self._heap: list[tuple[EvictionKey, VersionId]] = []
 
     def _grant(self, version: VersionId, places: int) -> None:
         self._counts.use(version, places)
-
-    def _take(self, version: VersionId) -> bool:
-        return self._ranked.pop(version, None) is not None
 
     def _keep(self, version: VersionId) -> None:
         self._uses += 1
@@ -147,7 +144,7 @@ class CountShadow(RankingShadow):
 
     def _trim(self, places: int) -> None:
         heap, ranked = self._heap, self._ranked
-        while len(ranked) > places and ranked:
+        while len(ranked) > places:
             key, version = heap[0]
             present = ranked.get(version)
             if present is not None and present != key:
@@ -162,6 +159,5 @@ class CountShadow(RankingShadow):
 
     def clear(self) -> None:
         super().clear()
-        self._ranked.clear()
         self._in_heap.clear()
         self._heap.clear()
