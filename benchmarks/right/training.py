@@ -4,7 +4,9 @@ Trained weights, so that log probabilities are far from uniform and an adapter's
 far above the noise of half precision.
 """
 
+import copy
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.common.workload import Shape, write_base_model
-from benchmarks.right.kinds import KINDS
+from benchmarks.right.expert_pairs import split_experts
+from benchmarks.right.families import EXPERTS, Family
+from benchmarks.right.kinds import ONE_BY_ONE, Kinds
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = Shape("trained", 512, 1376, 6, 8, 4, 64, 264, "float32")
 PROMPT_TOKENS = 192
 HELD_OUT_CHARACTERS = 20_000
 LENGTH = 256
@@ -40,30 +42,42 @@ def corpus() -> str:
     return "".join(sign for sign in text if sign.isascii())
 
 
-def make_models(folder: Path, device: str, steps: int, batch: int) -> Path:
-    """The base model; each adapter is a folder in `adapters` beside it. Kept if all are there."""
-    base_folder = folder / SHAPE.name
-    if all((folder / "adapters" / name / "adapter_config.json").is_file() for name in KINDS):
+def make_models(folder: Path, family: Family, device: str, steps: int, batch: int) -> Path:
+    """The base model. Kept if all are there.
+
+    Beside it are each adapter as PEFT saved it, in `trained`, and as it is served, in `adapters`.
+    """
+    base_folder = family.write(folder)
+    if all((folder / "adapters" / name / "adapter_config.json").is_file() for name in family.kinds):
         return base_folder
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")  # of the training alone: it is over before answers
-    write_base_model(folder, SHAPE)
     text = corpus()[:-HELD_OUT_CHARACTERS]
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_folder))
+    model.set_experts_implementation("eager")
     _train(model.to(device), _tokens(base_folder, text), steps, batch, rate=1e-3)
     model.save_pretrained(base_folder)
-    for number, (name, config) in enumerate(KINDS.items()):
+    for number, (name, config) in enumerate(family.kinds.items()):
         changed = CHANGES[number % len(CHANGES)](text)
         adapter = _adapter(base_folder, config, device)
         _train(adapter, _tokens(base_folder, changed), max(1, steps // 4), batch, rate=5e-4)
-        adapter.save_pretrained(folder / "adapters" / name)
+        adapter.save_pretrained(folder / "trained" / name)
+        _write_served(folder, name)
     torch.set_float32_matmul_precision("highest")
     return base_folder
 
 
-def prompts(base_folder: Path, name: str, count: int) -> list[list[int]]:
+def _write_served(folder: Path, name: str) -> None:
+    trained, served = folder / "trained" / name, folder / "adapters" / name
+    if ONE_BY_ONE in name:
+        split_experts(trained, served, EXPERTS)
+    else:
+        shutil.copytree(trained, served)
+
+
+def prompts(base_folder: Path, kinds: Kinds, name: str, count: int) -> list[list[int]]:
     """Token ids of texts that no training saw, written as the adapter learned to write."""
-    number = list(KINDS).index(name) if name in KINDS else None
+    number = list(kinds).index(name) if name in kinds else None
     text = corpus()[-HELD_OUT_CHARACTERS:]
     if number is not None:
         text = CHANGES[number % len(CHANGES)](text)
@@ -75,7 +89,8 @@ def prompts(base_folder: Path, name: str, count: int) -> list[list[int]]:
 
 def _adapter(base_folder: Path, config: LoraConfig, device: str) -> Any:
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    return get_peft_model(base, config).to(device)
+    base.set_experts_implementation("eager")
+    return get_peft_model(base, copy.deepcopy(config)).to(device)  # which it completes in place
 
 
 def _tokens(base_folder: Path, text: str) -> list[int]:

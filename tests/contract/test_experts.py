@@ -1,7 +1,8 @@
 """Adapters for the experts of a mixture, as PEFT saves them: one pair for each parameter of all.
 
 vLLM's CPU build starts with such a model but can't compute it while adapters are on, whichever they
-are, so there is no answer to compare. What a slot holds is: for each expert, PEFT's change.
+are, so there is no answer to compare; `tests/gpu/test_expert_answers.py` does so on a GPU. Compared
+here is what a slot holds: for each expert, PEFT's change.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+from benchmarks.right.expert_pairs import split_experts
 from registry.errors import InvalidAdapter
 from tests.support.adapters.peft_kinds import Kind, load_base, lora
 from tests.support.adapters.tiny_bases import TinyBase
@@ -19,11 +21,12 @@ from tests.support.vllm.tiny_engines import OfflineBase, offline_base
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
+EXPERTS = 4
 MIXTURE = TinyBase(
     "Qwen3, a mixture of experts",
     "Qwen3MoeForCausalLM",
     "Qwen3MoeConfig",
-    fields={"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
+    fields={"num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
 )
 BOTH_FORMS = {"enable_mixed_moe_lora_format": True}
 PARAMETERS = ("gate_up_proj", "down_proj")
@@ -36,9 +39,14 @@ def for_all_linear_layers() -> Kind:
     return lora(target_modules="all-linear")
 
 
-def for_parameters() -> Kind:
+def for_parameters(**fields: Any) -> Kind:
     parameters = [f"mlp.experts.{name}" for name in PARAMETERS]
-    return lora(target_modules=["q_proj"], target_parameters=parameters)
+    return lora(target_modules=["q_proj"], target_parameters=parameters, **fields)
+
+
+def with_patterns() -> Kind:
+    ranks, alphas = {"experts.gate_up_proj": 2}, {"experts.down_proj": 4}
+    return for_parameters(rank_pattern=ranks, alpha_pattern=alphas)
 
 
 def changes_of_peft(base_folder: Path, adapter: Path) -> Changes:
@@ -86,10 +94,17 @@ def equal(found: Changes, right: Changes) -> bool:
 
 def test_a_slot_holds_for_each_expert_what_peft_adds_to_it(tmp_path: Path) -> None:
     folder = MIXTURE.save(tmp_path / "base")
-    kinds = {"all": for_all_linear_layers, "parameters": for_parameters, "no expert": lora}
+    kinds = {
+        "all": for_all_linear_layers,
+        "parameters": for_parameters,
+        "patterns": with_patterns,
+        "no expert": lora,
+    }
     adapters = {name: make().save(folder, tmp_path / name) for name, make in kinds.items()}
     right = {name: changes_of_peft(folder, adapter) for name, adapter in adapters.items()}
-    with offline_base(folder, BOTH_FORMS) as engine:  # of two slots: the third adapter reuses one
+    one_by_one = split_experts(adapters["parameters"], tmp_path / "one by one", EXPERTS)
+    adapters["one by one"], right["one by one"] = one_by_one, right["parameters"]
+    with offline_base(folder, BOTH_FORMS) as engine:  # of two slots: the others reuse them
         for name, adapter in adapters.items():
             engine.llm.pin(str(adapter))
             assert equal(changes_in_slot(engine, adapter), right[name]), name
