@@ -47,7 +47,11 @@ class ForwardedRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the ingress needs to know about the engines, which are all alike."""
+    """What the ingress needs to know about an engine.
+
+    They are all alike, but for the largest rank that each serves. `fleet_rank`: the largest that
+    any of the fleet serves; None: this one's.
+    """
 
     model: str
     served_names: tuple[str, ...]
@@ -55,6 +59,12 @@ class EngineFacts:
     max_rank: int
     allowed_origins: tuple[str, ...]
     revision: str | None = None
+    fleet_rank: int | None = None
+
+
+def max_ranks(facts: Mapping[str, EngineFacts]) -> Mapping[str, int]:
+    """The largest rank that each replica serves."""
+    return {name: each.max_rank for name, each in facts.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +122,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaResidency:
-    """The adapters that a replica holds, for routing. `engine_up` False: it can't serve now."""
+    """The adapters that a replica holds, for routing. `engine_up` False: it can't serve now.
+
+    `max_rank`: the largest that its slots have room for.
+    """
 
     name: str
     slots: frozenset[VersionId]
     host: frozenset[VersionId]
     engine_up: bool
+    max_rank: int
 
     def nearness(self, version: VersionId) -> Nearness:
         if version in self.slots:

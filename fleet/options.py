@@ -8,6 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from registry.settings import RegistrySettings
 
 
+class ReplicaClass(BaseModel):
+    """Replicas with arguments of their own, such as a smaller `--max-lora-rank` and more slots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    replicas: PositiveInt = Field(description="Number of engines.")
+    vllm: tuple[str, ...] = Field(description="Their arguments of `vllm serve`, after the others.")
+
+
 class FleetOptions(BaseModel):
     """`args` of the application in a Ray Serve config.
 
@@ -20,6 +29,11 @@ class FleetOptions(BaseModel):
     model: str = Field(description="The base model: a folder, or a name on the Hub.")
     replicas: PositiveInt = Field(2, description="Number of engines.")
     vllm: tuple[str, ...] = Field((), description="Arguments of `vllm serve` for each engine.")
+    classes: tuple[ReplicaClass, ...] = Field(
+        (),
+        description="Engines with other arguments: `replicas`, their number, and `vllm`, what is "
+        "added for them. The rest has only the arguments above.",
+    )
     engine: dict[str, Any] = Field({}, description="Engine settings by name.")
     registry: dict[str, Any] = Field(
         {}, description="Registry settings by name, except the database."
@@ -45,6 +59,18 @@ class FleetOptions(BaseModel):
     allow_untested_vllm: bool = Field(
         False, description="Start with a vLLM older than the tested ones too."
     )
+
+    def arguments_of(self, place: int) -> tuple[str, ...]:
+        """vLLM's arguments of the engine with this number, from 0: the classes come first."""
+        for each in self.classes:
+            if place < each.replicas:
+                return (*self.vllm, *each.vllm)
+            place -= each.replicas
+        return self.vllm
+
+    def arguments_in_use(self) -> list[tuple[str, ...]]:
+        """Each different one of all engines."""
+        return list(dict.fromkeys(map(self.arguments_of, range(self.replicas))))
 
     def registry_settings(self) -> RegistrySettings:
         """The registry settings, with the database from the environment."""

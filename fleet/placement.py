@@ -3,9 +3,12 @@
 A replica's load may exceed the least busy one's by a bound before others are preferred: consistent
 hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, SODA 2018), over rendezvous hashing
 (Thaler and Ravishankar, 1998) for adapters that no replica holds.
+
+Replicas may serve ranks up to different limits, each a class. A request goes only where its
+adapter's rank fits, and to the smallest such class rather than to one with larger slots.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -41,44 +44,75 @@ def choose(
     loads: Sequence[int],
     nearness: Sequence[Nearness],
     bound: Bound,
+    *,
+    rank: int = 0,
+    max_ranks: Sequence[int | None] | None = None,
 ) -> int:
-    """The index of a replica whose load is at most `bound.most(loads)`.
+    """The index of a replica that serves this rank, and whose load is at most what `bound` allows
+    those that do.
 
-    `loads`: requests that each of `replicas` has now. Of the replicas that have the adapter
-    nearest, the least busy; if none holds it, the first of the adapter's order. Raises ValueError
-    if there is no replica.
+    `loads`: requests that each of `replicas` has now. `max_ranks`: the largest rank that each
+    serves, None where that is unknown; without it they are all alike. Of the replicas that have the
+    adapter nearest, those of the smallest class, and of these the least busy; if none holds it,
+    the first of the adapter's order in that class. If its rank fits nowhere, as if it fitted
+    everywhere. Raises ValueError if there is no replica.
     """
     if not replicas:
         raise ValueError("there is no replica")
-    most = bound.most(loads)
-    ranks = _ranks(adapter, tuple(replicas))
-    able = (index for index, load in enumerate(loads) if load <= most)
+    limits = max_ranks or [None] * len(replicas)
+    able = _fitting(rank, limits)
+    most = bound.most([loads[index] for index in able])
+    positions = _positions(adapter, tuple(replicas))
 
-    def cost(index: int) -> tuple[int, int, int]:
+    def cost(index: int) -> tuple[int, int, int, int]:
         near = nearness[index]
-        return near, 0 if near is Nearness.DISK else loads[index], ranks[index]
+        load = 0 if near is Nearness.DISK else loads[index]
+        return near, limits[index] or 0, load, positions[index]
 
-    return min(able, key=cost)
-
-
-def order(adapter: str, replicas: Sequence[str]) -> list[str]:
-    """The adapter's rendezvous order: while no replica holds it, its requests go to the first."""
-    ranks = dict(zip(replicas, _ranks(adapter, tuple(replicas)), strict=True))
-    return sorted(ranks, key=ranks.__getitem__)
+    return min((index for index in able if loads[index] <= most), key=cost)
 
 
-def first_for(adapter: str, replicas: Iterable[str], count: int | None) -> frozenset[str]:
-    """The first `count` replicas of the adapter's order, or all (None)."""
-    return frozenset(order(adapter, tuple(sorted(replicas)))[:count])
+def order(
+    adapter: str, replicas: Sequence[str], rank: int = 0, max_ranks: Mapping[str, int] | None = None
+) -> list[str]:
+    """The adapter's order: while no replica holds it, its requests go to the first.
+
+    Only replicas that serve this rank, the smallest class first, and within a class in rendezvous
+    order; all of them if it fits nowhere.
+    """
+    limits = [(max_ranks or {}).get(name) for name in replicas]
+    positions = _positions(adapter, tuple(replicas))
+    able = _fitting(rank, limits)
+    able.sort(key=lambda index: (limits[index] or 0, positions[index]))
+    return [replicas[index] for index in able]
+
+
+def first_for(
+    adapter: str,
+    replicas: Iterable[str],
+    count: int | None,
+    *,
+    rank: int = 0,
+    max_ranks: Mapping[str, int] | None = None,
+) -> frozenset[str]:
+    """The first `count` replicas of the adapter's order, or all of it (None)."""
+    return frozenset(order(adapter, tuple(sorted(replicas)), rank, max_ranks)[:count])
+
+
+def _fitting(rank: int, max_ranks: Sequence[int | None]) -> list[int]:
+    """The indices of those that serve the rank; else of those that may; else of all."""
+    fitting = [i for i, most in enumerate(max_ranks) if most is not None and rank <= most]
+    unknown = [i for i, most in enumerate(max_ranks) if most is None]
+    return fitting or unknown or list(range(len(max_ranks)))
 
 
 @lru_cache(maxsize=_ADAPTERS_REMEMBERED)
-def _ranks(adapter: str, replicas: tuple[str, ...]) -> tuple[int, ...]:
+def _positions(adapter: str, replicas: tuple[str, ...]) -> tuple[int, ...]:
     """The position of each replica in the adapter's order."""
     seeds = (f"{adapter}\0{replica}".encode() for replica in replicas)
     draws = [blake2b(seed, digest_size=8).digest() for seed in seeds]
     drawn = sorted(range(len(draws)), key=draws.__getitem__)
-    ranks = [0] * len(drawn)
-    for rank, index in enumerate(drawn):
-        ranks[index] = rank
-    return tuple(ranks)
+    positions = [0] * len(drawn)
+    for position, index in enumerate(drawn):
+        positions[index] = position
+    return tuple(positions)

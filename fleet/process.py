@@ -3,6 +3,7 @@
 import logging
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 
 from fleet.options import FleetOptions
 from registry.redaction import hide_secrets_in_logs, register_process_secrets, register_secrets
@@ -25,8 +26,11 @@ def begin_process(options: FleetOptions) -> None:
     hide_secrets_in_logs()
 
 
-def engine_arguments(options: FleetOptions) -> Namespace:
-    """vLLM's own parse of its arguments. Raises BadArgument, UnsupportedVllm."""
+def engine_arguments(options: FleetOptions, given: Sequence[str] | None = None) -> Namespace:
+    """vLLM's own parse of its arguments: those of all engines, or these.
+
+    Raises BadArgument, UnsupportedVllm.
+    """
     from engine.vllm import compat as vllm_compat
     from engine.vllm.arguments import (
         parse_engine_arguments,
@@ -38,10 +42,18 @@ def engine_arguments(options: FleetOptions) -> Namespace:
     vllm_compat.check_internals()
     if remark := vllm_compat.untested_remark(version):
         logger.warning("%s", remark)
-    arguments = parse_engine_arguments(options.model, options.vllm)
+    arguments = parse_engine_arguments(options.model, options.vllm if given is None else given)
     register_secrets(secrets=secrets_in(arguments))
     prefer_one_worker_process(arguments)
     return arguments
+
+
+def fleet_rank(options: FleetOptions) -> int:
+    """The largest rank that any of the engines serves. Raises BadArgument."""
+    from engine.vllm.arguments import parse_engine_arguments
+
+    found = (parse_engine_arguments(options.model, each) for each in options.arguments_in_use())
+    return max(int(arguments.max_lora_rank) for arguments in found)
 
 
 def gpus_of(options: FleetOptions) -> float:

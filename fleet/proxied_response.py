@@ -8,15 +8,21 @@ from starlette.types import Message, Send
 from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.gateway.openai_errors import send_refusal
 from fleet.cut_answer import end_answer, header
+from registry.errors.defects import Defect
 
 REPLICA_HEADER = b"x-adaptry-replica"
 
-_AWAY = frozenset(error.code for error in (EngineUnavailable, EnginePaused, EngineAsleep))
+_ELSEWHERE = frozenset(
+    [
+        *(error.code for error in (EngineUnavailable, EnginePaused, EngineAsleep)),
+        str(Defect.RANK_TOO_LARGE),  # replicas may serve ranks up to different limits
+    ]
+)
 _LOST = "the replica that handled the request has died"
 
 
 class ProxiedResponse:
-    """Buffers a response that only reports that the engine is unavailable: another may be up."""
+    """Buffers a response that only reports that this engine can't serve it now: another may."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send = send
@@ -38,7 +44,7 @@ class ProxiedResponse:
 
     def _is_final(self, message: Message) -> bool:
         """The response is complete, and not one that another replica could better."""
-        return not message.get("more_body", True) and not self._reports_engine_unavailable()
+        return not message.get("more_body", True) and not self._is_for_another()
 
     async def _release(self) -> None:
         self.started = True
@@ -49,10 +55,10 @@ class ProxiedResponse:
         for message in buffered:
             await self._send(message)
 
-    def _reports_engine_unavailable(self) -> bool:
+    def _is_for_another(self) -> bool:
         body = b"".join(message.get("body", b"") for message in self._buffered[1:])
         try:
-            return bool(json.loads(body)["error"]["code"] in _AWAY)
+            return bool(json.loads(body)["error"]["code"] in _ELSEWHERE)
         except (ValueError, LookupError, TypeError):
             return False
 

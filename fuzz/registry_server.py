@@ -55,7 +55,7 @@ from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
 ROOT = Path(__file__).resolve().parents[1]
-SLOTS, HOST_CAPACITY = 3, 4
+SLOTS, HOST_CAPACITY, MAX_RANK = 3, 4, 64
 
 
 @asynccontextmanager
@@ -76,10 +76,10 @@ async def application(
         database = await stack.enter_async_context(open_database(settings))
         store = await open_store(settings)
         base = read_base_model("demo", ROOT / "demo" / "base")
-        service = RegistryService(database, store, base, max_rank=64)
+        service = RegistryService(database, store, base, max_rank=MAX_RANK)
         ingest = create_ingest(service, database, store, settings)
         cache = create_cache(
-            Namespace(max_loras=SLOTS, max_cpu_loras=HOST_CAPACITY),
+            Namespace(max_loras=SLOTS, max_cpu_loras=HOST_CAPACITY, max_lora_rank=MAX_RANK),
             engine_settings,
             FakeBackend(slots=SLOTS, host_capacity=HOST_CAPACITY),
             CacheMetrics(CollectorRegistry()),

@@ -32,6 +32,7 @@ class ServeArguments:
     allow_untested_vllm: bool
     replicas: int | None
     engines: tuple[str, ...]
+    replica_classes: tuple[tuple[int, tuple[str, ...]], ...]
     vllm: tuple[str, ...]
 
 
@@ -105,6 +106,14 @@ def parser() -> argparse.ArgumentParser:
         help="serve from these stock vLLM servers instead of our own engine",
     )
     ours.add_argument(
+        "--replica-class",
+        action="append",
+        default=[],
+        type=option_types.replica_class,
+        metavar='"N ARGUMENTS"',
+        help="other arguments of the first N engines, such as a smaller --max-lora-rank",
+    )
+    ours.add_argument(
         "--allow-untested-vllm",
         action="store_true",
         help="start with a vLLM older than the tested ones too",
@@ -167,6 +176,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         allow_untested_vllm=ours.allow_untested_vllm,
         replicas=ours.replicas,
         engines=_engines(ours),
+        replica_classes=_replica_classes(ours),
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
 
@@ -196,3 +206,11 @@ def _engines(ours: argparse.Namespace) -> tuple[str, ...]:
     if ours.engines and ours.replicas is not None:
         raise UsageError("--engines or --replicas: the engines are either stock servers or our own")
     return tuple(dict.fromkeys(ours.engines))
+
+
+def _replica_classes(ours: argparse.Namespace) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    if ours.replica_class and not ours.engines and ours.replicas is None:
+        raise UsageError("--replica-class needs --replicas or --engines: one engine has no classes")
+    for _, arguments in ours.replica_class:
+        check_names(arguments, list(parser()._option_string_actions))
+    return tuple(ours.replica_class)

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replic
         )
     prepare_environment(settings.database_url)
     _parse_for_vllm(arguments, engines=replicas)
-    options = _fleet_options(arguments, settings)
-    serve_fleet(options.model_copy(update={"replicas": replicas}), arguments.host, arguments.port)
+    options = _fleet_options(arguments, settings, replicas)
+    _parse_classes(arguments, options)
+    serve_fleet(options, arguments.host, arguments.port)
 
 
 def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -> None:
@@ -54,6 +56,13 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
 
     prepare_environment(settings.database_url)
     parsed = _parse_for_vllm(arguments, engines=1)
+    options = _fleet_options(arguments, settings, len(arguments.engines))
+    classes = _parse_classes(arguments, options)
+    places = range(len(arguments.engines))
+    sizes = [
+        StockSizes(each.max_loras, each.max_cpu_loras, each.max_lora_rank)
+        for each in (classes[options.arguments_of(place)] for place in places)
+    ]
     if parsed.api_key:
         raise UsageError(
             f"--api-key: the engines' key is read from {_ENGINE_KEY}; create clients' keys with "
@@ -68,13 +77,14 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
         max_rank=parsed.max_lora_rank,
         allowed_origins=tuple(parsed.allowed_origins),
         revision=parsed.revision,
+        fleet_rank=max(each.max_rank for each in sizes),
     )
     uvloop.run(
         serve_stock(
             arguments.engines,
             facts,
-            StockSizes(parsed.max_loras, parsed.max_cpu_loras),
-            _fleet_options(arguments, settings),
+            sizes,
+            options,
             engine_key,
             arguments.host,
             arguments.port,
@@ -82,13 +92,19 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
     )
 
 
-def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any:
-    from fleet.options import FleetOptions
+def _fleet_options(arguments: ServeArguments, settings: RegistrySettings, replicas: int) -> Any:
+    """Raises UsageError for classes of more replicas than there are."""
+    from fleet.options import FleetOptions, ReplicaClass
 
+    classes = [ReplicaClass(replicas=n, vllm=vllm) for n, vllm in arguments.replica_classes]
+    if sum(each.replicas for each in classes) > replicas:
+        raise UsageError(f"--replica-class: there are no more than {replicas} engines")
     folder = Path(arguments.model)
     return FleetOptions(
         model=str(folder.resolve()) if folder.is_dir() else arguments.model,
         vllm=arguments.vllm,
+        replicas=replicas,
+        classes=tuple(classes),
         engine=arguments.settings,
         registry=settings.model_dump(mode="json", exclude={"database_url"}, exclude_unset=True),
         adapters=arguments.adapters,
@@ -96,10 +112,26 @@ def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any
     )
 
 
+def _parse_classes(arguments: ServeArguments, options: Any) -> dict[tuple[str, ...], Any]:
+    """vLLM's own parse of each different engine's arguments, by these. Raises UsageError."""
+    return {given: _parse(arguments, given) for given in options.arguments_in_use()}
+
+
+def _parse(arguments: ServeArguments, given: Sequence[str]) -> Any:
+    from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
+
+    own = [f"--host={arguments.host}", f"--port={arguments.port}"]
+    try:
+        parsed = parse_engine_arguments(arguments.model, [*given, *own])
+    except BadArgument as error:
+        raise UsageError(str(error)) from error
+    register_secrets(secrets=secrets_in(parsed))
+    return parsed
+
+
 def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
     """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
     from engine.vllm import compat as vllm_compat
-    from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
 
     try:
         version = vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
@@ -112,13 +144,7 @@ def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
         # the server needs a core too: OpenMP threads that spin for it are slower than fewer threads
         cores = (os.cpu_count() or 2) // (1 + engines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
-    own = [f"--host={arguments.host}", f"--port={arguments.port}"]
-    try:
-        parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
-    except BadArgument as error:
-        raise UsageError(str(error)) from error
-    register_secrets(secrets=secrets_in(parsed))
-    return parsed
+    return _parse(arguments, arguments.vllm)
 
 
 def _log_like_vllm() -> None:

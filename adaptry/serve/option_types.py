@@ -1,6 +1,7 @@
 """Types of the options of `adaptry serve`: each parses one value or raises ArgumentTypeError."""
 
 import argparse
+import shlex
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,6 +55,17 @@ def replica_count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_REPLICAS:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of replicas (1 to {MAX_REPLICAS})")
     return int(text)
+
+
+def replica_class(text: str) -> tuple[int, tuple[str, ...]]:
+    """The number of engines, then their arguments, as a shell would split them."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} can't be read: {error}") from error
+    if len(words) < 2 or not words[1].startswith("-"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number and arguments of `vllm serve`")
+    return replica_count(words[0]), tuple(words[1:])
 
 
 def port_number(text: str) -> int:

@@ -50,7 +50,7 @@ from registry.storage.store import ArtifactStore
 from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
-_SLOTS, _HOST_CAPACITY = 2, 4
+_SLOTS, _HOST_CAPACITY, _MAX_RANK = 2, 4, 16
 
 
 def openapi_document() -> dict[str, Any]:
@@ -66,7 +66,7 @@ async def _routers() -> Sequence[APIRouter]:
     settings = RegistrySettings()
     database = Database(settings.database_url)
     store = ArtifactStore(Path("nowhere"), source_roots=(), max_bytes=settings.max_adapter_bytes)
-    service = RegistryService(database, store, BaseModel("any", None), max_rank=16)
+    service = RegistryService(database, store, BaseModel("any", None), max_rank=_MAX_RANK)
     cache = _cache(service, database)
     probe = Probe(cache.controller, _never_scored)
     async with open_notifications(database, settings) as events:
@@ -95,7 +95,7 @@ def _no_history(database: Database) -> CacheHistoryStore:
 
 def _cache(service: RegistryService, database: Database) -> Cache:
     return create_cache(
-        Namespace(max_loras=_SLOTS, max_cpu_loras=_HOST_CAPACITY),
+        Namespace(max_loras=_SLOTS, max_cpu_loras=_HOST_CAPACITY, max_lora_rank=_MAX_RANK),
         EngineSettings(),
         FakeBackend(slots=_SLOTS, host_capacity=_HOST_CAPACITY),
         CacheMetrics(CollectorRegistry()),

@@ -114,7 +114,7 @@ def create_cache(
     observers: Sequence[Observer] = (),
     tenancy: Tenancy | None = None,
 ) -> Cache:
-    """`arguments`: vLLM's, with the number of slots and of adapters in host memory.
+    """`arguments`: vLLM's, with the slots, their largest rank, and the adapters in host memory.
 
     `report_silence` is called when the engine has not answered for too long. `observers` are
     notified after those that every cache has.
@@ -146,7 +146,7 @@ def create_cache(
         Observers(metrics, log, shadows, quarantine, *observers),
         settings.limits(),
         tenancy=tenancy,
-        fit=EngineFit(service.registrar.max_rank),
+        fit=EngineFit(arguments.max_lora_rank),
     )
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))

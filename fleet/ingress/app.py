@@ -70,7 +70,11 @@ async def run_ingress(
         if modules is not None:
             modules = replace(modules, naming=EngineNaming(partial(_places, replicas)))
         model = ServedModel(
-            facts.model, facts.served_names, modules, facts.max_rank, facts.revision
+            facts.model,
+            facts.served_names,
+            modules,
+            facts.fleet_rank or facts.max_rank,
+            facts.revision,
         )
         registry = await stack.enter_async_context(
             open_registry(database, registry_settings, metrics, model, FLEET)

@@ -11,6 +11,7 @@ from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.ingress.pins import FleetPins
+from fleet.messages import max_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
 
@@ -62,8 +63,8 @@ class FleetCache:
         await self._load("load_into_host", version, 1)
 
     async def _load(self, operation: str, version: AdapterVersion, replicas: int | None) -> None:
-        names = (await self._replicas.call("facts")).all()
-        chosen = first_for(version.reference, names, replicas)
+        limits = max_ranks((await self._replicas.call("facts")).all())
+        chosen = first_for(version.reference, limits, replicas, rank=version.rank, max_ranks=limits)
         (await self._replicas.call(operation, version, only=chosen)).check()
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:

@@ -13,7 +13,7 @@ from engine.operations.pins import ActivePin, PinStore
 from engine.ports import Resolver
 from engine.types import AdapterVersion, Tier
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.messages import Failure, WantedPin
+from fleet.messages import Failure, WantedPin, max_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
 from registry.errors import RegistryError
@@ -50,7 +50,7 @@ class FleetPins:
         *,
         actor: str,
     ) -> ActivePin:
-        """Pin on `count` replicas, or on all (None); if one fails, on none.
+        """Pin on `count` replicas, or on all that serve its rank (None); if one fails, on none.
 
         Raises what `CacheController.pin` raises, or RegistryError.
         """
@@ -72,8 +72,8 @@ class FleetPins:
         return kept
 
     async def _hold(self, version: AdapterVersion, tier: Tier, count: int | None) -> None:
-        names = (await self._replicas.call("facts")).all()
-        chosen = first_for(version.reference, names, count)
+        limits = max_ranks((await self._replicas.call("facts")).all())
+        chosen = first_for(version.reference, limits, count, rank=version.rank, max_ranks=limits)
         answers = await self._replicas.call("pin", version, tier, only=chosen)
         if answers.failures:
             await self._hold_all()
@@ -131,17 +131,18 @@ class FleetPins:
             logger.warning("expired pins are still stored: %s", error.detail)
 
     async def _hold_all(self) -> None:
-        names = (await self._replicas.call("facts")).values
-        wanted = self._wanted(list(names))
+        wanted = self._wanted(max_ranks((await self._replicas.call("facts")).values))
         for name, pins in wanted.items():
             answers = await self._replicas.call("hold_pins", pins, only=frozenset({name}))
             for replica, failures in answers.values.items():
                 self._warn(replica, failures)
 
-    def _wanted(self, names: Sequence[str]) -> Mapping[str, Sequence[WantedPin]]:
-        wanted: dict[str, list[WantedPin]] = {name: [] for name in names}
+    def _wanted(self, limits: Mapping[str, int]) -> Mapping[str, Sequence[WantedPin]]:
+        """`limits`: the largest rank that each replica serves."""
+        wanted: dict[str, list[WantedPin]] = {name: [] for name in limits}
         for kept in self._kept.values():
-            for name in first_for(kept.version.reference, names, kept.replicas):
+            reference, rank = kept.version.reference, kept.version.rank
+            for name in first_for(reference, limits, kept.replicas, rank=rank, max_ranks=limits):
                 wanted[name].append(WantedPin(kept.version, kept.tier))
         return wanted
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from engine.cache.snapshot import CacheSnapshot
@@ -10,7 +11,7 @@ from engine.errors import EngineError
 from engine.operations.probe import ProbeResult
 from engine.types import AdapterVersion, VersionId
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.messages import ReplicaResults
+from fleet.messages import ReplicaResults, max_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
 from registry.catalog.types import ResolvedVersion
@@ -20,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 class FleetPromotion:
-    """Warms the new version on replicas that hold an old one, else where requests will go."""
+    """Warms the new version on replicas that hold an old one, else where requests will go.
+
+    Never on one that doesn't serve its rank: a new version may have a larger one.
+    """
 
     def __init__(self, replicas: Replicas, recent: RecentResidency) -> None:
         self._replicas = replicas
@@ -54,9 +58,17 @@ class FleetPromotion:
         self, version: ResolvedVersion, wanted: Sequence[ResolvedVersion]
     ) -> frozenset[str]:
         snapshots = await self._snapshots()
+        limits = max_ranks((await self._call("facts")).values)
+        first = partial(
+            first_for,
+            f"{version.adapter}:{version.number}",
+            snapshots,
+            rank=version.rank,
+            max_ranks=limits,
+        )
         ids = {each.version_id for each in wanted}
         found = frozenset(name for name, each in snapshots.items() if _holds(each, ids))
-        return found or first_for(f"{version.adapter}:{version.number}", snapshots, 1)
+        return found & first(None) or first(1)
 
     async def _snapshots(self) -> Mapping[str, CacheSnapshot]:
         """Of replicas whose engine is up. Raises EngineAway."""
@@ -82,8 +94,8 @@ class FleetProbe:
 
     async def run(self, version: AdapterVersion) -> ProbeResult:
         """Raises what `engine.operations.probe.Probe.run` raises."""
-        names = (await self._replicas.call("facts")).all()
-        only = first_for(version.reference, names, 1)
+        limits = max_ranks((await self._replicas.call("facts")).all())
+        only = first_for(version.reference, limits, 1, rank=version.rank, max_ranks=limits)
         (result,) = (await self._replicas.call("probe_result", version, only=only)).all().values()
         assert isinstance(result, ProbeResult)
         return result

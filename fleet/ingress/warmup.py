@@ -12,6 +12,7 @@ from engine.operations.warmup import ResidencyStore, resolve_servable, run_to_co
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.replica_poller import ReplicaPoller
+from fleet.messages import max_ranks
 from fleet.placement import order
 from fleet.ports import Replicas
 from registry.errors import RegistryError
@@ -102,7 +103,8 @@ class FleetWarmUp:
             version.id for version in chain.from_iterable(map(_in_memory, snapshots.values()))
         }
         missing = [version.reference for version in self._lost if version.id not in resident]
-        placed = _place(await resolve_servable(missing, self._resolver), snapshots)
+        limits = max_ranks((await self._replicas.call("facts")).values)
+        placed = _place(await resolve_servable(missing, self._resolver), snapshots, limits)
         for name, versions in placed.items():
             await self._replicas.call("bring_back", versions, only=frozenset({name}))
 
@@ -126,13 +128,18 @@ def _in_memory(snapshot: CacheSnapshot) -> list[AdapterVersion]:
 
 
 def _place(
-    versions: Sequence[AdapterVersion], snapshots: Mapping[str, CacheSnapshot]
+    versions: Sequence[AdapterVersion],
+    snapshots: Mapping[str, CacheSnapshot],
+    limits: Mapping[str, int],
 ) -> Mapping[str, list[AdapterVersion]]:
-    """By replica: each version on the first replica of its order that has room."""
+    """By replica: each version on the first replica of its order that has room.
+
+    `limits`: the largest rank that each serves.
+    """
     placed: dict[str, list[AdapterVersion]] = {name: [] for name in snapshots}
     room = {name: s.host_capacity - len(_in_memory(s)) for name, s in snapshots.items()}
     for version in versions:
-        for name in order(version.reference, tuple(snapshots)):
+        for name in order(version.reference, tuple(snapshots), version.rank, limits):
             if len(placed[name]) < room[name]:
                 placed[name].append(version)
                 break

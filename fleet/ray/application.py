@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from engine.settings import EngineSettings
 from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResult
 from fleet.options import FleetOptions
-from fleet.process import begin_process, engine_arguments, gpus_of
+from fleet.process import begin_process, engine_arguments, fleet_rank, gpus_of
 from fleet.ray.request_router import RESIDENCY
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,8 @@ class EngineReplica:
         listen_on_node_address_only()
         self._stack = AsyncExitStack()
         settings = EngineSettings(**options.engine).model_copy(update={"preload": ()})
-        arguments = engine_arguments(options)
+        context = serve.get_replica_context()
+        arguments = engine_arguments(options, options.arguments_of(context.rank.rank))
         self._server = await self._stack.enter_async_context(
             run_server(arguments, settings, options.registry_settings(), is_replica=True)
         )
@@ -91,8 +92,9 @@ class EngineReplica:
             max_rank=arguments.max_lora_rank,
             allowed_origins=tuple(arguments.allowed_origins),
             revision=arguments.revision,
+            fleet_rank=fleet_rank(options),
         )
-        name = serve.get_replica_context().replica_id.unique_id
+        name = context.replica_id.unique_id
         self._replica = Replica(
             name, self._server, facts, silent_seconds=settings.silent_request_seconds()
         )

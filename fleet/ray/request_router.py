@@ -53,7 +53,15 @@ class AdapterRouter(RequestRouter):
             return replicas[loads.index(min(loads))]
         names = [each.replica_id.unique_id for each in replicas]
         nearness = [_nearness(each, request.version.id, request.near) for each in replicas]
-        chosen = choose(request.version.reference, names, loads, nearness, self._bound)
+        chosen = choose(
+            request.version.reference,
+            names,
+            loads,
+            nearness,
+            self._bound,
+            rank=request.version.rank,
+            max_ranks=[_max_rank(each) for each in replicas],
+        )
         return replicas[chosen]
 
 
@@ -75,6 +83,11 @@ def _usable(
 def _is_up(replica: RunningReplica) -> bool:
     where = replica.routing_stats.get(RESIDENCY)
     return where is None or bool(where.engine_up)
+
+
+def _max_rank(replica: RunningReplica) -> int | None:
+    where: ReplicaResidency | None = replica.routing_stats.get(RESIDENCY)
+    return None if where is None else where.max_rank
 
 
 def _nearness(replica: RunningReplica, version: VersionId, near: frozenset[str]) -> Nearness:

@@ -36,6 +36,7 @@ class Replica:
         self._silent_seconds = silent_seconds
         self._name = name
         self._server = server
+        self._max_rank = facts.max_rank
         self._operations = Operations(name, server, facts)
 
     def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
@@ -71,6 +72,7 @@ class Replica:
             slots=frozenset(r.version.id for r in snapshot.gpu if not r.leaving),
             host=frozenset(r.version.id for r in snapshot.host if not r.leaving),
             engine_up=snapshot.engine_up,
+            max_rank=self._max_rank,
         )
 
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -31,18 +32,23 @@ _GRACEFUL_SECONDS = 5
 async def serve_stock(
     urls: Sequence[str],
     facts: EngineFacts,
-    sizes: StockSizes,
+    sizes: Sequence[StockSizes],
     options: FleetOptions,
     api_key: str | None,
     host: str,
     port: int,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; starts immediately, even if no server answers yet."""
+    """Serve until SIGINT or SIGTERM; starts immediately, even if no server answers yet.
+
+    `sizes`: of each server. `facts`: of them all, but for the largest rank of each.
+    """
     begin_process(options)
     settings, registry = EngineSettings(**options.engine), options.registry_settings()
     bound = Bound(options.slack_requests, options.share_of_average)
     names = {urlsplit(url).netloc: url for url in urls}
-    replicas = StockReplicas(list(names), facts, bound)
+    sizes_of = dict(zip(names, sizes, strict=True))
+    facts_of = {name: replace(facts, max_rank=each.max_rank) for name, each in sizes_of.items()}
+    replicas = StockReplicas(facts_of, bound)
     async with contextlib.AsyncExitStack() as stack:
         starting = run_ingress(replicas, settings, registry, expected=len(names))
         ingress = await stack.enter_async_context(starting)
@@ -60,8 +66,8 @@ async def serve_stock(
             replica = run_stock_replica(
                 name,
                 server,
-                sizes,
-                facts,
+                sizes_of[name],
+                facts_of[name],
                 settings.model_copy(update={"preload": ()}),
                 ingress.service,
                 database,

@@ -35,10 +35,11 @@ _PROBE_TOKENS = 32
 
 @dataclass(frozen=True, slots=True)
 class StockSizes:
-    """The server's `--max-loras` and `--max-cpu-loras`, which no route reports."""
+    """`--max-loras`, `--max-cpu-loras` and `--max-lora-rank`, which no route reports."""
 
     slots: int
     host_capacity: int
+    max_rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,11 @@ async def run_stock_replica(
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         supervised = create_supervised_cache(
-            Namespace(max_loras=sizes.slots, max_cpu_loras=sizes.host_capacity),
+            Namespace(
+                max_loras=sizes.slots,
+                max_cpu_loras=sizes.host_capacity,
+                max_lora_rank=sizes.max_rank,
+            ),
             settings,
             supervisor,
             metrics,

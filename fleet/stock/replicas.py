@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,11 +18,10 @@ _FACTS = "facts"
 class StockReplicas:
     """Implements `fleet.ports.Replicas` with the router's placement.
 
-    `connected` grows as the servers answer.
+    `facts`: of each server by its name. `connected` grows as they answer.
     """
 
-    def __init__(self, names: Sequence[str], facts: EngineFacts, bound: Bound) -> None:
-        self._names = names
+    def __init__(self, facts: Mapping[str, EngineFacts], bound: Bound) -> None:
         self._facts = facts
         self._bound = bound
         self._running = Counter[str]()
@@ -33,7 +32,7 @@ class StockReplicas:
     ) -> ReplicaResults[Any]:
         """Raises EngineUnavailable."""
         if operation == _FACTS:  # known before any server answers
-            return ReplicaResults(dict.fromkeys(self._names, self._facts))
+            return ReplicaResults(self._facts)
         calls = [each.call(operation, arguments, only) for each in self.connected.values()]
         results = [each for each in await asyncio.gather(*calls) if each is not None]
         if not results:
@@ -66,6 +65,13 @@ class StockReplicas:
         if (version := request.version) is None:
             return self.connected[usable[loads.index(min(loads))]]
         nearness = [where[name].nearness(version.id) for name in usable]
-        return self.connected[
-            usable[choose(version.reference, usable, loads, nearness, self._bound)]
-        ]
+        chosen = choose(
+            version.reference,
+            usable,
+            loads,
+            nearness,
+            self._bound,
+            rank=version.rank,
+            max_ranks=[where[name].max_rank for name in usable],
+        )
+        return self.connected[usable[chosen]]

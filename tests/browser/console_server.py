@@ -43,7 +43,7 @@ from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS, HOST_PLACES = 2, 4
+SLOTS, HOST_PLACES, MAX_RANK = 2, 4, 64
 MANY = 100_000
 
 Answer = TypeVar("Answer")
@@ -139,7 +139,7 @@ async def _running(
     )
     metrics = RegistryMetrics(CollectorRegistry())
     base = str(ROOT / "demo" / "base")
-    model = ServedModel(base, ["demo"], None, max_rank=64)
+    model = ServedModel(base, ["demo"], None, max_rank=MAX_RANK)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with (
             open_database(registry_settings) as database,
@@ -171,7 +171,7 @@ async def _add_routes(
 ) -> Cache:
     service = registry.service
     cache = create_cache(
-        Namespace(max_loras=SLOTS, max_cpu_loras=HOST_PLACES),
+        Namespace(max_loras=SLOTS, max_cpu_loras=HOST_PLACES, max_lora_rank=MAX_RANK),
         settings,
         FakeBackend(slots=SLOTS, host_capacity=HOST_PLACES),
         CacheMetrics(CollectorRegistry()),

@@ -54,6 +54,10 @@ NOT_RUN = {
     ("operations/replicas.md", "it needs GPUs; tests/fleet starts two CPU engines"): 1,
     (
         "operations/replicas.md",
+        "it needs GPUs; tests/e2e/fleet/test_ray_cluster.py has two CPU engines of different ranks",
+    ): 1,
+    (
+        "operations/replicas.md",
         "it needs a cluster; tests/e2e/fleet/test_ray_cluster.py starts one of one node",
     ): 1,
     ("operations/upgrade.md", "downloads 340 MB, minutes"): 1,

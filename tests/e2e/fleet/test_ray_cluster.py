@@ -15,6 +15,8 @@ import psutil
 import pytest
 import yaml
 
+from demo.tasks import TASKS
+from tests.support.adapters.padded import save_padded
 from tests.support.databases.postgres import PostgresServer, binaries
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo, inherited
 from tests.support.traffic.fault_trial import CHANGES, Kept, trial
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "configs" / "ray-serve.yaml"
+SMALL_RANK = 8  # the demo's profile has 16 for the others
 
 
 def free_port() -> int:
@@ -79,12 +82,14 @@ class Cluster(ServedDemo):
         application["args"] |= {
             "model": str(ROOT / "demo" / "base"),
             "vllm": [*vllm, *flags, "--dtype=float32"],
+            "classes": [{"replicas": 1, "vllm": [f"--max-lora-rank={SMALL_RANK}"]}],
             "engine": profile.get("adaptry", {}),
             "gpus_per_replica": 0,
         }
+        (self.folder / "adapters").mkdir(exist_ok=True)
         application["args"]["registry"] |= {
             "store": str(self.folder / "store"),
-            "source_roots": [str(ROOT / "demo")],
+            "source_roots": [str(ROOT / "demo"), str(self.folder / "adapters")],
         }
         (deployment,) = application["deployments"]
         deployment["num_replicas"] = replicas
@@ -142,13 +147,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 async def test_scaling_up_and_down_loses_nothing(cluster: Cluster) -> None:
+    """The first replica's slots are smaller than those of the next one."""
     kept = Kept()
+    (small,) = (each["name"] for each in cluster.cache()["replicas"])
+    source = save_padded(ROOT / "demo" / "adapters" / "upper", cluster.folder / "adapters/wide", 16)
+    body = {"source": str(source)}
+    registered = cluster.client.post("/api/v1/adapters/wide/versions", json=body)
+    assert registered.status_code in (200, 201), registered.text
+    refused = cluster.complete("wide")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "rank_too_large")
     async with trial(cluster, kept, operators=CHANGES) as running:
         assert await asyncio.to_thread(cluster.replicas_up) == 1
         for replicas in (2, 1):
             await asyncio.to_thread(cluster.deploy, replicas)
             await running.until(partial(cluster.has, replicas), START_SECONDS)
             await running.goes_on()
+            if replicas == 2:
+                wide = [await asyncio.to_thread(cluster.complete, "wide") for _ in range(8)]
+                assert {answer.status_code for answer in wide} == {200}
+                assert wide[0].json()["choices"][0]["text"] == TASKS["upper"].answer("hello")
+                assert small not in {answer.headers["x-adaptry-replica"] for answer in wide}
         assert running.count("refused") == 0
         assert running.count("connection lost") == 0
         assert running.count("cut off") == 0

@@ -4,6 +4,7 @@ import asyncio
 import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,7 +59,9 @@ class GoodProbe:
 class FakeReplica:
     """`dies_after` so many batches of a response; None: never."""
 
-    def __init__(self, name: str, app: ASGIApp | None = None, **sizes: int) -> None:
+    def __init__(
+        self, name: str, app: ASGIApp | None = None, *, max_rank: int = 16, **sizes: int
+    ) -> None:
         self.name = name
         self.log = DecisionLog()
         self.controlled = Cache(besides=self.log, **sizes)  # type: ignore[arg-type]  # its sizes
@@ -86,7 +89,8 @@ class FakeReplica:
             metrics_registry=CollectorRegistry(),
             check_base=self._check_base,
         )
-        self.replica = Replica(name, server, FACTS, silent_seconds=30.0)
+        facts = replace(FACTS, max_rank=max_rank)
+        self.replica = Replica(name, server, facts, silent_seconds=30.0)
 
     async def _check_base(self, reference: str) -> None:
         if reference in self.of_other_base:

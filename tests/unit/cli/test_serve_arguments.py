@@ -12,6 +12,8 @@ from adaptry.serve.arguments import parse
 from adaptry.serve.command import _listen, _registry_settings, run
 from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
+from fleet.options import FleetOptions, ReplicaClass
+from fleet.process import fleet_rank
 
 WriteProfile = Callable[[str], str]
 
@@ -360,3 +362,41 @@ def test_the_files_that_a_folders_links_lead_to_may_be_read(tmp_path: Path) -> N
     assert snapshot in roots
     assert blobs / "adapter_c" in roots
     assert Path("/etc/hostname") not in roots
+
+
+def test_some_engines_may_have_arguments_of_their_own() -> None:
+    given = ["m", "--replicas", "3", "--replica-class", "2 --max-lora-rank 8 --max-loras=64"]
+    arguments = parse([*given, "--max-lora-rank", "64"])
+    assert arguments.replica_classes == ((2, ("--max-lora-rank", "8", "--max-loras=64")),)
+    options = FleetOptions(
+        model="m",
+        replicas=3,
+        vllm=arguments.vllm,
+        classes=tuple(ReplicaClass(replicas=n, vllm=v) for n, v in arguments.replica_classes),
+    )
+    small = ("--max-lora-rank", "64", "--max-lora-rank", "8", "--max-loras=64")
+    assert [options.arguments_of(place) for place in range(4)] == [
+        small,
+        small,
+        arguments.vllm,
+        arguments.vllm,
+    ]
+    assert options.arguments_in_use() == [small, arguments.vllm]
+    assert fleet_rank(options) == 64
+    assert fleet_rank(options.model_copy(update={"replicas": 2})) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--replica-class", "1 --max-loras 8"], "needs --replicas or --engines"),
+        (["--replicas", "2", "--replica-class", "--max-loras 8"], "not a number and arguments"),
+        (["--replicas", "2", "--replica-class", "two --max-loras 8"], "no number of replicas"),
+        (["--replicas", "2", "--replica-class", ""], "not a number and arguments"),
+        (["--replicas", "2", "--replica-class", "1 --max-loras '8"], "can't be read"),
+        (["--replicas", "2", "--replica-class", "1 --max-lora-rang 8"], "--max-lora-rank"),
+    ],
+)
+def test_a_wrong_class_is_refused(options: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse(["m", *options])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -321,6 +322,34 @@ async def test_decisions_of_all_replicas_enter_one_log_once(replicas: FakeReplic
     assert ids == sorted(set(ids))
     assert set(poller.snapshots) == set(NAMES)
     assert poller.usage("unknown").host_bytes == 0
+
+
+async def test_each_adapter_is_kept_where_its_rank_fits(store: Store) -> None:
+    """Pins, prefetches, promotions and probes; small ranks where the slots are small."""
+    wide, small = replace(B, rank=64), {"one"}
+    large = {"two", "three"}
+    sizes = {"one": 8, "two": 64, "three": 64}
+    made = [FakeReplica(name, max_rank=most) for name, most in sizes.items()]
+    async with fake_fleet(*made) as replicas:
+        pins = FleetPins(replicas, store, Names(), RecentResidency())
+        cache = FleetCache(replicas, pins)
+        await pins.pin(wide, Tier.HOST, None, None, actor="me")
+        assert pinned_on(replicas, wide) == large
+        await pins.hold()
+        assert pinned_on(replicas, wide) == large
+        await pins.pin(A, Tier.HOST, None, 1, actor="me")
+        assert pinned_on(replicas, A) == small
+        await pins.unpin(wide, actor="me")
+        await cache.evict(wide, wait=False, force=False)
+        await cache.load_into_host(wide)
+        (holder,) = [name for name, held in replicas.held().items() if wide.reference in held]
+        assert holder in large
+        promoted = replace(C, rank=64)
+        promotion = FleetPromotion(replicas, RecentResidency())
+        await promotion.warm(resolved(promoted), [resolved(A)])
+        (holder,) = [name for name, held in replicas.held().items() if C.reference in held]
+        assert holder in large, "the old version is where the new one has no room"
+        assert (await FleetProbe(replicas).run(promoted)).failure is None
 
 
 def test_recent_residency_expires() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.placement import Bound, Nearness, choose
+from fleet.placement import Bound, Nearness, choose, first_for, order
 
 SLOT, HOST, DISK = Nearness.SLOT, Nearness.HOST, Nearness.DISK
 BOUND = Bound(slack=4, share=1.25)
@@ -66,3 +66,76 @@ def test_removing_a_replica_moves_only_its_adapters() -> None:
 def test_an_empty_fleet_is_an_error() -> None:
     with pytest.raises(ValueError, match="no replica"):
         where("a", [], [])
+
+
+# ---- classes of ranks --------------------------------------------------------------------
+
+CLASSES = [8, 8, 64, 64, 64]
+LIMITS = dict(zip(FLEET, CLASSES, strict=True))
+
+
+def of_rank(rank: int, adapter: str, loads: list[int], near: list[Nearness] | None = None) -> int:
+    near = near or [DISK] * 5
+    return choose(adapter, FLEET, loads, near, BOUND, rank=rank, max_ranks=CLASSES)
+
+
+@given(
+    st.integers(1, 70),
+    st.lists(
+        st.tuples(
+            st.integers(0, 60), st.sampled_from(Nearness), st.sampled_from([None, 8, 16, 64])
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+)
+def test_a_request_goes_only_where_its_rank_fits_within_the_bound_of_those(
+    rank: int, states: list[tuple[int, Nearness, int | None]]
+) -> None:
+    names = [str(n) for n in range(len(states))]
+    loads, near, limits = (list(column) for column in zip(*states, strict=True))
+    index = choose("a", names, loads, near, BOUND, rank=rank, max_ranks=limits)
+    fitting = [n for n, most in enumerate(limits) if most is not None and rank <= most]
+    if fitting:
+        assert index in fitting
+        assert loads[index] <= BOUND.most([loads[n] for n in fitting])
+        usable = [n for n in fitting if loads[n] <= BOUND.most([loads[m] for m in fitting])]
+        assert near[index] == min(near[n] for n in usable), "residency counts first"
+        alike = [n for n in usable if near[n] == near[index]]
+        assert limits[index] == min(limits[n] for n in alike), "then the smallest class"
+    elif None in limits:
+        assert limits[index] is None, "it may fit where that is unknown"
+
+
+def test_small_ranks_keep_off_the_large_slots_until_the_small_ones_are_overloaded() -> None:
+    chosen = {of_rank(8, f"adapter-{n}", [0] * 5) for n in range(100)}
+    assert chosen == {0, 1}
+    assert {of_rank(8, f"adapter-{n}", [4, 4, 0, 0, 0]) for n in range(100)} == {0, 1}
+    assert {of_rank(8, f"adapter-{n}", [9, 9, 0, 0, 0]) for n in range(100)} == {2, 3, 4}
+
+
+def test_large_ranks_stay_where_they_fit_however_busy_that_is() -> None:
+    chosen = {of_rank(16, f"adapter-{n}", [0, 0, 50, 50, 50]) for n in range(100)}
+    assert chosen == {2, 3, 4}
+
+
+def test_what_is_in_a_large_slot_is_not_loaded_again_into_a_small_one() -> None:
+    assert of_rank(8, "a", [0] * 5, [DISK, HOST, SLOT, DISK, DISK]) == 2
+    assert of_rank(8, "a", [3, 3, 0, 0, 0], [DISK, SLOT, SLOT, DISK, DISK]) == 1, "both: the small"
+
+
+def test_a_rank_that_fits_nowhere_is_sent_as_if_it_did() -> None:
+    """A replica refuses it, and says why."""
+    assert of_rank(65, "a", [0] * 5, [DISK, DISK, DISK, DISK, SLOT]) == 4
+
+
+def test_pins_and_prefetches_follow_the_same_classes() -> None:
+    large = set(FLEET[2:])
+    assert first_for("a", FLEET, None, rank=16, max_ranks=LIMITS) == large
+    assert order("a", FLEET, 8, LIMITS)[:2] == [
+        name for name in order("a", FLEET) if name not in large
+    ]
+    (small,) = first_for("a", FLEET, 1, rank=8, max_ranks=LIMITS)
+    assert small == FLEET[of_rank(8, "a", [0] * 5)]
+    assert first_for("a", FLEET, None, rank=8, max_ranks=LIMITS) == set(FLEET)
+    assert first_for("a", FLEET, None, rank=65, max_ranks=LIMITS) == set(FLEET)

@@ -167,6 +167,16 @@ async def test_a_replica_that_an_operator_suspended_is_passed_over(code: bytes) 
     assert (await ingress.post()).json() == {"ok": 1}
 
 
+async def test_a_rank_that_one_replica_has_no_room_for_is_tried_on_another() -> None:
+    """The ingress may not know yet how large its slots are."""
+    small = AWAY.replace(b"engine_unavailable", b"rank_too_large")
+    ingress = Ingress(respond_with(503, small), respond_with(200, b'{"id": "1"}'))
+    answer = await ingress.post()
+    assert (answer.status_code, answer.json()) == (200, {"id": "1"})
+    alone = await Ingress(respond_with(503, small)).post()
+    assert (alone.status_code, alone.json()["error"]["code"]) == (503, "rank_too_large")
+
+
 async def test_after_three_dead_replicas_the_engine_is_unavailable() -> None:
     ingress = Ingress(respond_with(200, b"{}"))
     ingress.replicas[0].dies_after = 0
@@ -280,7 +290,7 @@ async def test_pending_messages_come_in_one_batch() -> None:
 
 @pytest.mark.parametrize("model", ["a", "demo"])
 async def test_before_any_stock_server_answers_the_engine_is_unavailable(model: str) -> None:
-    ingress = Ingress(port=StockReplicas(["http://none"], FACTS, Bound()))
+    ingress = Ingress(port=StockReplicas({"http://none": FACTS}, Bound()))
     answer = await ingress.post({"model": model})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
     assert int(answer.headers["retry-after"]) > 0

@@ -1,6 +1,7 @@
 """Ray Serve's router with our placement, on its own classes and without a cluster."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,9 +24,11 @@ DEPLOYMENT = DeploymentID("replica", "adaptry")
 NAMES = ("one", "two", "three")
 
 
-def replica(name: str, *, slots: tuple[AdapterVersion, ...] = (), up: bool = True) -> Any:
+def replica(
+    name: str, *, slots: tuple[AdapterVersion, ...] = (), up: bool = True, max_rank: int = 16
+) -> Any:
     held = frozenset(version.id for version in slots)
-    where = ReplicaResidency(name, slots=held, host=held, engine_up=up)
+    where = ReplicaResidency(name, slots=held, host=held, engine_up=up, max_rank=max_rank)
     return SimpleNamespace(
         replica_id=ReplicaID(name, DEPLOYMENT),
         routing_stats={RESIDENCY: where},
@@ -98,6 +101,21 @@ async def test_a_replica_without_an_engine_or_that_failed_the_request_is_chosen_
     assert await choose(router, replicas, {}, version=A, avoid=avoid) == "three"
     alone = [replica("one", up=False), replica("two", up=False)]
     assert await choose(router, alone, {}, version=A) in {"one", "two"}
+
+
+async def test_a_rank_goes_only_to_a_replica_whose_slots_have_room_for_it(
+    router: AdapterRouter,
+) -> None:
+    small, large = replica("one", max_rank=8), replica("two", max_rank=64)
+    wide = replace(A, rank=16)
+    assert await choose(router, [small, large], {"two": 50}, version=wide) == "two"
+    assert await choose(router, [small, large], {}, version=A) == "one"
+    held = replica("two", slots=(A,), max_rank=64)
+    assert await choose(router, [small, held], {}, version=A) == "two"
+    silent = replica("three")
+    silent.routing_stats = {}
+    assert await choose(router, [small, silent], {}, version=wide) == "three", "it may fit there"
+    assert await choose(router, [silent, large], {"two": 9}, version=wide) == "two"
 
 
 async def test_without_a_request_all_replicas_are_left_to_ray(router: AdapterRouter) -> None:

@@ -80,6 +80,18 @@ async def test_after_a_restart_each_adapter_is_reloaded_once_where_its_requests_
             assert version.reference in replicas.held()[name]
 
 
+async def test_what_has_small_ranks_is_reloaded_where_the_slots_are_small() -> None:
+    async with fake_fleet(
+        FakeReplica("large", host=PLACES, max_rank=64),
+        FakeReplica("small", host=PLACES, max_rank=8),
+    ) as replicas:
+        fleet = Fleet(replicas, Store(*ALL), expected=2)
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL))
+        assert len(replicas.held()["small"]) == PLACES, "all that have room there"
+
+
 async def test_nothing_is_reloaded_before_all_replicas_are_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

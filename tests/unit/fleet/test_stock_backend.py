@@ -231,7 +231,7 @@ async def test_a_server_with_another_base_model_is_waited_for(
 
 async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is_down() -> None:
     async with fake_fleet(FakeReplica("one"), FakeReplica("two")) as fakes:
-        replicas = StockReplicas(["one", "two"], FACTS, Bound())
+        replicas = StockReplicas({"one": FACTS, "two": FACTS}, Bound())
         with pytest.raises(EngineUnavailable):
             replicas._best(ForwardedRequest({}, b"", A))
         assert set((await replicas.call("facts")).values) == {"one", "two"}
