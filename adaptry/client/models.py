@@ -408,39 +408,6 @@ class NameList(ResponseModel):
 OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])
 
 
-class OverviewItem(ResponseModel):
-    """
-    An adapter as a row of a table.
-
-    `version` is its default version, or its newest one if the alias `default` doesn't exist;
-    `aliases`: the version with the largest weight of each; `versions`: how many it has.
-    """
-
-    name: str
-    description: str | None
-    owner: str | None
-    tags: list[str]
-    metadata: dict[str, Any]
-    serve_chat_template: bool
-    serve_sampling_defaults: bool
-    created_at: AwareDatetime
-    updated_at: AwareDatetime | None
-    aliases: dict[str, int]
-    versions: int
-    version: int | None
-    state: str | None
-    rank: int | None
-    size_bytes: int | None
-    version_tags: list[str]
-
-
-class OverviewPage(ResponseModel):
-    """Rows from an offset, and how many rows there are in all."""
-
-    items: list[OverviewItem]
-    total: int
-
-
 class PastLoadRead(ResponseModel):
     reference: str
     since: AwareDatetime
@@ -1062,6 +1029,41 @@ class AliasList(ResponseModel):
 class AliasPage(ResponseModel):
     items: list[AliasRead]
     next_page_token: str | None
+
+
+class OverviewItem(ResponseModel):
+    """
+    An adapter as a row of a table.
+
+    `version` is its default version, or its newest one if the alias `default` doesn't exist;
+    `aliases`: the version with the largest weight of each; `splits`: the weights of those that
+    point at several; `versions`: how many it has.
+    """
+
+    name: str
+    description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    serve_chat_template: bool
+    serve_sampling_defaults: bool
+    created_at: AwareDatetime
+    updated_at: AwareDatetime | None
+    aliases: dict[str, int]
+    splits: dict[str, list[WeightRead]]
+    versions: int
+    version: int | None
+    state: str | None
+    rank: int | None
+    size_bytes: int | None
+    version_tags: list[str]
+
+
+class OverviewPage(ResponseModel):
+    """Rows from an offset, and how many rows there are in all."""
+
+    items: list[OverviewItem]
+    total: int
 
 
 class WhyRead(ResponseModel):

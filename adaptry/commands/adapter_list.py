@@ -1,24 +1,26 @@
 """`adaptry adapter list`: adapters with versions, aliases, place in memory and last use."""
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptry.client import Client, NotFound, Unauthorized
-from adaptry.client.models import AdapterRead, ResidentRead
-from adaptry.commands.alias import target
+from adaptry.client import NotFound, Unauthorized
+from adaptry.commands.alias import split
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, TagOption, TextOption, connect
 from adaptry.terminal.output import moment, show_json, show_table, text
 
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import AdapterRead, OverviewItem, ResidentRead
+
 Sort = Literal["name", "created", "used"]
 SHOWN = 100
-CALLS_AT_ONCE = 8
+ROWS_AT_ONCE = 100  # in one request
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -82,29 +84,37 @@ def list_(
 
 
 def _rows(
-    client: Client, adapters: Sequence[AdapterRead], uses: dict[str, Use]
+    client: "Client", adapters: "Sequence[AdapterRead]", uses: dict[str, Use]
 ) -> list[tuple[str, ...]]:
-    def row(adapter: AdapterRead) -> tuple[str, ...]:
-        aliases = [f"{a.alias}={target(a)}" for a in client.aliases.list(adapter.name)]
-        versions = sum(1 for _ in client.versions.list(adapter.name))
-        use = uses.get(adapter.name)
-        return (
-            adapter.name,
-            str(versions),
-            text(aliases) or "-",
-            use.tier if use else "-",
-            moment(use.at) if use else "-",
-            text(adapter.owner),
-            moment(adapter.created_at),
-            text(adapter.tags) or "-",
-            text(adapter.description),
-        )
-
-    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-        return list(pool.map(row, adapters))
+    return [_row(each, uses.get(each.name)) for each in _in_parts(client, adapters)]
 
 
-def _uses(client: Client) -> dict[str, Use]:
+def _in_parts(client: "Client", adapters: "Sequence[AdapterRead]") -> "Iterator[OverviewItem]":
+    """The adapters with their aliases and numbers of versions, but for those deleted meanwhile."""
+    for begin in range(0, len(adapters), ROWS_AT_ONCE):
+        names = [adapter.name for adapter in adapters[begin : begin + ROWS_AT_ONCE]]
+        found = client.adapters.overview(names=names, limit=ROWS_AT_ONCE)
+        by_name = {item.name: item for item in found.items}
+        yield from (by_name[name] for name in names if name in by_name)
+
+
+def _row(item: "OverviewItem", use: Use | None) -> tuple[str, ...]:
+    splits = {alias: split(weights) for alias, weights in item.splits.items()}
+    aliases = [f"{alias}={splits.get(alias, n)}" for alias, n in item.aliases.items()]
+    return (
+        item.name,
+        str(item.versions),
+        text(aliases) or "-",
+        use.tier if use else "-",
+        moment(use.at) if use else "-",
+        text(item.owner),
+        moment(item.created_at),
+        text(item.tags) or "-",
+        text(item.description),
+    )
+
+
+def _uses(client: "Client") -> dict[str, Use]:
     """By adapter. Empty where there is no cache, or it may not be seen."""
     try:
         cache = client.cache.show()
@@ -117,15 +127,15 @@ def _uses(client: Client) -> dict[str, Use]:
     return found
 
 
-def _add(found: dict[str, Use], tier: str, each: ResidentRead, now: datetime) -> None:
+def _add(found: dict[str, Use], tier: str, each: "ResidentRead", now: datetime) -> None:
     name = each.reference.partition(":")[0]
     at = now - timedelta(seconds=each.idle_seconds)
     before = found.get(name)
     found[name] = Use(tier, at if before is None else max(at, before.at))
 
 
-def _key(sort: Sort, uses: dict[str, Use]) -> Callable[[AdapterRead], datetime]:
-    def last_used(adapter: AdapterRead) -> datetime:
+def _key(sort: Sort, uses: dict[str, Use]) -> "Callable[[AdapterRead], datetime]":
+    def last_used(adapter: "AdapterRead") -> datetime:
         use = uses.get(adapter.name)
         return use.at if use else LONG_AGO
 

@@ -1,11 +1,11 @@
 """`adaptry adapter promote | rollback | aliases | unalias`, and `name | names | unname`."""
 
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client.models import AliasRead
 from adaptry.client.transport.requests import parse_version
 from adaptry.terminal.completion import aliases_of, references
 from adaptry.terminal.errors import UsageError
@@ -28,6 +28,9 @@ from adaptry.terminal.promotion import (
     preparation_of,
     switch_client,
 )
+
+if TYPE_CHECKING:
+    from adaptry.client.models import AliasRead, WeightRead
 
 Percent = Annotated[
     int | None,
@@ -199,15 +202,18 @@ def unname(
 COMMANDS = (promote, rollback, aliases, unalias, name, names, unname)
 
 
-def target(alias: AliasRead) -> str:
+def target(alias: "AliasRead") -> str:
     """The version that an alias points at, or its split in percent."""
-    total = sum(each.weight for each in alias.weights)
-    if len(alias.weights) < 2:
-        return str(alias.version)
-    return ", ".join(f"{each.version} ({each.weight / total:.0%})" for each in alias.weights)
+    return str(alias.version) if len(alias.weights) < 2 else split(alias.weights)
 
 
-def _with_share(before: AliasRead | None, number: int, percent: int) -> dict[int, int]:
+def split(weights: "Sequence[WeightRead]") -> str:
+    """The share of each version, such as `1 (90%), 2 (10%)`."""
+    total = sum(each.weight for each in weights)
+    return ", ".join(f"{each.version} ({each.weight / total:.0%})" for each in weights)
+
+
+def _with_share(before: "AliasRead | None", number: int, percent: int) -> dict[int, int]:
     """Weights that give one version a share of users and keep the ratio of the others."""
     before_weights = before.weights if before else []
     others = {each.version: each.weight for each in before_weights if each.version != number}
@@ -219,7 +225,7 @@ def _with_share(before: AliasRead | None, number: int, percent: int) -> dict[int
     return {n: weight // common for n, weight in weights.items()}
 
 
-def _row(alias: AliasRead) -> tuple[str, ...]:
+def _row(alias: "AliasRead") -> tuple[str, ...]:
     return (
         alias.alias,
         target(alias),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from registry.aliases.promotion import Preparation
 from registry.catalog.field_types import Body, Reason, Timestamp, VersionNumber
+from registry.catalog.schemas import WeightRead
 
 MAX_SPLIT = 16
 MAX_WEIGHT = 1_000_000
@@ -101,11 +102,6 @@ class AliasRollback(PreparationBody):
         if self.revision is not None and self.at is not None:
             raise ValueError("give either revision or at")
         return self
-
-
-class WeightRead(BaseModel):
-    version: int
-    weight: int
 
 
 class AliasRead(BaseModel):

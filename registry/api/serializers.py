@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from registry.api.alias_schemas import AliasRead, WeightRead
+from registry.api.alias_schemas import AliasRead
 from registry.api.lifecycle_schemas import GarbageItem, GarbageRead
 from registry.auth.caller import Caller, current_caller
 from registry.catalog.overview import OverviewRow
 from registry.catalog.overview_schemas import OverviewItem
-from registry.catalog.schemas import AdapterRead, InspectionRead, VersionRead
+from registry.catalog.schemas import AdapterRead, InspectionRead, VersionRead, WeightRead
 from registry.catalog.types import AliasState, PublishedVersion
 from registry.lifecycle.garbage_collector import Collection
 from registry.models import Adapter
@@ -32,6 +32,11 @@ def overview_item(row: OverviewRow) -> OverviewItem:
     return OverviewItem(
         **adapter_read(row.adapter).model_dump(),
         aliases=row.aliases,
+        splits={
+            name: [WeightRead(version=n, weight=weight) for n, weight in weights.items()]
+            for name, weights in row.weights.items()
+            if len(weights) > 1
+        },
         versions=row.versions,
         version=shown.number if shown else None,
         state=shown.state if shown else None,

@@ -18,7 +18,7 @@ from sqlmodel import col
 from registry.auth.visibility import Reader
 from registry.bases.scope import is_named
 from registry.database.engine import Database
-from registry.models import Adapter, Alias, KnownBase, Version, row_id
+from registry.models import Adapter, Alias, AliasHistory, KnownBase, Version, row_id
 from registry.models.search import AdapterTerm, TermKind, VersionTerm
 from registry.references import DEFAULT_ALIAS
 from registry.search.repository import words
@@ -90,10 +90,14 @@ class OverviewFilter:
 
 @dataclass(slots=True)
 class OverviewRow:
-    """An adapter, its aliases' main versions, and its default version or else its newest one."""
+    """An adapter, its aliases' main versions, and its default version or else its newest one.
+
+    `weights`: those of each alias, by version.
+    """
 
     adapter: Adapter
     aliases: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, dict[int, int]] = field(default_factory=dict)
     versions: int = 0
     shown: Version | None = None
 
@@ -161,16 +165,22 @@ class OverviewRepository:
 
     async def _add_aliases(self, rows: dict[int, OverviewRow]) -> dict[int, int]:
         """The number of the default version by adapter."""
-        pointed = (
-            select(col(Alias.adapter_id), col(Alias.name), col(Version.number))
-            .join(Version, col(Alias.version_id) == col(Version.id))
+        state: Any = AliasHistory
+        is_main = state.version_id == col(Alias.version_id)
+        share = (col(Version.number), state.weight, is_main)
+        shares = (
+            select(col(Alias.adapter_id), col(Alias.name), *share)
+            .join(state, _is_current_state())
+            .join(Version, state.version_id == col(Version.id))
             .where(col(Alias.adapter_id).in_(rows))
-            .order_by(col(Alias.name))
+            .order_by(col(Alias.name), col(Version.number))
         )
         default: dict[int, int] = {}
-        for key, name, number in (await self._session.execute(pointed)).all():
-            rows[key].aliases[name] = number
-            if name == DEFAULT_ALIAS:
+        for key, name, number, weight, main in (await self._session.execute(shares)).all():
+            rows[key].weights.setdefault(name, {})[number] = weight
+            if main:
+                rows[key].aliases[name] = number
+            if main and name == DEFAULT_ALIAS:
                 default[key] = number
         return default
 
@@ -197,6 +207,14 @@ class OverviewCatalog:
                 filters, sort, descending=descending, offset=offset, limit=limit
             )
             return rows, await repository.total(filters)
+
+
+def _is_current_state() -> ColumnElement[bool]:
+    return and_(
+        col(AliasHistory.adapter_id) == col(Alias.adapter_id),
+        col(AliasHistory.alias) == col(Alias.name),
+        col(AliasHistory.revision) == col(Alias.revision),
+    )
 
 
 def _join_default(chosen: Select[Any]) -> Select[Any]:

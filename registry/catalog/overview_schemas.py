@@ -2,17 +2,19 @@
 
 from pydantic import BaseModel
 
-from registry.catalog.schemas import AdapterRead
+from registry.catalog.schemas import AdapterRead, WeightRead
 
 
 class OverviewItem(AdapterRead):
     """An adapter as a row of a table.
 
     `version` is its default version, or its newest one if the alias `default` doesn't exist;
-    `aliases`: the version with the largest weight of each; `versions`: how many it has.
+    `aliases`: the version with the largest weight of each; `splits`: the weights of those that
+    point at several; `versions`: how many it has.
     """
 
     aliases: dict[str, int]
+    splits: dict[str, list[WeightRead]]
     versions: int
     version: int | None
     state: str | None

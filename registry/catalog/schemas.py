@@ -164,6 +164,11 @@ class VersionRead(BaseModel):
     updated_at: datetime | None
 
 
+class WeightRead(BaseModel):
+    version: int
+    weight: int
+
+
 class AdapterRead(BaseModel):
     """A name under which versions are published."""
 

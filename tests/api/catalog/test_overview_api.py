@@ -49,6 +49,18 @@ async def test_a_row_has_what_the_table_shows(client: httpx.AsyncClient, filled:
     assert page["items"][4]["version_tags"] == ["env-dev"]
 
 
+async def test_a_row_has_the_weights_of_the_aliases_that_are_split(
+    client: httpx.AsyncClient, filled: Any
+) -> None:
+    split = [{"version": 1, "weight": 1}, {"version": 2, "weight": 9}]
+    await client.put("/adapters/alpha-0042/aliases/default", json={"weights": split})
+    first, *others = (await client.get("/overview")).json()["items"]
+    assert first["splits"] == {"default": split}
+    assert first["aliases"] == {"beta": 2, "default": 2}
+    assert first["version"] == 2
+    assert not any(other["splits"] for other in others)
+
+
 async def test_any_part_of_the_table_is_read_at_once(
     client: httpx.AsyncClient, filled: Any
 ) -> None:

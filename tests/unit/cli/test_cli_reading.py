@@ -98,6 +98,13 @@ def test_the_list_shows_versions_aliases_and_times_with_their_zone(run: Run) -> 
     assert len(as_json(run, "adapter", "list", "--limit", "1")) == 1
 
 
+def test_the_list_shows_the_shares_of_a_split(run: Run) -> None:
+    run("adapter", "promote", "upper:1", "--alias", "canary", "--no-warm")
+    run("adapter", "promote", "upper:2", "--alias", "canary", "--percent", "10", "--no-warm")
+    upper = run("adapter", "list", "--text", "upper")[1].splitlines()[1]
+    assert "canary=1 (90%), 2 (10%), default=" in upper
+
+
 def test_the_last_events_are_listed(run: Run) -> None:
     run("adapter", "promote", "upper:2", "--alias", "prod", "--no-warm", "--reason", "better")
     last = run("events", "list", "--limit", "2")[1].splitlines()
