@@ -1,5 +1,6 @@
 """The calls of gateway-api's LoRA sidecar (dynamic-lora-sidecar), which no index has as a package.
 
+Compared with its `sidecar.py` of commit 5423be54: routes, order, bodies, what counts as done.
 It reads a list of adapters that should be there and of those that should not, and every few
 seconds makes these calls, each over a connection of its own and without a key. What a server
 answers is to it success (2xx) or not; `/v1/models` has to name the adapters by exactly their ids.
