@@ -1,14 +1,16 @@
 """Entry point of the command line: the command tree, and errors as one line on stderr."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from adaptry.command_tree import CommandTree
+from adaptry.command_tree import CommandTree, help_of
+from adaptry.terminal.errors import FAILED, INTERRUPTED
 
-INTERRUPTED = 130  # what a shell reports for SIGINT
+COMPLETING = "_ADAPTRY_COMPLETE"  # a shell asks for completions, in the environment
 SERVERS = (
     "Commands talk to --server, else to $ADAPTRY_SERVER, else to http://127.0.0.1:8000, with the "
     "API key in $ADAPTRY_API_KEY if there is one."
@@ -55,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
@@ -73,5 +80,9 @@ def _run(arguments: list[str]) -> int:
         from adaptry.serve.command import run
 
         return run(arguments[1:])
+    shown = None if COMPLETING in os.environ else help_of(typer.main.get_command(app), arguments)
+    if shown is not None:
+        print(shown)
+        return 0
     code = app(arguments, prog_name="adaptry", standalone_mode=False)
     return code if isinstance(code, int) else 0

@@ -1,8 +1,9 @@
 """Command tree: the names of all commands; the module of one is imported when it is called."""
 
 import importlib
+import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +125,8 @@ def load(name: str) -> Any:
     """Import a command and make it."""
     # where click is installed, httpx imports its own command line, with rich and pygments: 40 ms
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: can't be imported
+    # to find plugins, pydantic reads the metadata of each installed package: 20 ms
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     place = PLACES[name]
     found = getattr(importlib.import_module(place.module), place.attribute)
     if isinstance(found, typer.Typer):
@@ -138,6 +141,22 @@ def load(name: str) -> Any:
         pretty_exceptions_short=True,
         rich_markup_mode=None,
     )
+
+
+def help_of(root: Any, arguments: Sequence[str]) -> str | None:
+    """The help of `NAME… --help`, or of a group's name alone; None for anything else.
+
+    Typer imports pydantic to read a flag, even --help, which takes as long as all the rest.
+    """
+    asked = list(arguments[-1:]) == ["--help"]
+    command, context = root, typer.Context(root, info_name="adaptry")
+    for word in arguments[: -1 if asked else None]:
+        if not isinstance(command, TyperGroup) or word not in command.commands:
+            return None
+        command = command.commands[word]
+        context = typer.Context(command, parent=context, info_name=word)
+    is_shown = asked or isinstance(command, TyperGroup)
+    return str(command.get_help(context)) if is_shown else None
 
 
 class _Commands(MutableMapping[str, Any]):

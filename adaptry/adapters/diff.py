@@ -1,9 +1,13 @@
 """`adaptry diff`: what differs between two versions."""
 
-from adaptry.client import Client
-from adaptry.client.models import VersionRead
+from typing import TYPE_CHECKING
+
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
 from adaptry.terminal.output import Json, show_json, show_table, size, text
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import VersionRead
 
 _DIGITS = 12  # of a digest, as `adapter versions` shows it
 _NOT_COMPARED = frozenset({"adapter", "number", "reference"})
@@ -30,7 +34,7 @@ def diff(
     show_table(("FIELD", one.reference, other.reference), rows)
 
 
-def differences(one: VersionRead, other: VersionRead) -> dict[str, list[object]]:
+def differences(one: "VersionRead", other: "VersionRead") -> dict[str, list[object]]:
     """Both values of each field that differs; those of the inspection by their own names."""
     left, right = _flat(one), _flat(other)
     names = dict.fromkeys([*left, *right])
@@ -41,12 +45,12 @@ def differences(one: VersionRead, other: VersionRead) -> dict[str, list[object]]
     }
 
 
-def _version(client: Client, reference: str) -> VersionRead:
+def _version(client: "Client", reference: str) -> "VersionRead":
     find = client.versions.get if ":" in reference else client.versions.resolve
     return find(reference)
 
 
-def _flat(version: VersionRead) -> Json:
+def _flat(version: "VersionRead") -> Json:
     content: Json = version.model_dump(mode="json")
     inspection = content.pop("inspection", None)
     for name, value in (inspection if isinstance(inspection, dict) else {}).items():

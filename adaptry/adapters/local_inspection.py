@@ -2,16 +2,20 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adaptry.client import ApiError, Client, NoAnswer
-from adaptry.client.models import VerdictRead
+from adaptry.client import ApiError, NoAnswer
 from adaptry.terminal.errors import CommandError
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import VerdictRead
 
 NOT_READ = frozenset({"source_not_allowed", "source_missing", "source_not_found"})
 ANY_RANK = 2**31
 
 
-def inspect_there_or_here(client: Client, folder: Path) -> VerdictRead:
+def inspect_there_or_here(client: "Client", folder: Path) -> "VerdictRead":
     """The server's verdict, which knows its base model; else that of this machine."""
     try:
         return client.adapters.inspect(str(folder.absolute()))
@@ -23,8 +27,9 @@ def inspect_there_or_here(client: Client, folder: Path) -> VerdictRead:
         return inspect_here(folder)
 
 
-def inspect_here(folder: Path) -> VerdictRead:
+def inspect_here(folder: Path) -> "VerdictRead":
     """Raises CommandError if there is no such folder."""
+    from adaptry.client.models import VerdictRead
     from registry.catalog.schemas import InspectionRead
     from registry.inspection.base_model import BaseModel
     from registry.inspection.inspector import judge_adapter

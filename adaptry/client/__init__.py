@@ -1,8 +1,8 @@
 """The Python client of the whole server: `Client`, and `AsyncClient` for event loops."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from adaptry.client.client import Client
 from adaptry.client.errors import (
     AdaptryError,
     ApiError,
@@ -21,12 +21,13 @@ from adaptry.client.errors import (
     UnexpectedAnswer,
     UploadBroken,
 )
-from adaptry.client.resources.registration import Registration, Submission
 from adaptry.client.transport.requests import UNSET
 
 if TYPE_CHECKING:
     from adaptry.client.async_client import AsyncClient
+    from adaptry.client.client import Client
     from adaptry.client.resources.download import unpack_version
+    from adaptry.client.resources.registration import Registration, Submission
 
 __all__ = [
     "UNSET",
@@ -54,14 +55,17 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "AsyncClient": "adaptry.client.async_client",
+    "Client": "adaptry.client.client",
+    "Registration": "adaptry.client.resources.registration",
+    "Submission": "adaptry.client.resources.registration",
+    "unpack_version": "adaptry.client.resources.download",
+}
+
+
 def __getattr__(name: str) -> object:
-    """What few programs need is imported when it is asked for: asyncio and hashing take a while."""
-    if name == "AsyncClient":
-        from adaptry.client.async_client import AsyncClient
-
-        return AsyncClient
-    if name == "unpack_version":
-        from adaptry.client.resources.download import unpack_version
-
-        return unpack_version
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What takes a while is imported when it is asked for: a command's help needs the errors."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

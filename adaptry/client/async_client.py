@@ -5,9 +5,10 @@ from typing import Self
 
 import httpx
 
-from adaptry.client.client import DEFAULT_SERVER, AllResources
+from adaptry.client.client import AllResources
 from adaptry.client.transport.async_transport import AsyncTransport
 from adaptry.client.transport.http import Options
+from adaptry.client.transport.requests import DEFAULT_SERVER
 
 
 class AsyncClient(AllResources[AsyncTransport]):

@@ -1,48 +1,107 @@
 """`Client`, which blocks, and the subjects that it shares with `AsyncClient`."""
 
+from functools import cached_property
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 
-from adaptry.client.resources.adapters import Adapters
-from adaptry.client.resources.aliases import Aliases
-from adaptry.client.resources.bases import Bases
-from adaptry.client.resources.cache import Cache
-from adaptry.client.resources.events import Events
 from adaptry.client.resources.generate import Generation
-from adaptry.client.resources.jobs import Jobs
-from adaptry.client.resources.keys import Keys
-from adaptry.client.resources.names import Names
-from adaptry.client.resources.tenants import Tenants
-from adaptry.client.resources.transfer import Transfer
-from adaptry.client.resources.versions import Versions
-from adaptry.client.resources.webhooks import Webhooks
 from adaptry.client.transport.http import Options
+from adaptry.client.transport.requests import DEFAULT_SERVER
 from adaptry.client.transport.sync_transport import SyncTransport
+
+if TYPE_CHECKING:
+    from adaptry.client.resources.adapters import Adapters
+    from adaptry.client.resources.aliases import Aliases
+    from adaptry.client.resources.bases import Bases
+    from adaptry.client.resources.cache import Cache
+    from adaptry.client.resources.events import Events
+    from adaptry.client.resources.jobs import Jobs
+    from adaptry.client.resources.keys import Keys
+    from adaptry.client.resources.names import Names
+    from adaptry.client.resources.tenants import Tenants
+    from adaptry.client.resources.transfer import Transfer
+    from adaptry.client.resources.versions import Versions
+    from adaptry.client.resources.webhooks import Webhooks
 
 T_co = TypeVar("T_co", covariant=True)
 
-DEFAULT_SERVER = "http://127.0.0.1:8000"
-
 
 class AllResources(Generation[T_co]):
-    """The methods of both clients, by subject."""
+    """The methods of both clients, by subject: each is imported when it is first used."""
 
-    def __init__(self, transport: T_co) -> None:
-        super().__init__(transport)
-        self.adapters = Adapters(transport)
-        self.versions = Versions(transport)
-        self.aliases = Aliases(transport)
-        self.names = Names(transport)
-        self.bases = Bases(transport)
-        self.jobs = Jobs(transport)
-        self.events = Events(transport)
-        self.webhooks = Webhooks(transport)
-        self.keys = Keys(transport)
-        self.tenants = Tenants(transport)
-        self.cache = Cache(transport)
-        self.transfer = Transfer(transport)
+    @cached_property
+    def adapters(self) -> "Adapters[T_co]":
+        from adaptry.client.resources.adapters import Adapters
+
+        return Adapters(self._transport)
+
+    @cached_property
+    def versions(self) -> "Versions[T_co]":
+        from adaptry.client.resources.versions import Versions
+
+        return Versions(self._transport)
+
+    @cached_property
+    def aliases(self) -> "Aliases[T_co]":
+        from adaptry.client.resources.aliases import Aliases
+
+        return Aliases(self._transport)
+
+    @cached_property
+    def names(self) -> "Names[T_co]":
+        from adaptry.client.resources.names import Names
+
+        return Names(self._transport)
+
+    @cached_property
+    def bases(self) -> "Bases[T_co]":
+        from adaptry.client.resources.bases import Bases
+
+        return Bases(self._transport)
+
+    @cached_property
+    def jobs(self) -> "Jobs[T_co]":
+        from adaptry.client.resources.jobs import Jobs
+
+        return Jobs(self._transport)
+
+    @cached_property
+    def events(self) -> "Events[T_co]":
+        from adaptry.client.resources.events import Events
+
+        return Events(self._transport)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks[T_co]":
+        from adaptry.client.resources.webhooks import Webhooks
+
+        return Webhooks(self._transport)
+
+    @cached_property
+    def keys(self) -> "Keys[T_co]":
+        from adaptry.client.resources.keys import Keys
+
+        return Keys(self._transport)
+
+    @cached_property
+    def tenants(self) -> "Tenants[T_co]":
+        from adaptry.client.resources.tenants import Tenants
+
+        return Tenants(self._transport)
+
+    @cached_property
+    def cache(self) -> "Cache[T_co]":
+        from adaptry.client.resources.cache import Cache
+
+        return Cache(self._transport)
+
+    @cached_property
+    def transfer(self) -> "Transfer[T_co]":
+        from adaptry.client.resources.transfer import Transfer
+
+        return Transfer(self._transport)
 
 
 class Client(AllResources[SyncTransport]):

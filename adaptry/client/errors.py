@@ -1,8 +1,10 @@
 """Errors of the client. Each one's text is a single line for people."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from adaptry.client.models import JobRead
+if TYPE_CHECKING:
+    from adaptry.client.models import JobRead
 
 
 class AdaptryError(Exception):
@@ -45,7 +47,7 @@ class PullFailed(AdaptryError):
 class JobFailed(AdaptryError):
     """A registration ended without a version; `code` and `detail` are the job's."""
 
-    def __init__(self, job: JobRead) -> None:
+    def __init__(self, job: "JobRead") -> None:
         self.job = job
         self.code = job.code or ""
         self.detail = job.detail or f"job {job.id} is {job.state}"

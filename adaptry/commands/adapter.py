@@ -1,13 +1,11 @@
 """`adaptry adapter …`: the adapters and versions of the registry."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adaptry.adapters.local_inspection import inspect_here, inspect_there_or_here
-from adaptry.client import Registration
-from adaptry.client.models import VersionRead
 from adaptry.commands import adapter_list
 from adaptry.commands import alias as alias_commands
 from adaptry.commands import base as base_commands
@@ -35,6 +33,10 @@ from adaptry.terminal.output import (
     show_verdict,
     size,
 )
+
+if TYPE_CHECKING:
+    from adaptry.client import Registration
+    from adaptry.client.models import VersionRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -159,7 +161,7 @@ def show(
         print(f"@{alias.alias} -> {alias_commands.target(alias)}")
 
 
-def _show(version: VersionRead, as_json: bool) -> None:
+def _show(version: "VersionRead", as_json: bool) -> None:
     if as_json:
         show_json(version)
     else:
@@ -177,7 +179,7 @@ def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
     search_commands.show_versions(found)
 
 
-def _show_registered(done: Registration, as_json: bool) -> None:
+def _show_registered(done: "Registration", as_json: bool) -> None:
     version = done.version
     if as_json:
         show_json(version)

@@ -1,14 +1,17 @@
 """`adaptry base …` and `adaptry adapter recheck`: base models, and the versions bound to them."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import ApiError, Client
-from adaptry.client.models import BaseList, VersionRead
+from adaptry.client import ApiError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, text
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import BaseList, VersionRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -88,7 +91,7 @@ def recheck(
         raise typer.Exit(1)
 
 
-def _chosen(client: Client, references: list[str]) -> Iterator[VersionRead]:
+def _chosen(client: "Client", references: list[str]) -> "Iterator[VersionRead]":
     if not references:
         yield from client.versions.search()
     for reference in references:
@@ -98,7 +101,7 @@ def _chosen(client: Client, references: list[str]) -> Iterator[VersionRead]:
             yield from client.versions.list(reference)
 
 
-def _is_meant(version: VersionRead, served: set[str], from_: str | None) -> bool:
+def _is_meant(version: "VersionRead", served: set[str], from_: str | None) -> bool:
     if version.state in _NOT_OFFERED:
         return False
     if from_ is None:
@@ -107,7 +110,7 @@ def _is_meant(version: VersionRead, served: set[str], from_: str | None) -> bool
     return version.base is not None and called in (version.base, version.base.partition("@")[0])
 
 
-def _recheck(client: Client, version: VersionRead, from_: str | None) -> tuple[str, str | None]:
+def _recheck(client: "Client", version: "VersionRead", from_: str | None) -> tuple[str, str | None]:
     """The reference, and what is wrong with the version here."""
     try:
         client.versions.recheck(version.reference, from_base=from_)
@@ -116,7 +119,7 @@ def _recheck(client: Client, version: VersionRead, from_: str | None) -> tuple[s
     return version.reference, None
 
 
-def _show(found: BaseList, as_json: bool) -> None:
+def _show(found: "BaseList", as_json: bool) -> None:
     if as_json:
         show_json(found)
         return

@@ -1,14 +1,16 @@
 """`adaptry cache …`: inspect and control resident adapters."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptry.client.models import ResidentRead, ResponseModel
 from adaptry.commands import why as why_commands
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, size, text
 from adaptry.top.history import history
+
+if TYPE_CHECKING:
+    from adaptry.client.models import ResidentRead, ResponseModel
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -51,7 +53,7 @@ def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         )
 
 
-def _row(tier: str, entry: ResidentRead) -> tuple[str, ...]:
+def _row(tier: str, entry: "ResidentRead") -> tuple[str, ...]:
     return (
         tier,
         entry.reference,
@@ -175,7 +177,7 @@ for _command in (*why_commands.COMMANDS, history):
     app.command()(_command)
 
 
-def _done(answer: ResponseModel, sentence: str, as_json: bool) -> None:
+def _done(answer: "ResponseModel", sentence: str, as_json: bool) -> None:
     if as_json:
         show_json(answer)
     else:

@@ -7,16 +7,18 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, cast
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adaptry.client.models import EventKind, EventRead
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import moment, show_json, text
 from registry.events.hash_chain import BrokenChain, ChainEnd, verify_chain
+
+if TYPE_CHECKING:
+    from adaptry.client.models import EventKind, EventRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -117,7 +119,7 @@ def tail(
             print(event.model_dump_json() if as_json else line_of(event), flush=True)
 
 
-def line_of(event: EventRead) -> str:
+def line_of(event: "EventRead") -> str:
     """`2026-11-17 14:05:09Z  17  alias.moved  upper@default: 1 -> 2  by ann: better`."""
     about = event.adapter or ""
     if event.alias:

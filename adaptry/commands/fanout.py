@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptry.client.fanout_event import FanoutEvent
-from adaptry.client.models import FanoutAnswer, FanoutResponse
 from adaptry.terminal.completion import references
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.terminal.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from adaptry.client.fanout_event import FanoutEvent
+    from adaptry.client.models import FanoutAnswer, FanoutResponse
 
 Models = Annotated[
     list[str],
@@ -64,7 +66,7 @@ def _model(given: str) -> dict[str, Any]:
     return {"model": name, "suffix": suffix} if equals else {"model": name}
 
 
-def _show_whole(found: FanoutResponse, *, as_json: bool) -> None:
+def _show_whole(found: "FanoutResponse", *, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
@@ -73,13 +75,13 @@ def _show_whole(found: FanoutResponse, *, as_json: bool) -> None:
     show_table(("MODEL", "VERSION", "ANSWER"), rows)
 
 
-def _text(answer: FanoutAnswer) -> str:
+def _text(answer: "FanoutAnswer") -> str:
     if answer.error is not None:
         return _failure(answer.status, answer.error)
     return repr(_piece(answer.answer))
 
 
-def _show_events(events: Iterable[FanoutEvent], width: int, *, as_json: bool) -> bool:
+def _show_events(events: "Iterable[FanoutEvent]", width: int, *, as_json: bool) -> bool:
     """Whether a model failed."""
     has_failed = False
     for event in events:

@@ -1,15 +1,17 @@
 """`adaptry job …`: background registration jobs."""
 
 from itertools import islice
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adaptry.client.models import JobRead, JobState
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_fields, show_json, show_table, size, text
+
+if TYPE_CHECKING:
+    from adaptry.client.models import JobRead, JobState
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -100,7 +102,7 @@ def cancel(
         print(f"{count} cancelled")
 
 
-def _print(job: JobRead, as_json: bool) -> None:
+def _print(job: "JobRead", as_json: bool) -> None:
     if as_json:
         show_json(job)
     else:

@@ -1,18 +1,19 @@
 """`adaptry key …`: API keys and their scopes."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adaptry.client.models import KeyCreated, KeyRead
-from adaptry.client.resources.keys import Scope as ScopeName
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import moment, show_json, show_table, text
 from adaptry.terminal.rates import show_rates
+
+if TYPE_CHECKING:
+    from adaptry.client.models import KeyCreated, KeyRead
+    from adaptry.client.resources.keys import Scope as ScopeName
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -70,6 +71,8 @@ def create(
         if isinstance(value, int)
     }
     if database is not None:
+        import asyncio
+
         key, shown = asyncio.run(_create_in_database(database, name, scope, expires_at, limits))
         if as_json:
             show_json(shown)
@@ -90,6 +93,8 @@ async def _create_in_database(
     expires_at: datetime | None,
     limits: dict[str, int],
 ) -> tuple[str, dict[str, object]]:
+    import asyncio
+
     from pydantic import ValidationError
 
     from adaptry.commands.database import upgrade_database
@@ -137,7 +142,7 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     show_table(titles, map(_row, keys))
 
 
-def _row(key: KeyRead) -> tuple[str, ...]:
+def _row(key: "KeyRead") -> tuple[str, ...]:
     return (
         key.name,
         text([str(scope) for scope in key.scopes]),
@@ -149,7 +154,7 @@ def _row(key: KeyRead) -> tuple[str, ...]:
     )
 
 
-def _state(key: KeyRead) -> str:
+def _state(key: "KeyRead") -> str:
     if key.revoked_at is not None:
         return "revoked"
     expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
@@ -206,7 +211,7 @@ def revoke(name: KeyName, server: Server = DEFAULT_SERVER, as_json: AsJson = Fal
         print(f"{name} is revoked")
 
 
-def _show_made(made: KeyCreated, as_json: bool) -> None:
+def _show_made(made: "KeyCreated", as_json: bool) -> None:
     if as_json:
         show_json(made)
     else:

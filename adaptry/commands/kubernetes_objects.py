@@ -6,10 +6,13 @@ model.aibrix.ai, v1alpha1).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from adaptry.client.models import AliasRead, VersionRead
 from adaptry.terminal.output import Json, JsonValue
 from registry.references import DEFAULT_ALIAS
+
+if TYPE_CHECKING:
+    from adaptry.client.models import AliasRead, VersionRead
 
 REWRITE = {"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite"}
 ADAPTER = {"apiVersion": "model.aibrix.ai/v1alpha1", "kind": "ModelAdapter"}
@@ -23,7 +26,7 @@ class NoArtifact(Exception):
 
 
 def model_rewrite(
-    adapter: str, aliases: Sequence[AliasRead], pool: str, namespace: str | None
+    adapter: str, aliases: "Sequence[AliasRead]", pool: str, namespace: str | None
 ) -> Json:
     """All aliases of an adapter: each model name of clients, and the versions it means."""
     rules: list[JsonValue] = [
@@ -40,7 +43,9 @@ def model_rewrite(
     return {**REWRITE, "metadata": _metadata(adapter, namespace), "spec": spec}
 
 
-def model_adapter(version: VersionRead, selector: Mapping[str, str], namespace: str | None) -> Json:
+def model_adapter(
+    version: "VersionRead", selector: Mapping[str, str], namespace: str | None
+) -> Json:
     """One version under its adapter's name. Raises NoArtifact."""
     spec: Json = {
         "podSelector": {"matchLabels": dict(selector)},
@@ -51,7 +56,7 @@ def model_adapter(version: VersionRead, selector: Mapping[str, str], namespace: 
     return {**ADAPTER, "metadata": _metadata(version.adapter, namespace), "spec": spec}
 
 
-def _model_name(alias: AliasRead) -> str:
+def _model_name(alias: "AliasRead") -> str:
     return alias.adapter if alias.alias == DEFAULT_ALIAS else f"{alias.adapter}@{alias.alias}"
 
 
@@ -60,7 +65,7 @@ def _metadata(adapter: str, namespace: str | None) -> Json:
     return {"name": name} if namespace is None else {"name": name, "namespace": namespace}
 
 
-def _artifact(version: VersionRead) -> str:
+def _artifact(version: "VersionRead") -> str:
     """AIBrix supports buckets, the Hub without a revision, and folders of a pod."""
     source = version.source
     for scheme, theirs in _SCHEMES.items():

@@ -1,16 +1,19 @@
 """`adaptry adapter deprecate | retire | restore | quarantine | purge | gc`: version lifecycle."""
 
 from collections.abc import Callable
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from adaptry.client import ApiError, Client
-from adaptry.client.models import GarbageRead, VersionRead, VersionState
+from adaptry.client import ApiError
 from adaptry.terminal.completion import version_references
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, Version, connect
 from adaptry.terminal.output import show_json, show_table, size, text
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import GarbageRead, VersionRead, VersionState
 
 _UNPROVEN = "adapter_load_failed"
 """The code of a quarantine by releases that took any failed load for the version's fault."""
@@ -157,7 +160,7 @@ def gc(
 COMMANDS = (deprecate, retire, restore, quarantine, purge, gc)
 
 
-def _restore(client: Client, reference: str, reason: str) -> tuple[str, str | None]:
+def _restore(client: "Client", reference: str, reason: str) -> tuple[str, str | None]:
     """The reference, and why the version stays as it is. The server hashes its files."""
     try:
         client.versions.restore(reference, reason=reason)
@@ -166,7 +169,7 @@ def _restore(client: Client, reference: str, reason: str) -> tuple[str, str | No
     return reference, None
 
 
-def _change_state(server: str, change: Callable[[Client], VersionRead], as_json: bool) -> None:
+def _change_state(server: str, change: "Callable[[Client], VersionRead]", as_json: bool) -> None:
     with connect(server) as client:
         done = change(client)
     if as_json:
@@ -175,7 +178,7 @@ def _change_state(server: str, change: Callable[[Client], VersionRead], as_json:
         print(f"{done.reference} is {done.state}")
 
 
-def _show_collection(done: GarbageRead) -> None:
+def _show_collection(done: "GarbageRead") -> None:
     if done.purged:
         show_table(
             ("REFERENCE", "STATE", "SIZE"),

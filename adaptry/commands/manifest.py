@@ -1,11 +1,11 @@
 """`adaptry manifest …`: Kubernetes objects on standard output."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import ApiError, Client
+from adaptry.client import ApiError
 from adaptry.commands.kubernetes_objects import (
     NoArtifact,
     duplicate_names,
@@ -16,6 +16,9 @@ from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import Json, show_json
 from registry.references import DEFAULT_ALIAS
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -78,7 +81,7 @@ def model_adapters(
     _show(found, as_json)
 
 
-def _names(client: Client, wanted: list[str] | None) -> list[str]:
+def _names(client: "Client", wanted: list[str] | None) -> list[str]:
     return wanted or [adapter.name for adapter in client.adapters.list()]
 
 

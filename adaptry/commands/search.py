@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from adaptry.client import UNSET
-from adaptry.client.models import AdapterRead, VersionRead, VersionState
 from adaptry.client.transport.requests import Unset
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, TagOption, connect
 from adaptry.terminal.output import Json, show_fields, show_json, show_table, size, text
+
+if TYPE_CHECKING:
+    from adaptry.client.models import AdapterRead, VersionRead, VersionState
 
 
 def search(
@@ -127,7 +129,7 @@ def update(
 COMMANDS = (search, update)
 
 
-def show_versions(found: Iterable[VersionRead]) -> None:
+def show_versions(found: "Iterable[VersionRead]") -> None:
     show_table(
         ("REFERENCE", "STATE", "KIND", "RANK", "SIZE", "DIGEST", "BASE", "TARGET MODULES", "TAGS"),
         (

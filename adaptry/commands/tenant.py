@@ -1,14 +1,16 @@
 """`adaptry tenant …`: tenants, their limits, and grants of adapters to other tenants."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client.models import TenantRead, TenantUsageRead
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import moment, show_json, show_table
 from adaptry.terminal.rates import show_rates
+
+if TYPE_CHECKING:
+    from adaptry.client.models import TenantRead, TenantUsageRead
 
 LIMITS = (
     "max_requests_in_flight",
@@ -141,7 +143,7 @@ def _print(text: str, answer: object, as_json: bool) -> None:
         print(text)
 
 
-def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:
+def _show(tenant: "TenantRead | TenantUsageRead", as_json: bool) -> None:
     if as_json:
         show_json(tenant)
     else:

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptry.client.models import ImportRead
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.job_progress import TransferBar
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.terminal.output import show_json, size
+
+if TYPE_CHECKING:
+    from adaptry.client.models import ImportRead
 
 _SHOWN = 5
 
@@ -158,7 +160,7 @@ def _with_progress(chunks: Iterator[bytes]) -> Iterator[bytes]:
             bar.show("exporting", done, None)
 
 
-def _show(report: ImportRead) -> None:
+def _show(report: "ImportRead") -> None:
     print("would be imported:" if report.dry_run else "imported:")
     for what in ("adapters_added", "versions_added", "aliases_set", "events_added"):
         print(f"{getattr(report, what):>8}  {what.replace('_', ' ')}")

@@ -1,11 +1,9 @@
 """`adaptry undo`: takes back the last move of an alias, and shows it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import Client
-from adaptry.client.models import AliasRead, EventKind
 from adaptry.commands.alias import target
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError
@@ -13,7 +11,11 @@ from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server
 from adaptry.terminal.output import show_json
 from adaptry.terminal.promotion import NoWarm, preparation_of, switch_client
 
-MOVES: tuple[EventKind, ...] = ("alias.moved", "alias.split", "alias.deleted")
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import AliasRead, EventKind
+
+MOVES: "tuple[EventKind, ...]" = ("alias.moved", "alias.split", "alias.deleted")
 
 
 def undo(
@@ -59,7 +61,7 @@ def _named(text: str) -> tuple[str, str]:
     return name, alias or "default"
 
 
-def _last_moved(client: Client) -> tuple[str, str]:
+def _last_moved(client: "Client") -> tuple[str, str]:
     events = client.events.list(kinds=MOVES, newest_first=True, page_size=1)
     last = next(iter(events), None)
     if last is None or last.adapter is None or last.alias is None:
@@ -67,7 +69,7 @@ def _last_moved(client: Client) -> tuple[str, str]:
     return last.adapter, last.alias
 
 
-def _states(client: Client, name: str, alias: str) -> tuple[AliasRead | None, AliasRead]:
+def _states(client: "Client", name: str, alias: str) -> "tuple[AliasRead | None, AliasRead]":
     """Where it points now, and the newest state before that differs."""
     history = client.aliases.history(name, alias)
     newest = next(iter(history))

@@ -1,14 +1,16 @@
 """`adaptry webhook …`: delivery of events to other systems."""
 
 from itertools import islice
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from adaptry.client.models import EventKind, WebhookRead
 from adaptry.terminal.errors import CommandError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, text
+
+if TYPE_CHECKING:
+    from adaptry.client.models import EventKind, WebhookRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -159,7 +161,7 @@ def deliveries(
     )
 
 
-def _state(webhook: WebhookRead) -> str:
+def _state(webhook: "WebhookRead") -> str:
     if not webhook.enabled:
         return f"disabled: {text(webhook.disabled_reason)}"
     return f"failing, {webhook.failures} in a row" if webhook.failures else "ok"

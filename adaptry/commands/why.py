@@ -1,14 +1,16 @@
 """`adaptry why` and `adaptry cache why | decisions | top`: the cache's decisions and reasons."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client.models import DecisionRead
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
 from adaptry.terminal.output import line_of, show_json
+
+if TYPE_CHECKING:
+    from adaptry.client.models import DecisionRead
 
 SHOWN_DECISIONS = 20
 
@@ -78,5 +80,5 @@ def top(
 COMMANDS = (why, decisions, top)
 
 
-def _print(decision: DecisionRead, as_json: bool) -> None:
+def _print(decision: "DecisionRead", as_json: bool) -> None:
     print(decision.model_dump_json() if as_json else line_of(decision), flush=True)

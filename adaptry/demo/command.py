@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import Client
 from adaptry.demo.child_process import ServerProcess, Stop, last_words
 from adaptry.serve import preflight
 from adaptry.shipped_files import shipped
@@ -20,6 +19,9 @@ from adaptry.terminal.errors import CommandError
 from adaptry.terminal.job_progress import PhaseLine, register
 from adaptry.terminal.options import connect
 from adaptry.terminal.output import shown
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
 
 HOST = "127.0.0.1"
 NEEDED_BYTES = 3 * preflight.GIB  # measured: the server and its engine take 2 GiB together
@@ -145,7 +147,7 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
 
 
 def wait_until_ready(
-    plan: DemoPlan, server: ServerProcess, client: Client, progress: PhaseLine
+    plan: DemoPlan, server: ServerProcess, client: "Client", progress: PhaseLine
 ) -> None:
     try:
         while not client.is_ready():
@@ -162,7 +164,7 @@ def wait_until_ready(
         progress.end()
 
 
-def register_all(plan: DemoPlan, client: Client) -> list[str]:
+def register_all(plan: DemoPlan, client: "Client") -> list[str]:
     """Register over REST. Registering the same files again gives the same version."""
     new = 0
     folders = plan.adapters()

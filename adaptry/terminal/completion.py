@@ -3,11 +3,15 @@
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import typer
 
 from adaptry.client import AdaptryError
-from adaptry.client.client import DEFAULT_SERVER, Client
+from adaptry.client.transport.requests import DEFAULT_SERVER
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
 
 SECONDS = 1.0
 MAX_RESULTS = 100
@@ -39,7 +43,9 @@ def aliases_of(context: typer.Context, incomplete: str) -> list[str]:
     )
 
 
-def _query(context: typer.Context, ask: Callable[[Client], Iterator[str]]) -> list[str]:
+def _query(context: typer.Context, ask: "Callable[[Client], Iterator[str]]") -> list[str]:
+    from adaptry.client import Client
+
     server = context.params.get("server") or os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
@@ -49,13 +55,13 @@ def _query(context: typer.Context, ask: Callable[[Client], Iterator[str]]) -> li
         return []  # a shell has no place for errors
 
 
-def _names(client: Client, incomplete: str) -> Iterator[str]:
+def _names(client: "Client", incomplete: str) -> Iterator[str]:
     for adapter in client.adapters.list(page_size=500):
         if adapter.name.startswith(incomplete):
             yield adapter.name
 
 
-def _versions(client: Client, incomplete: str) -> Iterator[str]:
+def _versions(client: "Client", incomplete: str) -> Iterator[str]:
     name, colon, _ = incomplete.partition(":")
     if colon:
         found = (version.reference for version in client.versions.list(name))
@@ -65,12 +71,12 @@ def _versions(client: Client, incomplete: str) -> Iterator[str]:
         yield from (version.reference for version in client.versions.list(known))
 
 
-def _aliases(client: Client, name: str, incomplete: str) -> Iterator[str]:
+def _aliases(client: "Client", name: str, incomplete: str) -> Iterator[str]:
     found = (alias.alias for alias in client.aliases.list(name))
     yield from (alias for alias in found if alias.startswith(incomplete))
 
 
-def _references(client: Client, incomplete: str) -> Iterator[str]:
+def _references(client: "Client", incomplete: str) -> Iterator[str]:
     name, at, alias = incomplete.partition("@")
     if at:
         yield from (f"{name}@{found}" for found in _aliases(client, name, alias))

@@ -6,13 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from adaptry.client import Client, JobFailed, Registration, Submission
-from adaptry.client.models import JobRead
+from adaptry.client import JobFailed
 from adaptry.terminal.errors import INTERRUPTED, CommandError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from adaptry.client import Client, Registration, Submission
+    from adaptry.client.models import JobRead
 
 QUIET_SECONDS = 10.0  # between two lines that no terminal can rewrite
 
@@ -57,7 +58,7 @@ class TransferBar:
     def show_upload(self, done: int, total: int | None = None) -> None:
         self.show("uploading", done, total)
 
-    def show_job(self, job: JobRead) -> None:
+    def show_job(self, job: "JobRead") -> None:
         self.show(f"job {job.id}: {job.step or job.state}", job.bytes_done, job.bytes_total)
 
 
@@ -108,14 +109,14 @@ def _bar() -> "Progress":
     )
 
 
-def register(client: Client, name: str, source: str, description: str | None) -> Registration:
+def register(client: "Client", name: str, source: str, description: str | None) -> "Registration":
     """Register a source and wait for its version. Raises LeftRunning and the client's errors."""
     submitted = client.versions.submit(name, source, description=description)
     with TransferBar() as bar:
         return _wait_for_version(client, submitted, bar)
 
 
-def push(client: Client, name: str, source: Path, description: str | None) -> Registration:
+def push(client: "Client", name: str, source: Path, description: str | None) -> "Registration":
     """Upload local files and wait for their version. Raises as `register` does."""
     with TransferBar() as bar:
         submitted = client.versions.upload(
@@ -124,7 +125,11 @@ def push(client: Client, name: str, source: Path, description: str | None) -> Re
         return _wait_for_version(client, submitted, bar)
 
 
-def _wait_for_version(client: Client, submitted: Submission, bar: TransferBar) -> Registration:
+def _wait_for_version(
+    client: "Client", submitted: "Submission", bar: TransferBar
+) -> "Registration":
+    from adaptry.client import Registration
+
     if submitted.version is not None:
         return Registration(submitted.version, submitted.is_new)
     assert submitted.job

@@ -1,14 +1,17 @@
 """Options and arguments that many commands share: server, API key, adapter, version."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import Client, client
+from adaptry.client.transport import requests
 from adaptry.terminal.completion import adapter_names, aliases_of, references, version_references
 
-DEFAULT_SERVER = client.DEFAULT_SERVER
+if TYPE_CHECKING:
+    from adaptry.client import Client
+
+DEFAULT_SERVER = requests.DEFAULT_SERVER
 API_KEY = "ADAPTRY_API_KEY"
 
 Server = Annotated[
@@ -37,8 +40,10 @@ Reference = Annotated[
 ]
 
 
-def connect(server: str) -> Client:
+def connect(server: str) -> "Client":
     """A client for a command, with the environment's API key. Raises InvalidServer."""
+    from adaptry.client import Client
+
     return Client(server, api_key=os.environ.get(API_KEY) or None)
 
 

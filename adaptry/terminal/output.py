@@ -5,14 +5,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adaptry.client.models import (
-    AdapterFacts,
-    DecisionRead,
-    InspectionRead,
-    ResponseModel,
-    VerdictRead,
-)
+if TYPE_CHECKING:
+    from adaptry.client.models import (
+        AdapterFacts,
+        DecisionRead,
+        InspectionRead,
+        ResponseModel,
+        VerdictRead,
+    )
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
@@ -27,11 +29,10 @@ def show_json(content: object) -> None:
 
 def plain(content: object) -> object:
     """JSON's own types."""
-    if isinstance(content, ResponseModel):
-        return content.model_dump(mode="json")
     if isinstance(content, list):
         return [plain(entry) for entry in content]
-    return content
+    dump = getattr(content, "model_dump", None)  # a response: to import its class takes a while
+    return content if dump is None else dump(mode="json")
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -47,9 +48,9 @@ def _align(cell: str, width: int) -> str:
     return cell.rjust(width) if _NUMBER.match(cell) else cell.ljust(width)
 
 
-def show_fields(content: ResponseModel | Mapping[str, JsonValue]) -> None:
+def show_fields(content: "ResponseModel | Mapping[str, JsonValue]") -> None:
     """One `name  value` line for each field that has a value."""
-    fields = content.model_dump(mode="json") if isinstance(content, ResponseModel) else content
+    fields = content if isinstance(content, Mapping) else content.model_dump(mode="json")
     shown = {key: text(value) for key, value in fields.items() if value not in (None, [], {})}
     width = max(map(len, shown), default=0)
     for key, value in shown.items():
@@ -78,7 +79,7 @@ def moment(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def line_of(decision: DecisionRead) -> str:
+def line_of(decision: "DecisionRead") -> str:
     """`14:05:07Z  upper:3  evicted from GPU slot 3 …`."""
     at = decision.at.astimezone(UTC)
     return f"{at:%H:%M:%S}Z  {decision.reference or '-'}  {decision.sentence}"
@@ -100,7 +101,7 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def show_verdict(verdict: VerdictRead) -> None:
+def show_verdict(verdict: "VerdictRead") -> None:
     """The accepted adapter's facts, or one line for each problem."""
     if verdict.adapter is not None:
         print("accepted")
@@ -112,7 +113,7 @@ def show_verdict(verdict: VerdictRead) -> None:
         print(f"{problem.code}: {problem.detail}{times}")
 
 
-def _show_facts(facts: AdapterFacts) -> None:
+def _show_facts(facts: "AdapterFacts") -> None:
     shown: Json = facts.model_dump(mode="json", exclude={"inspection", "size_bytes"})
     report = facts.inspection
     shown["size"] = size(facts.size_bytes)
@@ -122,7 +123,7 @@ def _show_facts(facts: AdapterFacts) -> None:
     show_remarks(report)
 
 
-def show_remarks(report: InspectionRead | None) -> None:
+def show_remarks(report: "InspectionRead | None") -> None:
     """One line for each of an accepted adapter."""
     for remark in report.remarks if report is not None else ():
         print(f"note: {remark.detail} [{remark.code}]")

@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from adaptry.client import Client
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import connect
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
 
 NoWarm = Annotated[
     bool,
@@ -54,7 +56,7 @@ def preparation_of(
 
 
 @contextmanager
-def switch_client(server: str, status: str) -> Iterator[Client]:
+def switch_client(server: str, status: str) -> "Iterator[Client]":
     """A client; a terminal shows the status meanwhile."""
     with connect(server) as client:
         if not sys.stderr.isatty():

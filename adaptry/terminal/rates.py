@@ -1,12 +1,15 @@
 """Rates on the command line: what was used of limits per minute."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from adaptry.client.models import RateUsageRead, UsedRateRead
 from adaptry.terminal.output import show_json, show_table
 
+if TYPE_CHECKING:
+    from adaptry.client.models import RateUsageRead, UsedRateRead
 
-def show_rates(found: Sequence[RateUsageRead], as_json: bool) -> None:
+
+def show_rates(found: "Sequence[RateUsageRead]", as_json: bool) -> None:
     """A table of `used/limit`, or JSON."""
     if as_json:
         show_json(list(found))
@@ -15,5 +18,5 @@ def show_rates(found: Sequence[RateUsageRead], as_json: bool) -> None:
     show_table(("NAME", "REQUESTS", "TOKENS", "BYTES"), rows)
 
 
-def _used(rate: UsedRateRead | None) -> str:
+def _used(rate: "UsedRateRead | None") -> str:
     return "-" if rate is None else f"{rate.used}/{rate.limit}"

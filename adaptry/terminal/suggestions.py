@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 from adaptry.client import AdaptryError, ApiError, Client
-from adaptry.client.client import DEFAULT_SERVER
+from adaptry.client.transport.requests import DEFAULT_SERVER
 
 SECONDS = 2.0
 MOST_NAMES = 5000

@@ -1,22 +1,24 @@
 """`adaptry cache history`: what the cache did in the last day, and what was in it at a time."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptry.client import Client
-from adaptry.client.models import (
-    BucketRead,
-    HistoryRead,
-    PastCacheRead,
-    PastRead,
-    PastResidentRead,
-    UnknownRead,
-)
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.terminal.output import line_of, moment, show_json, show_table, text
+
+if TYPE_CHECKING:
+    from adaptry.client import Client
+    from adaptry.client.models import (
+        BucketRead,
+        HistoryRead,
+        PastCacheRead,
+        PastRead,
+        PastResidentRead,
+        UnknownRead,
+    )
 
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S")
 _CLOCKS = ("%H:%M", "%H:%M:%S")
@@ -77,7 +79,7 @@ def parse_time(given: str, now: datetime) -> datetime:
     raise UsageError(f"{given} is no time: write 02:50, 02:50:30 or 2026-11-30T02:50:00")
 
 
-def _show_timeline(client: Client, hours: float, of: str | None, as_json: bool) -> None:
+def _show_timeline(client: "Client", hours: float, of: str | None, as_json: bool) -> None:
     buckets = min(max(round(hours), 1), 1440)
     # of a day by default: who keeps less refuses an earlier time that is named
     begin = None if hours == _DAY else datetime.now(UTC) - timedelta(hours=hours)
@@ -91,7 +93,7 @@ def _show_timeline(client: Client, hours: float, of: str | None, as_json: bool) 
     _show_unknown(found)
 
 
-def _bucket_row(bucket: BucketRead) -> tuple[str, ...]:
+def _bucket_row(bucket: "BucketRead") -> tuple[str, ...]:
     begin = f"{bucket.at.astimezone(UTC):%m-%d %H:%M}"
     if not bucket.recorded_seconds:
         return (begin, *["?"] * (len(_TIMELINE) - 1))
@@ -100,18 +102,18 @@ def _bucket_row(bucket: BucketRead) -> tuple[str, ...]:
     return (begin, *map(str, counts), *waits)
 
 
-def _show_unknown(found: HistoryRead) -> None:
+def _show_unknown(found: "HistoryRead") -> None:
     for each in found.unknown:
         print(f"\n{_gap(each)}" if each is found.unknown[0] else _gap(each))
 
 
-def _gap(unknown: UnknownRead) -> str:
+def _gap(unknown: "UnknownRead") -> str:
     since = "before" if unknown.since is None else f"from {moment(unknown.since)}"
     until = "" if unknown.until is None else f" to {moment(unknown.until)}"
     return f"nothing is recorded {since}{until}: the server did not run, or could not save it"
 
 
-def _show_state(client: Client, at: datetime, around: int, of: str | None, as_json: bool) -> None:
+def _show_state(client: "Client", at: datetime, around: int, of: str | None, as_json: bool) -> None:
     past = client.cache.state_at(at, of=of)
     margin = timedelta(seconds=around)
     until = min(at + margin, datetime.now(UTC))
@@ -131,7 +133,7 @@ def _show_state(client: Client, at: datetime, around: int, of: str | None, as_js
         print("there are more: ask for fewer seconds with --around")
 
 
-def _show_past(past: PastRead) -> None:
+def _show_past(past: "PastRead") -> None:
     cache, where = past.cache, f"{moment(past.at)} on {past.server}"
     if cache is None:
         print(where)
@@ -147,7 +149,7 @@ def _show_past(past: PastRead) -> None:
     _show_tiers(cache)
 
 
-def _show_tiers(cache: PastCacheRead) -> None:
+def _show_tiers(cache: "PastCacheRead") -> None:
     if cache.gpu:
         print()
         show_table(_SLOTS, map(_slot_row, cache.gpu))
@@ -163,6 +165,6 @@ def _show_tiers(cache: PastCacheRead) -> None:
         show_table(_WAITS, waits)
 
 
-def _slot_row(held: PastResidentRead) -> tuple[str, ...]:
+def _slot_row(held: "PastResidentRead") -> tuple[str, ...]:
     leases = (str(held.leases), str(held.waiting))
     return (text(held.slot), held.reference, moment(held.since), text(held.pinned), *leases)

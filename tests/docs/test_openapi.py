@@ -40,7 +40,8 @@ def test_the_models_are_what_the_generator_writes() -> None:
 def calls() -> Iterator[tuple[str, Call]]:
     """Every method of the client by its full name."""
     with Client() as client:
-        groups = {"": client, **{n: g for n, g in vars(client).items() if isinstance(g, Resource)}}
+        public = {name: getattr(client, name) for name in dir(client) if name[0] != "_"}
+        groups = {"": client, **{n: g for n, g in public.items() if isinstance(g, Resource)}}
     for name, group in groups.items():
         for attribute in dir(type(group)):
             call = inspect.getattr_static(type(group), attribute)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from adaptry.client.errors import InvalidReference, UnexpectedAnswer
 
+DEFAULT_SERVER = "http://127.0.0.1:8000"
 NO_TIMEOUT = float("inf")
 WRONG_SERVER = "this server does not speak Adaptry's API"
 

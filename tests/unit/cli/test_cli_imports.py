@@ -1,11 +1,14 @@
 """Imports of the command line: a command loads only what it needs, so that it starts at once."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+import typer
 
+from adaptry.cli import app, main
 from adaptry.command_tree import PLACES, load
 
 NOBODY = "http://127.0.0.1:1"
@@ -24,9 +27,11 @@ HEAVY = {
     "vllm",
 }
 CLIENT = {"httpx", "pydantic"}
-MAY_LOAD = {"serve": {"psutil", "pydantic_settings"}, "demo": {"psutil"}}
-MOST_MODULES = 1.3
-"""Of any command, in those of the client and of the command line."""
+MAY_LOAD = {"demo": {"psutil"}}
+MOST_FOR_HELP = 1.7
+"""Modules of any command's help, in those of typer."""
+MOST_FOR_A_CALL = 1.25
+"""Modules of a command that asks a server, in those of typer, pydantic and httpx."""
 REPORT = (
     "\nimport sys; print('imported:', *sorted({name.partition('.')[0] for name in sys.modules}))"
 )
@@ -71,7 +76,8 @@ def test_a_command_that_asks_a_server_loads_the_client_alone(command: str) -> No
     assert not loaded & HEAVY
 
 
-BASE = "from adaptry.command_tree import load; load('cache'); import typer._adapters"
+TYPER = "import typer"
+LIBRARIES = "import sys; sys.modules['httpx._main'] = None; import typer._adapters, httpx, httpcore"
 EACH_HELP = """
 import os, sys
 from adaptry.cli import main
@@ -92,30 +98,63 @@ for name in PLACES:
         verbs = show([name])
         for verb in verbs:
             show([name, verb])
-        print(name, *sorted(sys.modules), flush=True)
+        print(name, *(each for each, module in sys.modules.items() if module), flush=True)
         os._exit(0)
     assert os.wait()[1] == 0
 """
 
 
-def test_the_help_of_each_command_loads_no_more_than_a_client() -> None:
+def test_the_help_of_each_command_loads_little_but_typer() -> None:
     """Counted, as times depend on the machine: a package more is 10 to 300 ms."""
     done = subprocess.run(
         [sys.executable, "-c", EACH_HELP], capture_output=True, text=True, check=True
     )
     loaded = {name: modules for name, *modules in map(str.split, done.stdout.splitlines())}
     assert loaded.keys() == PLACES.keys()
-    needed = len(modules_after(BASE))
+    needed = len(modules_after(TYPER))
     for name, modules in loaded.items():
-        more = HEAVY & {module.partition(".")[0] for module in modules}
+        if name == "serve":  # argparse's, with the settings as defaults
+            continue
+        more = (HEAVY | CLIENT | {"asyncio"}) & {each.partition(".")[0] for each in modules}
         assert not more - MAY_LOAD.get(name, set()), name
-        assert len(modules) <= MOST_MODULES * needed, (name, len(modules), needed)
+        assert len(modules) <= MOST_FOR_HELP * needed, (name, len(modules), needed)
 
 
-def modules_after(program: str) -> list[str]:
+def test_a_command_loads_little_but_its_libraries() -> None:
+    program = "import sys; from adaptry.cli import main; main(sys.argv[1:])"
+    loaded = modules_after(program, "adapter", "list", "--server", NOBODY)
+    needed = len(modules_after(LIBRARIES))
+    assert len(loaded) <= MOST_FOR_A_CALL * needed, (len(loaded), needed)
+    of_client = {each for each in loaded if each.startswith("adaptry.client.resources.")}
+    assert of_client == {
+        f"adaptry.client.resources.{name}" for name in ("adapters", "cache", "generate")
+    }
+
+
+@pytest.mark.parametrize("arguments", [["adapter", "list", "--help"], ["cache"], []])
+def test_help_is_what_typer_writes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is written without typer's own flag, which needs pydantic."""
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    with contextlib.suppress(typer.Exit):
+        app(
+            [*filter("--help".__ne__, arguments), "--help"],
+            prog_name="adaptry",
+            standalone_mode=False,
+        )
+    assert shown == capsys.readouterr().out
+    assert shown.startswith("Usage: adaptry ")
+
+
+def modules_after(program: str, *arguments: str) -> list[str]:
     report = "\nimport sys; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", program + report], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program + report, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.split()
 
