@@ -150,7 +150,9 @@ class OverviewRepository:
         for key, count, number in (await self._session.execute(counts)).all():
             rows[key].versions = count
             newest[key] = number
-        default = await self._add_aliases(rows)
+        await self._add_aliases(rows)
+        named = ((key, row.aliases.get(DEFAULT_ALIAS)) for key, row in rows.items())
+        default = {key: number for key, number in named if number is not None}
         wanted = defaultdict(list)
         for key, number in (newest | default).items():
             wanted[number].append(key)
@@ -163,8 +165,7 @@ class OverviewRepository:
         for version in (await self._session.execute(shown)).scalars():
             rows[version.adapter_id].shown = version
 
-    async def _add_aliases(self, rows: dict[int, OverviewRow]) -> dict[int, int]:
-        """The number of the default version by adapter."""
+    async def _add_aliases(self, rows: dict[int, OverviewRow]) -> None:
         state: Any = AliasHistory
         is_main = state.version_id == col(Alias.version_id)
         share = (col(Version.number), state.weight, is_main)
@@ -175,14 +176,10 @@ class OverviewRepository:
             .where(col(Alias.adapter_id).in_(rows))
             .order_by(col(Alias.name), col(Version.number))
         )
-        default: dict[int, int] = {}
         for key, name, number, weight, main in (await self._session.execute(shares)).all():
             rows[key].weights.setdefault(name, {})[number] = weight
             if main:
                 rows[key].aliases[name] = number
-            if main and name == DEFAULT_ALIAS:
-                default[key] = number
-        return default
 
 
 class OverviewCatalog:
