@@ -90,10 +90,7 @@ class OverviewFilter:
 
 @dataclass(slots=True)
 class OverviewRow:
-    """An adapter, its aliases' main versions, and its default version or else its newest one.
-
-    `weights`: those of each alias, by version.
-    """
+    """An adapter, its aliases' main versions and weights, its default version or its newest one."""
 
     adapter: Adapter
     aliases: dict[str, int] = field(default_factory=dict)
