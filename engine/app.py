@@ -23,6 +23,7 @@ from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
 from engine.gateway.model_list import model_list
 from engine.gateway.request_leases import RequestLeases
+from engine.history.recorder import HistoryRecorder
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
 from engine.http.uvicorn_protocol import create_http_protocol
@@ -55,6 +56,7 @@ class Server:
     freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
     http: type[asyncio.Protocol]  # uvicorn's HTTP protocol: `http` of its configuration
+    recorder: HistoryRecorder | None  # of the cache's history
 
     @property
     def controller(self) -> CacheController:
@@ -80,12 +82,13 @@ async def run_server(
     settings: EngineSettings,
     registry_settings: RegistrySettings,
     *,
-    is_replica: bool = False,
+    replica: str | None = None,
 ) -> AsyncIterator[Server]:
     """Start registry, engine and controller; stop them in the reverse order on the way out.
 
-    `is_replica`: an ingress resolves references and stores pins.
+    `replica`: the name for its history, of one whose ingress resolves references and stores pins.
     """
+    is_replica = replica is not None
     async with AsyncExitStack() as stack:
         telemetry = Telemetry(arguments, settings)
         stack.callback(telemetry.close)
@@ -95,13 +98,12 @@ async def run_server(
         supervisor = await stack.enter_async_context(_start_engine(arguments, settings, telemetry))
         model = await _served_model(arguments, supervisor)
         server = default_server_id(registry_settings.database_url, arguments.port)
-        registry = await stack.enter_async_context(
-            open_registry(database, registry_settings, metrics, model, server)
-        )
+        opening = open_registry(database, registry_settings, metrics, model, server)
+        registry = await stack.enter_async_context(opening)
         residency = await registry.open_residency(is_replica=is_replica)
-        store, name = registry_settings.store, registry.server_id
+        store, name = registry_settings.store, replica or registry.server_id
         trace = create_trace(arguments, settings, store, name, is_replica=is_replica)
-        history = await open_history(database, settings, name, metrics, is_replica=is_replica)
+        history = await open_history(database, settings, name, metrics.on_history_dropped)
         supervised = create_supervised_cache(
             arguments,
             settings,
@@ -153,6 +155,7 @@ async def run_server(
             telemetry.cache.freeze_gauges,
             REGISTRY,
             create_http_protocol(settings),
+            history.recorder,
         )
 
 
@@ -183,7 +186,6 @@ async def _served_model(
 
 def _naming(supervisor: EngineSupervisor[VllmProcess]) -> EngineNaming:
     """Of whichever engine runs when it is asked."""
-
     return EngineNaming(lambda tensors: supervisor.process.backend.places(tensors))  # noqa: PLW0108  # that process may be replaced
 
 

@@ -5,7 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from registry.cache_history import replica_name
 from registry.settings import RegistrySettings
+
+FLEET = "fleet"
+"""The server's name if none is declared: its ingress may move to another machine."""
 
 
 class ReplicaClass(BaseModel):
@@ -75,3 +79,7 @@ class FleetOptions(BaseModel):
     def registry_settings(self) -> RegistrySettings:
         """The registry settings, with the database from the environment."""
         return RegistrySettings(**self.registry)
+
+    def replica_name(self, replica: str) -> str:
+        """The name under which its history is kept."""
+        return replica_name(self.registry_settings().server_id or FLEET, replica)

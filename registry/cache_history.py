@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import defer
 from sqlmodel import col
@@ -12,6 +12,7 @@ from registry.database.engine import Database
 from registry.models import CacheHistory
 
 MICROSECONDS = 1_000_000
+_OF_REPLICA = "~"  # in no server's name
 GRACE_SECONDS = 86400
 """How far a server's clock may be ahead without deleting what others keep."""
 
@@ -32,6 +33,23 @@ class HistoryBounds:
 
     oldest: int
     newest: int
+
+
+def replica_name(server: str, replica: str) -> str:
+    """Under which a replica of that server has its history, beside those of the others."""
+    return f"{server}{_OF_REPLICA}{replica}"
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """The server, and its replica; None: it has no replicas."""
+    server, mark, replica = name.partition(_OF_REPLICA)
+    return server, replica if mark else None
+
+
+def rows_of(server: str) -> ColumnElement[bool]:
+    """All rows of the server, its replicas' among them."""
+    name = col(CacheHistory.server)
+    return or_(name == server, name.startswith(replica_name(server, ""), autoescape=True))
 
 
 class CacheHistoryStore:
@@ -91,15 +109,22 @@ class CacheHistoryStore:
             await session.execute(delete(CacheHistory).where(own, began <= last))
 
     async def clear(self) -> None:
-        """Delete all of this server."""
+        """Delete all of this server and of its replicas."""
         async with self._database.transaction(for_catalog=False) as session:
-            await session.execute(
-                delete(CacheHistory).where(col(CacheHistory.server) == self.server)
-            )
+            await session.execute(delete(CacheHistory).where(rows_of(self.server)))
 
     async def servers(self) -> list[str]:
         """Names of those that have rows."""
         statement = select(col(CacheHistory.server)).distinct().order_by(col(CacheHistory.server))
+        async with self._database.read_session() as session:
+            return list((await session.execute(statement)).scalars())
+
+    async def replicas(self, server: str, begin: int, end: int) -> list[str]:
+        """Names of the server's replicas, of which something in the range is recorded."""
+        name = col(CacheHistory.server)
+        overlaps = and_(col(CacheHistory.began_at) < end, col(CacheHistory.ended_at) >= begin)
+        statement = select(name).where(rows_of(server), name != server, overlaps)
+        statement = statement.distinct().order_by(name)
         async with self._database.read_session() as session:
             return list((await session.execute(statement)).scalars())
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.client_address import client_address
+from registry.cache_history import rows_of
 from registry.database.engine import Database
 from registry.errors import ServerRunning, UnknownServer
 from registry.models import CacheHistory, Event, EventKind, KnownBase, Pin, Resident, Server
@@ -82,8 +83,9 @@ class ServerDirectory:
         event = Event(actor=actor, address=client_address(), kind=EventKind.SERVER_FORGOTTEN)
         event.data = {"server": name}
         async with self._database.transaction(for_catalog=False) as session:
-            for table in (Pin, Resident, CacheHistory):
+            for table in (Pin, Resident):
                 await session.execute(delete(table).where(col(table.server) == name))
+            await session.execute(delete(CacheHistory).where(rows_of(name)))
             removal = delete(Server).where(col(Server.name) == name).returning(col(Server.name))
             if (await session.execute(removal)).first() is None:
                 raise UnknownServer(name)

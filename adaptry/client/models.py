@@ -817,11 +817,13 @@ class HistoryRead(ResponseModel):
     """
     What was counted, bucket by bucket. For a tenant: of the adapters that it may see.
 
-    `servers`: all whose history is kept; `oldest`: when that of this one begins.
+    `servers`: all whose history is kept; `oldest`: when that of this one begins. `replicas`: of
+    the fleet of which this one is a replica, those that ran in the range; else none.
     """
 
     server: str
     servers: list[str]
+    replicas: list[str]
     keep_hours: float
     oldest: AwareDatetime | None
     since: AwareDatetime
@@ -835,9 +837,14 @@ class HistoryRead(ResponseModel):
 
 
 class PastRead(ResponseModel):
-    """The cache of a server at a time; null if nothing is recorded of it: see `unknown`."""
+    """
+    The cache of a server at a time; null if nothing is recorded of it: see `unknown`.
+
+    `replicas`: of the fleet of which this one is a replica, those that ran then; else none.
+    """
 
     server: str
+    replicas: list[str]
     at: AwareDatetime
     cache: PastCacheRead | None
     unknown: UnknownRead | None

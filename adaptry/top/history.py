@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         BucketRead,
         HistoryRead,
         PastCacheRead,
+        PastDecisionList,
         PastRead,
         PastResidentRead,
         UnknownRead,
@@ -42,15 +43,16 @@ def history(
         float, typer.Option(min=0.1, max=8784, help="Without --at: counts of so many hours.")
     ] = _DAY,
     of: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another server on the same database.")
+        str | None,
+        typer.Option(metavar="NAME", help="Another server on the same database, or one replica."),
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Show what was in the slots at a time, who evicted whom and who waited.
 
-    Without --at: hits, misses, loads, evictions and waits of the last day, hour by hour. Times
-    without a zone are local.
+    Without --at: hits, misses, loads, evictions and waits of the last day, hour by hour. Of a
+    fleet, each replica's in turn. Times without a zone are local.
     """
     when = None if at is None else parse_time(at, datetime.now(UTC))
     with connect(server) as client:
@@ -83,10 +85,19 @@ def _show_timeline(client: "Client", hours: float, of: str | None, as_json: bool
     buckets = min(max(round(hours), 1), 1440)
     # of a day by default: who keeps less refuses an earlier time that is named
     begin = None if hours == _DAY else datetime.now(UTC) - timedelta(hours=hours)
-    found = client.cache.history(since=begin, of=of, buckets=buckets)
+    first = client.cache.history(since=begin, of=of, buckets=buckets)
+    others = [name for name in first.replicas if of is None and name != first.server]
+    rest = [client.cache.history(since=begin, of=name, buckets=buckets) for name in others]
     if as_json:
-        show_json(found)
+        show_json([first, *rest] if rest else first)
         return
+    for number, found in enumerate([first, *rest]):
+        if number:
+            print()
+        _show_counts(found)
+
+
+def _show_counts(found: "HistoryRead") -> None:
     print(f"{found.server}, in UTC, in steps of {found.bucket_seconds // 60} min")
     print()
     show_table(_TIMELINE, map(_bucket_row, found.buckets))
@@ -114,14 +125,27 @@ def _gap(unknown: "UnknownRead") -> str:
 
 
 def _show_state(client: "Client", at: datetime, around: int, of: str | None, as_json: bool) -> None:
-    past = client.cache.state_at(at, of=of)
+    first = client.cache.state_at(at, of=of)
+    others = [name for name in first.replicas if of is None and name != first.server]
+    rest = [client.cache.state_at(at, of=name) for name in others]
     margin = timedelta(seconds=around)
-    until = min(at + margin, datetime.now(UTC))
-    decided = client.cache.past_decisions(since=at - margin, until=until, of=of, limit=_MOST)
+    begin, until = at - margin, min(at + margin, datetime.now(UTC))
+    found = [
+        (past, client.cache.past_decisions(since=begin, until=until, of=past.server, limit=_MOST))
+        for past in (first, *rest)
+    ]
     if as_json:
-        show_json([past, decided])
+        pairs = [list(each) for each in found]
+        show_json(pairs if rest else pairs[0])
         return
-    _show_past(past)
+    for number, (past, decided) in enumerate(found):
+        if number:
+            print()
+        _show_past(past)
+        _show_decided(decided)
+
+
+def _show_decided(decided: "PastDecisionList") -> None:
     if decided.items:
         print()
     more = {each.at: each.count for each in decided.more}

@@ -58,8 +58,14 @@ def _cells(efforts: list[Effort | None]) -> tuple[str, str]:
     done = [each for each in efforts if each is not None]
     if not done:
         return "no page", "–"
-    (counted,) = {(each.clicks, each.keys) for each in done}
-    return f"{counted[0]}, {counted[1]}", f"{median(each.seconds for each in done):.2f}"
+    clicks, keys = (_span(sorted(getattr(each, of) for each in done)) for of in ("clicks", "keys"))
+    return f"{clicks}, {keys}", f"{median(each.seconds for each in done):.2f}"
+
+
+def _span(counted: list[int]) -> str:
+    """Of turns that took different ways, the fewest and the most."""
+    fewest, most = counted[0], counted[-1]
+    return str(fewest) if fewest == most else f"{fewest}–{most}"
 
 
 def write(table: str) -> None:

@@ -33,7 +33,12 @@ _SHORTEST = 60  # seconds of a bucket: what is counted is counted by the minute
 _BUCKETS = 288
 
 ServerName = Annotated[
-    str | None, Query(max_length=256, description="A server on this database [default: this one].")
+    str | None,
+    Query(
+        max_length=256,
+        description="A server on this database, or a replica of one "
+        "[default: this one, or the first of its replicas].",
+    ),
 ]
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
 Begin = Annotated[
@@ -90,6 +95,7 @@ def create_history_router(
         return HistoryRead(
             server=chosen,
             servers=await history.servers(),
+            replicas=await history.replicas(chosen, since, until),
             keep_hours=history.keep_seconds / 3600,
             oldest=None if oldest is None else to_time(oldest),
             since=to_time(since),
@@ -110,7 +116,9 @@ def create_history_router(
         moment = to_microseconds(at)
         history.check_time(moment, current)
         moment = min(moment, current)
-        return past_read(chosen, moment, await history.moment(chosen, moment), current_caller())
+        replicas = await history.replicas(chosen, moment, moment + 1)
+        found = await history.moment(chosen, moment)
+        return past_read(chosen, replicas, moment, found, current_caller())
 
     @router.get("/decisions")
     async def decisions(

@@ -9,8 +9,9 @@ from engine.api.decision_schemas import DecisionRead, decision_read
 from engine.api.visibility import filter_events
 from engine.history.counts import COUNTED, LONGEST
 from engine.history.places import Place
-from engine.history.reader import Bucket, DecisionPage, PastMoment, Unknown
+from engine.history.reader import DecisionPage, PastMoment
 from engine.history.replay import Held, More, PastState, PastWait, to_time
+from engine.history.timeline import Bucket, Unknown
 from engine.types import CacheOutcome, Tier
 from registry.auth.caller import Caller
 from registry.cache_history import MICROSECONDS
@@ -79,9 +80,13 @@ class PastCacheRead(BaseModel):
 
 
 class PastRead(BaseModel):
-    """The cache of a server at a time; null if nothing is recorded of it: see `unknown`."""
+    """The cache of a server at a time; null if nothing is recorded of it: see `unknown`.
+
+    `replicas`: of the fleet of which this one is a replica, those that ran then; else none.
+    """
 
     server: str
+    replicas: list[str]
     at: datetime
     cache: PastCacheRead | None
     unknown: UnknownRead | None
@@ -113,11 +118,13 @@ class BucketRead(BaseModel):
 class HistoryRead(BaseModel):
     """What was counted, bucket by bucket. For a tenant: of the adapters that it may see.
 
-    `servers`: all whose history is kept; `oldest`: when that of this one begins.
+    `servers`: all whose history is kept; `oldest`: when that of this one begins. `replicas`: of
+    the fleet of which this one is a replica, those that ran in the range; else none.
     """
 
     server: str
     servers: list[str]
+    replicas: list[str]
     keep_hours: float
     oldest: datetime | None
     since: datetime
@@ -147,11 +154,13 @@ class PastDecisionList(BaseModel):
     next: int | None
 
 
-def past_read(server: str, at: int, moment: PastMoment, caller: Caller) -> PastRead:
+def past_read(
+    server: str, replicas: list[str], at: int, moment: PastMoment, caller: Caller
+) -> PastRead:
     state = moment.state
     cache = None if state is None else _cache_read(state, moment, caller)
     unknown = None if moment.unknown is None else unknown_read(moment.unknown)
-    return PastRead(server=server, at=to_time(at), cache=cache, unknown=unknown)
+    return PastRead(server=server, replicas=replicas, at=to_time(at), cache=cache, unknown=unknown)
 
 
 def _cache_read(state: PastState, moment: PastMoment, caller: Caller) -> PastCacheRead:

@@ -11,9 +11,8 @@ from engine.history.reader import HistoryReader
 from engine.history.recorder import HistoryRecorder
 from engine.ports import Observer
 from engine.settings import EngineSettings
-from registry.cache_history import CacheHistoryStore
+from registry.cache_history import CacheHistoryStore, split_name
 from registry.database.engine import Database
-from registry.telemetry.metrics import RegistryMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +39,30 @@ class ServerHistory:
 
 
 async def open_history(
-    database: Database,
-    settings: EngineSettings,
-    server: str,
-    metrics: RegistryMetrics,
-    *,
-    is_replica: bool,
+    database: Database, settings: EngineSettings, server: str, on_drop: Callable[[int], None]
 ) -> ServerHistory:
-    """A replica records none: its ingress could not ask for it.
+    """`server`: under which name it is kept. `on_drop`: see `HistoryRecorder`.
 
     A server that is to record none deletes what it has. Raises DatabaseUnavailable.
     """
-    seconds = settings.history_hours * 3600
-    store = CacheHistoryStore(
-        database, server, keep_seconds=seconds, max_bytes=settings.history_bytes
-    )
-    recorder = None
-    if seconds and not is_replica:
-        recorder = HistoryRecorder(store, on_drop=metrics.on_history_dropped)
-    elif not is_replica:
-        await store.clear()
+    store = await open_store(database, settings, server)
+    recorder = HistoryRecorder(store, on_drop=on_drop) if store.keep_seconds else None
     return ServerHistory(store, recorder, settings.grafana_url)
+
+
+async def open_store(
+    database: Database, settings: EngineSettings, server: str
+) -> CacheHistoryStore:
+    """Empty, if it is to keep nothing: a replica's is emptied by its ingress.
+
+    Raises DatabaseUnavailable.
+    """
+    store = CacheHistoryStore(
+        database,
+        server,
+        keep_seconds=settings.history_hours * 3600,
+        max_bytes=settings.history_bytes,
+    )
+    if not store.keep_seconds and split_name(server)[1] is None:
+        await store.clear()
+    return store

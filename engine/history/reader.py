@@ -3,44 +3,22 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from engine.errors import HistoryOff, TimeOutOfRange
+from engine.errors import EngineUnavailable, HistoryOff, TimeOutOfRange
 from engine.history.counts import Counts, add_up
-from engine.history.recorder import SPAN, HistoryRecorder
 from engine.history.replay import More, PastState, PastWait, RecordedSpan, to_time
 from engine.history.span import unpack_counts
+from engine.history.timeline import Bucket, Unknown, fill_buckets, find_gaps
 from engine.telemetry.decision_log import EventFilter, LoggedEvent
-from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow
+from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow, split_name
 from registry.errors import UnknownServer
 
 LONGEST_WAIT = 150 * MICROSECONDS  # of a request that got a slot: until then it is looked for
 _Found = TypeVar("_Found")
 _AHEAD = 5 * MICROSECONDS  # a client whose clock is ahead
-_GAP = 2 * MICROSECONDS
 _SPANS = 20  # unpacked together
 _MOST_SPANS = 200  # for one page
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """What was counted in a part of the range. `recorded_seconds`: how much of it is recorded."""
-
-    at: int
-    recorded_seconds: float
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A time of which nothing is recorded: the server did not run, or nothing was saved.
-
-    None: it is not known since when or until when.
-    """
-
-    since: int | None
-    until: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +39,25 @@ class DecisionPage:
     next: int | None = None
 
 
+class Recording(Protocol):
+    """What is being recorded: by this server's recorder, or by those of its replicas."""
+
+    async def servers(self) -> Sequence[str]:
+        """Under which names."""
+
+    async def unsaved_rows(self, server: str) -> Sequence[HistoryRow]:
+        """What the database may lack; nothing of a server that isn't recorded here."""
+
+
 class HistoryReader:
     """Reads any server's history. Raises DatabaseUnavailable.
 
-    `recorder` None: this server records nothing.
+    `recording` None: this server records nothing.
     """
 
-    def __init__(self, store: CacheHistoryStore, recorder: HistoryRecorder | None) -> None:
+    def __init__(self, store: CacheHistoryStore, recording: Recording | None) -> None:
         self._store = store
-        self._recorder = recorder
+        self._recording = recording
         self._unpacking = asyncio.Lock()
 
     @property
@@ -78,15 +66,35 @@ class HistoryReader:
 
     async def servers(self) -> list[str]:
         """Names of those with a history."""
-        own = [] if self._recorder is None else [self._store.server]
-        return sorted({*await self._store.servers(), *own})
+        return sorted({*await self._store.servers(), *await self._recorded()})
 
     async def choose(self, server: str | None) -> str:
-        """This server, if none is named. Raises HistoryOff, UnknownServer."""
-        chosen = server or self._store.server
-        if chosen in await self.servers():
-            return chosen
-        raise HistoryOff if server is None else UnknownServer(server)
+        """This server, or a replica of it, if none is named.
+
+        Raises HistoryOff, UnknownServer; EngineUnavailable if no replica has recorded yet.
+        """
+        own, known = self._store.server, await self.servers()
+        if server in known:
+            return server
+        if server not in (None, own):
+            raise UnknownServer(server)
+        recorded = await self._recorded()
+        ours = recorded or [each for each in known if split_name(each)[0] == own]
+        if ours:
+            return min(ours)
+        if self._recording is None:
+            raise HistoryOff
+        raise EngineUnavailable("no replica has answered yet: there is no history of one")
+
+    async def replicas(self, server: str, begin: int, end: int) -> list[str]:
+        """Of the fleet of which `server` is one: those that ran then. Empty: it is none."""
+        fleet, replica = split_name(server)
+        if replica is None:
+            return []
+        return sorted({server, *await self._store.replicas(fleet, begin, end)})
+
+    async def _recorded(self) -> Sequence[str]:
+        return () if self._recording is None else await self._recording.servers()
 
     async def oldest(self, server: str) -> int | None:
         """When what is recorded of it begins."""
@@ -130,7 +138,7 @@ class HistoryReader:
         within = [row for row in ordered if row.began_at < end and row.ended_at >= begin]
         totals = [row.totals for row in within]
         counted = totals if sees is None else await self._count(server, within, sees)
-        return _buckets(within, counted, begin, end, bucket), _gaps(within, begin, end)
+        return fill_buckets(within, counted, begin, end, bucket), find_gaps(within, begin, end)
 
     async def _count(
         self, server: str, rows: Sequence[HistoryRow], sees: Callable[[str], bool]
@@ -176,11 +184,8 @@ class HistoryReader:
         async with self._unpacking:
             return await asyncio.to_thread(function, *given)
 
-    async def _unsaved(self, server: str) -> list[HistoryRow]:
-        if self._recorder is None or server != self._store.server:
-            return []
-        packed = self._recorder.unsaved()
-        return await asyncio.to_thread(lambda: [pack() for pack in packed])
+    async def _unsaved(self, server: str) -> Sequence[HistoryRow]:
+        return () if self._recording is None else await self._recording.unsaved_rows(server)
 
 
 def _moment(rows: Sequence[HistoryRow], at: int) -> PastMoment | None:
@@ -198,39 +203,6 @@ def _count(rows: Sequence[HistoryRow], sees: Callable[[str], bool]) -> dict[int,
         row.began_at: add_up(counts for adapter, counts in unpack_counts(row) if sees(adapter))
         for row in rows
     }
-
-
-def _buckets(
-    rows: Sequence[HistoryRow],
-    counted: Sequence[Mapping[str, float]],
-    begin: int,
-    end: int,
-    bucket: int,
-) -> list[Bucket]:
-    """A row counts in its last minute: before that, nothing happens in a longer one."""
-    seconds = [0.0] * (-(-(end - begin) // bucket))
-    parts: list[list[Mapping[str, float]]] = [[] for _ in seconds]
-    for row, counts in zip(rows, counted, strict=True):
-        first = max(row.began_at - begin, 0) // bucket
-        counted_at = min(max(row.began_at, row.ended_at - SPAN), end - 1)
-        parts[max(counted_at - begin, 0) // bucket].append(counts)
-        last = min(row.ended_at - begin, end - begin - 1) // bucket
-        for n in range(first, last + 1):
-            since = max(row.began_at, begin + n * bucket)
-            until = min(row.ended_at, begin + (n + 1) * bucket, end)
-            seconds[n] += max(until - since, 0) / MICROSECONDS
-    return [
-        Bucket(begin + n * bucket, min(recorded, bucket / MICROSECONDS), add_up(parts[n]))
-        for n, recorded in enumerate(seconds)
-    ]
-
-
-def _gaps(rows: Sequence[HistoryRow], begin: int, end: int) -> list[Unknown]:
-    if not rows:
-        return [Unknown(begin, end)]
-    edges = [(begin, rows[0].began_at), (rows[-1].ended_at, end)]
-    edges += [(one.ended_at, other.began_at) for one, other in pairwise(rows)]
-    return [Unknown(since, until) for since, until in sorted(edges) if until - since > _GAP]
 
 
 def _add_events(

@@ -118,6 +118,14 @@ class HistoryRecorder:
         """The rows that the database may lack, to be packed elsewhere than in the event loop."""
         return [each.pack for each in (*self._closed, self._open(self._span))]
 
+    async def servers(self) -> tuple[str]:
+        return (self.store.server,)
+
+    async def unsaved_rows(self, server: str) -> list[HistoryRow]:
+        """See `engine.history.reader.Recording`, which this implements."""
+        packed = self.unsaved() if server == self.store.server else []
+        return await asyncio.to_thread(lambda: [pack() for pack in packed])
+
     def _observe(self) -> None:
         """Compare with the cache's own state, and close a span that has ended."""
         if self._snapshot is None:

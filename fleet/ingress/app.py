@@ -30,6 +30,7 @@ from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
 from engine.tgi.middleware import GenerateApi
 from fleet.ingress.cache_control import FleetCache
+from fleet.ingress.history import create_fleet_history_router
 from fleet.ingress.metrics import count_http_requests, create_metrics_route
 from fleet.ingress.pins import FleetPins
 from fleet.ingress.promotion import FleetProbe, FleetPromotion
@@ -38,13 +39,12 @@ from fleet.ingress.recent_residency import RecentResidency
 from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.ingress.warmup import FleetWarmUp
 from fleet.messages import EngineFacts
+from fleet.options import FLEET
 from fleet.ports import Replicas
 from registry.http.openapi import document_errors
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-
-FLEET = "fleet"
-"""The server's name if none is declared: its ingress may move to another machine."""
+from registry.telemetry.metrics import RegistryMetrics
 
 _RETRY_SECONDS = 0.5
 
@@ -112,6 +112,9 @@ async def run_ingress(
             default_adapter=settings.default_adapter,
         )
         named = NamedAdapters(service, registry.ingest, cache.load_into_host, promotion)
+        history = await create_fleet_history_router(
+            database, settings, registry.server_id, replicas
+        )
         app = _application(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
@@ -119,6 +122,7 @@ async def run_ingress(
             create_dynamo_router(named, service.catalog.served_references, service.names.served),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
+            history,
             create_health_router(
                 {
                     "engine": _check_any_engine(poller),
@@ -149,7 +153,7 @@ async def run_ingress(
         app.router.routes.append(Mount("/", proxy))
         work = [poller.run(), pins.run(), warm_up.run(), *registry.work(app)]
         await stack.enter_async_context(run_in_background(app, work))
-        yield Ingress(app, service, cache, resolver)
+        yield Ingress(app, service, cache, resolver, metrics)
 
 
 class Ingress:
@@ -161,9 +165,11 @@ class Ingress:
         service: RegistryService,
         cache: FleetCache,
         resolver: RegistryResolver,
+        metrics: RegistryMetrics,
     ) -> None:
         self.app = app
         self.service = service
+        self.metrics = metrics
         self._cache = cache
         self._resolver = resolver
 

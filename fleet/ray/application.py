@@ -80,9 +80,11 @@ class EngineReplica:
         settings = EngineSettings(**options.engine).model_copy(update={"preload": ()})
         context = serve.get_replica_context()
         arguments = engine_arguments(options, options.arguments_of(context.rank.rank))
-        self._server = await self._stack.enter_async_context(
-            run_server(arguments, settings, options.registry_settings(), is_replica=True)
+        name = context.replica_id.unique_id
+        running = run_server(
+            arguments, settings, options.registry_settings(), replica=options.replica_name(name)
         )
+        self._server = await self._stack.enter_async_context(running)
         self._server.app.state.server = SimpleNamespace(should_exit=False)
         served = await self._server.supervisor.process.backend.served_modules()
         facts = EngineFacts(
@@ -94,7 +96,6 @@ class EngineReplica:
             revision=arguments.revision,
             fleet_rank=fleet_rank(options),
         )
-        name = context.replica_id.unique_id
         self._replica = Replica(
             name, self._server, facts, silent_seconds=settings.silent_request_seconds()
         )

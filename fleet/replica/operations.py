@@ -13,6 +13,7 @@ from engine.telemetry.endpoint import encode
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.messages import EngineFacts, Failure, Report, WantedPin
 from fleet.replica.server import ReplicaServer
+from registry.cache_history import HistoryRow
 from registry.catalog.types import ResolvedVersion
 from registry.errors import RegistryError
 
@@ -34,6 +35,7 @@ class Operations:
         self._cache = server.cache
         self._freeze_metrics = server.freeze_metrics
         self._registry = server.metrics_registry
+        self._recorder = server.recorder
 
     async def facts(self) -> EngineFacts:
         return self._facts
@@ -68,6 +70,14 @@ class Operations:
 
     async def uses(self, version: VersionId) -> bool:
         return self._cache.controller.uses(version)
+
+    async def records_history(self) -> bool:
+        return self._recorder is not None
+
+    async def unsaved_history(self) -> Sequence[HistoryRow]:
+        if self._recorder is None:
+            return ()
+        return await self._recorder.unsaved_rows(self._recorder.store.server)
 
     # ---- control -------------------------------------------------------------------------
 

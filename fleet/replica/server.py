@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from engine.bootstrap.cache import Cache
 from engine.cache.controller import CacheController
+from engine.history.recorder import HistoryRecorder
 from engine.operations.probe import Probe
 from engine.operations.promotion import EnginePromotion
 
@@ -30,6 +31,8 @@ class ReplicaServer(Protocol):
     def freeze_metrics(self) -> Callable[[], AbstractContextManager[None]]: ...
     @property
     def metrics_registry(self) -> CollectorRegistry: ...
+    @property
+    def recorder(self) -> HistoryRecorder | None: ...
 
     async def check_base(self, reference: str) -> None:
         """Raises OtherBaseModel for a version that is bound to another base model than this one's.

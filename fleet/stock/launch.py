@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 import uvicorn
 
 from engine.bootstrap.background import run_in_background
+from engine.bootstrap.history import open_history
 from engine.bootstrap.registry import open_database, register_folders
 from engine.http.uvicorn_protocol import create_http_protocol
 from engine.settings import EngineSettings
@@ -63,6 +65,8 @@ async def serve_stock(
                 silent_seconds=settings.silent_answer_seconds,
             )
             stack.push_async_callback(server.close)
+            dropped = ingress.metrics.on_history_dropped
+            history = partial(open_history, database, settings, options.replica_name(name), dropped)
             replica = run_stock_replica(
                 name,
                 server,
@@ -71,6 +75,7 @@ async def serve_stock(
                 settings.model_copy(update={"preload": ()}),
                 ingress.service,
                 database,
+                history,
                 is_base_declared=registry.base_id is not None,
             )
             work.append(_join(replicas, name, server.url, replica))

@@ -1,16 +1,18 @@
 """One stock vLLM server as a replica: our controller over its routes."""
 
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
 from engine.bootstrap.cache import Cache, create_supervised_cache
+from engine.bootstrap.history import ServerHistory
 from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
 from engine.gateway.model_list import model_list
+from engine.history.recorder import HistoryRecorder
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
 from engine.settings import EngineSettings
@@ -52,6 +54,7 @@ class StockServer:
     probe: Probe
     freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
+    recorder: HistoryRecorder | None
 
     @property
     def controller(self) -> CacheController:
@@ -74,12 +77,14 @@ async def run_stock_replica(
     settings: EngineSettings,
     service: RegistryService,
     database: Database,
+    open_history: Callable[[], Awaitable[ServerHistory]],
     *,
     is_base_declared: bool = False,
 ) -> AsyncIterator[tuple[Replica, Sequence[Work]]]:
     """The replica, once its server answers, and the background work to run beside it.
 
-    `is_base_declared`: the operator vouches for the server's base model.
+    `open_history` is called then: of the time before, nothing is known. `is_base_declared`: the
+    operator vouches for the server's base model.
     """
     async with AsyncExitStack() as stack:
         registry = CollectorRegistry()
@@ -93,6 +98,7 @@ async def run_stock_replica(
         supervisor = EngineSupervisor(StockStarter(server, sizes.slots, base).start, metrics)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
+        history = await open_history()
         supervised = create_supervised_cache(
             Namespace(
                 max_loras=sizes.slots,
@@ -105,6 +111,7 @@ async def run_stock_replica(
             service,
             ReplicaResidencyStore(database, name),
             _score(server, facts),
+            observers=history.observers,
         )
         cache = supervised.cache
         app = StockApplication(
@@ -121,12 +128,19 @@ async def run_stock_replica(
             accounts=StockAccounts(metrics, metrics.tenants),
         )
         stock_server = StockServer(
-            app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry
+            app,
+            cache,
+            supervised.promotion,
+            supervised.probe,
+            metrics.freeze_gauges,
+            registry,
+            history.recorder,
         )
         observer = _EngineObserver(cache)
         silent = settings.silent_request_seconds()
         replica = Replica(name, stock_server, facts, silent_seconds=silent)
-        yield replica, [*cache.work(), supervisor.run(observer)]
+        work = [*cache.work(), supervisor.run(observer)]
+        yield replica, [*history.work(cache.controller.snapshot), *work]
 
 
 def _score(server: StockVllm, facts: EngineFacts) -> Score:

@@ -147,7 +147,7 @@ async def _running(
         ):
             app = FastAPI()
             history = await open_history(
-                database, engine_settings, registry.server_id, metrics, is_replica=False
+                database, engine_settings, registry.server_id, metrics.on_history_dropped
             )
             cache = await _add_routes(app, registry, engine_settings, history)
             keys = registry.keys

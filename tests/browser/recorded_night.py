@@ -32,12 +32,12 @@ class Night:
 
 @asynccontextmanager
 async def recorded(
-    server: ConsoleServer, night: Night, *, slots: int, host: int
+    server: ConsoleServer, night: Night, *, slots: int, host: int, name: str | None = None
 ) -> AsyncIterator[tuple[Cache, HistoryRecorder]]:
-    """A cache whose history is that of the server, by the night's clock."""
+    """A cache whose history is that of the server, or of `name`, by the night's clock."""
     registry = server.registry
     store = CacheHistoryStore(
-        registry.database, registry.server_id, keep_seconds=86400, max_bytes=10**7
+        registry.database, name or registry.server_id, keep_seconds=86400, max_bytes=10**7
     )
     recorder = HistoryRecorder(store, clock=night)
     cache = Cache(slots=slots, host=host, besides=recorder, clock=night)
@@ -46,10 +46,10 @@ async def recorded(
         yield cache, recorder
 
 
-async def record(server: ConsoleServer, night: Night) -> None:
+async def record(server: ConsoleServer, night: Night, name: str | None = None) -> None:
     """A minute of that night: `reverse` waits for a slot, gets that of `vowels`, and is pinned."""
     began = night.now
-    async with recorded(server, night, slots=2, host=3) as (cache, recorder):
+    async with recorded(server, night, slots=2, host=3, name=name) as (cache, recorder):
         night.now = began + 5
         async with cache.controller.lease(UPPER):
             night.now = began + 10
@@ -62,6 +62,18 @@ async def record(server: ConsoleServer, night: Night) -> None:
         await waiting
         await settle()
         await cache.controller.pin(REVERSE, Tier.GPU)
+        night.now = began + 55
+        await recorder.flush()
+    night.now = began
+
+
+async def record_quiet(server: ConsoleServer, night: Night, name: str) -> None:
+    """The same minute of another server, which is asked for `reverse` alone."""
+    began = night.now
+    async with recorded(server, night, slots=2, host=3, name=name) as (cache, recorder):
+        night.now = began + 5
+        await cache.use(REVERSE)
+        await settle()
         night.now = began + 55
         await recorder.flush()
     night.now = began

@@ -11,7 +11,8 @@ from registry.auth.scopes import Scope
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
 from tests.browser.helpers import tier
-from tests.browser.recorded_night import Night, record
+from tests.browser.recorded_night import Night, record, record_quiet
+from tests.browser.test_console_accessible_pages import AXE, violations
 
 LOCAL = "at => new Date(at).toLocaleString('sv').replace(' ', 'T')"
 
@@ -118,6 +119,38 @@ def test_one_adapter_is_followed(server: ConsoleServer, visit: Visit, night: Nig
     at = lines.filter(has_text="evicted").first.get_by_role("button")
     at.click()
     expect(page).to_have_url(re.compile(re.escape(night.at(25).replace(":", "%3A"))))
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: make console")
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_replicas_of_a_fleet_are_side_by_side(
+    tmp_path_factory: pytest.TempPathFactory, visit: Visit, night: Night, width: int
+) -> None:
+    with console_server(tmp_path_factory.mktemp("fleet")) as server:
+        server.run(record(server, night, "fleet~one"))
+        server.run(record_quiet(server, night, "fleet~two"))
+        page = visit(server.url, width=width).open(f"#/history?server=fleet~two&at={night.at(15)}")
+        held = {"one": ["upper:1", "vowels:1"], "two": ["free", "reverse:1"]}
+        for name, references in held.items():
+            replica = page.get_by_role("region", name=f"fleet~{name}", exact=True)
+            cells = replica.get_by_role("list", name="GPU slots").locator("li")
+            expect(cells.filter(has_text=references[1])).to_have_count(1)
+            assert sorted(text.split("\n")[0] for text in cells.all_inner_texts()) == references
+        plots = page.get_by_role("img", name=re.compile("^fleet~(one|two): "))
+        expect(plots).to_have_count(2)
+        assert slider(page).count() == 1, "they are moved in together"
+        one = page.get_by_role("region", name="Decisions of fleet~one")
+        expect(one.locator('[data-kind="evicted"]').first).to_contain_text("for reverse:1")
+        boxes = [
+            page.get_by_role("region", name=f"fleet~{n}", exact=True).bounding_box() for n in held
+        ]
+        left, right = boxes
+        assert left is not None
+        assert right is not None
+        beside = left["y"] == right["y"] and left["x"] < right["x"]
+        assert beside == (width == 1440)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert violations(page) == []
 
 
 def test_now_is_the_cache_as_it_is(server: ConsoleServer, visit: Visit) -> None:

@@ -22,6 +22,7 @@ from playwright.sync_api import Page, expect
 from demo.tasks import TASKS, prompt_for
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
+from tests.browser.recorded_night import Night, record_hours
 from tests.conftest import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -56,6 +57,7 @@ REGISTRY_SHOTS = {
     "adapters": ("#/adapters?sort=rank", 640),
     "publish": ("#/publish?name=tickets", 900),
     "compare": (f"#/compare?a={NAME}%3A1&b={NAME}%3A2", 800),
+    "history": ("#/history?at={night}", 1180),
     "versions": ("#/versions", 520),
     "sizing": ("#/sizing", 620),
     "jobs": ("#/jobs", 420),
@@ -68,6 +70,7 @@ REGISTRY_SHOTS = {
     "help": ("#/adapters", 560),
 }
 """Of pages that need no engine, with the height of each."""
+NIGHT, THRASHING = Night(), 3.5 * 3600 + 4
 
 
 def push(client: httpx.Client, name: str, folder: Path) -> None:
@@ -145,6 +148,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
         server.add_many()
         for turn in range(LOOKUPS):
             server.ask(REGISTERED[turn * turn % len(REGISTERED)][0])
+        server.run(record_hours(server, NIGHT))
         yield server
 
 
@@ -169,7 +173,7 @@ def show_registry(page: Page, name: str) -> None:
 def test_pictures_of_the_registrys_pages(kept: ConsoleServer, visit: Visit, tmp_path: Path) -> None:
     visitor = visit(kept.url)
     for name, (address, height) in REGISTRY_SHOTS.items():
-        page = visitor.open(address)
+        page = visitor.open(address.format(night=NIGHT.at(THRASHING)))
         page.set_viewport_size({"width": 1100, "height": height})
         show_registry(page, name)
         take(page, tmp_path / f"console-{name}.png")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
+from registry.cache_history import CacheHistoryStore, HistoryRow
 from registry.database.engine import Database
 from registry.errors import ServerRunning, UnknownServer
 from registry.residency import ResidencyStore
@@ -96,6 +97,21 @@ async def test_a_server_that_was_removed_is_forgotten_with_its_pins(database: Da
     async with database.read_session() as session:
         found = await session.execute(text("SELECT kind, actor FROM event ORDER BY id DESC"))
         assert tuple(found.first() or ()) == ("server.forgotten", "sre")
+
+
+async def test_a_fleet_is_forgotten_with_the_history_of_its_replicas(database: Database) -> None:
+    await start(database, "fleet_1")
+    stores = {
+        name: CacheHistoryStore(database, name, keep_seconds=3600, max_bytes=1000)
+        for name in ("fleet_1", "fleet_1~one", "fleet_1~two", "fleet_10", "fleetX1~one")
+    }
+    for store in stores.values():
+        await store.save(HistoryRow(1, 9, {}, b"x"))
+    here = stores["fleet_10"]
+    assert await here.replicas("fleet_1", 0, 5) == ["fleet_1~one", "fleet_1~two"]
+    assert await here.replicas("fleet_1", 10, 15) == [], "they ran before"
+    await ServerDirectory(database, "here").forget("fleet_1", actor="sre")
+    assert set(await here.servers()) == {"fleetX1~one", "fleet_10"}
 
 
 def test_the_default_name_is_stable_where_one_machine_is_all_there_is(

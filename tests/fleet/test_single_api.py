@@ -2,6 +2,7 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 
 import httpx
@@ -70,6 +71,25 @@ def test_a_queue_at_one_replica_spreads_the_adapter_to_the_other(fleet: ServedFl
     assert {answer.status_code for answer in answers} == {200}
     by_replica = Counter(answer.headers[REPLICA] for answer in answers)
     assert len(by_replica) == REPLICAS, by_replica
+
+
+def test_each_replica_has_its_own_history(fleet: ServedFleet) -> None:
+    history = "/api/v1/cache/history"
+    names = {f"fleet~{name}": name for name in fleet.replicas()}
+    found = fleet.client.get(history).json()
+    assert set(names) <= set(found["servers"])
+    assert found["server"] in names
+    cache = fleet.cache()
+    for server, replica in names.items():
+        asked = {"server": server, "at": datetime.now(UTC).isoformat()}
+        then = fleet.client.get(f"{history}/state", params=asked).json()["cache"]
+        for tier in ("gpu", "host"):
+            now = {each["reference"] for each in cache[tier] if each["replica"] == replica}
+            assert {each["reference"] for each in then[tier]} == now
+    total = [fleet.client.get(history, params={"server": name}).json() for name in names]
+    misses = [sum(each["misses"] for each in one["buckets"]) for one in total]
+    assert sum(misses) >= len(KNOWN)
+    fleet.wait_until(lambda: set(fleet.client.get(history).json()["replicas"]) >= set(names), 30)
 
 
 def test_a_new_alias_is_known_by_all_replicas_immediately(fleet: ServedFleet) -> None:

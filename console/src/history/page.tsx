@@ -15,7 +15,7 @@ import { Timeline } from "./timeline.tsx";
 
 type History = Schema["HistoryRead"];
 type Past = Schema["PastRead"];
-type Off = { off: string };
+type Off = { off: string; isSetting: boolean };
 
 const REFRESH_MS = 60_000;
 const SOON_MS = 150; // a slider that is dragged asks only where it rests
@@ -40,7 +40,8 @@ export function HistoryPage({ query }: PageProps) {
     return () => clearTimeout(timer);
   }, [at, server, chosen]);
   if (!history) return <h1>History</h1>;
-  if ("off" in history) return <NotKept why={history.off} />;
+  if ("off" in history) return <NotKept {...history} />;
+  const replicas = history.replicas.length > 1 ? history.replicas : [];
   const oldest = serverNow() - history.keep_hours * HOUR;
   const go = (time: number) => {
     const chosenTime = clamp(time, oldest, serverNow());
@@ -65,7 +66,7 @@ export function HistoryPage({ query }: PageProps) {
       <div class="page-head">
         <h1>History</h1>
         <p class="minute">
-          {moment(iso(shown))} {zone(new Date(shown))} on {history.server}
+          {moment(iso(shown))} {zone(new Date(shown))} on {replicas.length ? `${replicas.length} replicas` : history.server}
         </p>
       </div>
       <div class="filters past-time">
@@ -108,7 +109,18 @@ export function HistoryPage({ query }: PageProps) {
       </div>
       <Timeline history={history} at={shown} onChange={go} />
       <p class="faint">← and → move by 10 s, with Shift by 10 min, Page Up and Page Down by an hour.</p>
-      <Moment key={history.server} at={shown} server={history.server} oldest={oldest} chosen={chosen} choose={choose} go={go} />
+      {replicas.length ? (
+        <div class="replicas">
+          {replicas.map((name) => (
+            <section key={name} aria-label={name}>
+              <h2 class="replica-name">{name}</h2>
+              <Moment {...{ at: shown, oldest, chosen, choose, go }} server={name} of={name} />
+            </section>
+          ))}
+        </div>
+      ) : (
+        <Moment key={history.server} {...{ at: shown, oldest, chosen, choose, go }} server={history.server} of={null} />
+      )}
     </>
   );
 }
@@ -120,8 +132,9 @@ async function readHistory(server: string, range: number, middle: number, signal
   try {
     return await request("get", "/api/v1/cache/history", { query, signal });
   } catch (error) {
-    if (error instanceof Problem && error.code === "history_off") return { off: `${error.message}.` };
-    if (error instanceof Problem && error.status === 404 && !server) return { off: "Several engines behind one address keep no history." };
+    if (error instanceof Problem && ["history_off", "engine_unavailable"].includes(error.code ?? "")) {
+      return { off: `${error.message}.`, isSetting: error.code === "history_off" };
+    }
     if (error instanceof Problem && error.code === "time_out_of_range") {
       return request("get", "/api/v1/cache/history", { query: { server: server || undefined }, signal });
     }
@@ -133,13 +146,20 @@ function dashboard(grafana: string, at: number): string {
   return `${grafana}?from=${at - 15 * MINUTE}&to=${at + 15 * MINUTE}`;
 }
 
-function NotKept({ why }: { why: string }) {
+function NotKept({ off, isSetting }: Off) {
   return (
     <>
       <h1>History</h1>
-      <p>{why}</p>
+      <p>{off}</p>
       <p>
-        Start the server with <code>ADAPTRY_HISTORY_HOURS=24</code> to keep the last day. <a href="#/cache">To the cache as it is now</a>
+        {isSetting ? (
+          <>
+            Start the server with <code>ADAPTRY_HISTORY_HOURS=24</code> to keep the last day.
+          </>
+        ) : (
+          "This page asks again every minute."
+        )}{" "}
+        <a href="#/cache">To the cache as it is now</a>
       </p>
     </>
   );
@@ -148,6 +168,8 @@ function NotKept({ why }: { why: string }) {
 interface MomentProps {
   at: number;
   server: string;
+  /** The replica, where there are several; null: there is one server. */
+  of: string | null;
   /** When what is kept begins. */
   oldest: number;
   chosen: string | null;
@@ -155,22 +177,34 @@ interface MomentProps {
   go: (at: number) => void;
 }
 
-function Moment({ at, server, oldest, chosen, choose, go }: MomentProps) {
+function Moment({ at, server, of, oldest, chosen, choose, go }: MomentProps) {
   const settled = useSettled(at);
-  const [found] = useAnswer("The state then", (signal) => readMoment(server, settled, oldest, signal), [server, settled]);
+  const [found] = useAnswer(labelOf("The state then", of), (signal) => readMoment(server, settled, oldest, signal), [server, settled]);
   if (!found) return null;
   const { asked, past, decisions } = found;
   const time = Date.parse(past.at);
   return (
     <div class="cache-main" aria-busy={asked !== at}>
       {past.cache ? (
-        <PastCache cache={past.cache} decisions={decisions.items} at={time} chosen={chosen} choose={(name) => choose(name === chosen ? null : name)} />
+        <PastCache
+          label={labelOf("Both tiers", of)}
+          cache={past.cache}
+          decisions={decisions.items}
+          at={time}
+          chosen={chosen}
+          choose={(name) => choose(name === chosen ? null : name)}
+        />
       ) : (
-        <Unknown past={past} go={go} />
+        <Unknown label={labelOf("Not known", of)} past={past} go={go} />
       )}
-      <PastDecisions page={decisions} at={time} chosen={chosen} choose={choose} go={go} />
+      <PastDecisions label={labelOf("Decisions", of)} page={decisions} at={time} chosen={chosen} choose={choose} go={go} />
     </div>
   );
+}
+
+/** Sections of several replicas have several names. */
+function labelOf(what: string, replica: string | null): string {
+  return replica ? `${what} of ${replica}` : what;
 }
 
 function useSettled(at: number): number {
@@ -199,10 +233,10 @@ async function readMoment(server: string, at: number, oldest: number, signal: Ab
   return { asked: at, past, decisions };
 }
 
-function Unknown({ past, go }: { past: Past; go: (at: number) => void }) {
+function Unknown({ label, past, go }: { label: string; past: Past; go: (at: number) => void }) {
   const { since, until } = past.unknown ?? { since: null, until: null };
   return (
-    <section class="tiers" aria-label="Not known">
+    <section class="tiers" aria-label={label}>
       <h2>Nothing is known of this time</h2>
       <p>The server did not run, or could not save its history. What was in the slots is not guessed from before or after.</p>
       <p class="row">

@@ -16,6 +16,7 @@ const WAITS = ["Waited for", "From", "Until", "How long", "Found"];
 const FOUND: Record<string, string> = { gpu_hit: "in its slot", host_hit: "in host memory", miss: "on disk" };
 
 interface Props {
+  label: string;
   cache: Cache;
   decisions: readonly Decision[];
   at: number;
@@ -23,7 +24,7 @@ interface Props {
   choose: (adapter: string) => void;
 }
 
-export function PastCache({ cache, decisions, at, chosen, choose }: Props) {
+export function PastCache({ label, cache, decisions, at, chosen, choose }: Props) {
   const ends = useMemo(() => nextEvictions(decisions, at), [decisions, at]);
   const cells = bySlot(cache);
   const inSlots = new Set(cache.gpu.map(({ reference }) => reference));
@@ -44,7 +45,7 @@ export function PastCache({ cache, decisions, at, chosen, choose }: Props) {
       />
     );
   return (
-    <section class="tiers" aria-label="Both tiers">
+    <section class="tiers" aria-label={label}>
       <Remarks cache={cache} />
       <div class="tier">
         <header>

@@ -10,6 +10,7 @@ type Page = Schema["PastDecisionList"];
 type Decision = Schema["DecisionRead"];
 
 interface Props {
+  label: string;
   page: Page;
   at: number;
   chosen: string | null;
@@ -17,12 +18,12 @@ interface Props {
   go: (at: number) => void;
 }
 
-export function PastDecisions({ page, at, chosen, choose, go }: Props) {
+export function PastDecisions({ label, page, at, chosen, choose, go }: Props) {
   const items = page.items.filter((each) => !chosen || each.adapter === null || each.adapter === chosen || isFor(each, chosen));
   const before = items.filter((each) => Date.parse(each.at) <= at);
   const after = items.filter((each) => Date.parse(each.at) > at);
   return (
-    <section class="tail" aria-label="Decisions">
+    <section class="tail" aria-label={label}>
       <header class="row">
         <h2>Decisions around it</h2>
         {chosen && (

@@ -1,6 +1,7 @@
 // The last day as bars: lookups above, evictions from slots below, and what is not known hatched.
 
-import type { Schema } from "../lib/api.ts";
+import { request, type Schema } from "../lib/api.ts";
+import { useAnswer } from "../lib/hooks.ts";
 import { zone } from "../lib/time.tsx";
 import { clock, moment } from "../lib/format.ts";
 import { wholeTicks } from "../cache/scales.ts";
@@ -28,17 +29,13 @@ interface Props {
 export function Timeline({ history, at, onChange }: Props) {
   const since = Date.parse(history.since);
   const until = Date.parse(history.until);
-  const x = (time: number) => (WIDTH * (time - since)) / (until - since);
   const onKeyDown = (event: KeyboardEvent) => {
     const step = stepOf(event.key, event.shiftKey);
     if (step === null) return;
     event.preventDefault();
     onChange(at + step);
   };
-  const onClick = (event: MouseEvent) => {
-    const box = (event.currentTarget as Element).getBoundingClientRect();
-    onChange(since + ((event.clientX - box.left) / box.width) * (until - since));
-  };
+  const replicas = history.replicas.length > 1 ? history.replicas : [history.server];
   return (
     <figure class="plot history-plot">
       <figcaption>
@@ -49,32 +46,15 @@ export function Timeline({ history, at, onChange }: Props) {
           <Key of="bar-evicted" text="evicted from a slot (below)" />
           <Key of="unknown" text="not known" />
         </span>
-        <span class="now">
-          lookups in {history.bucket_seconds / 60} min, at most {highest(history.buckets, lookups)}
-        </span>
+        {replicas.length === 1 && <span class="now">{scaleOf(history)}</span>}
       </figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={summary(history)} onClick={onClick}>
-        <defs>
-          <pattern id="not-known" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-            <line class="hatch" x1="0" y1="0" x2="0" y2="8" />
-          </pattern>
-        </defs>
-        {history.unknown.map((each) => (
-          <rect
-            key={each.since}
-            fill="url(#not-known)"
-            x={x(Date.parse(each.since ?? history.since))}
-            width={Math.max(1, x(Date.parse(each.until ?? history.until)) - x(Date.parse(each.since ?? history.since)))}
-            y="0"
-            height={HEIGHT}
-          >
-            <title>Nothing is recorded</title>
-          </rect>
-        ))}
-        <Bars history={history} x={x} />
-        <line class="grid" x1="0" x2={WIDTH} y1={EVICTIONS.top - 3} y2={EVICTIONS.top - 3} />
-        <line class="cursor" x1={x(at)} x2={x(at)} y1="0" y2={HEIGHT} />
-      </svg>
+      {replicas.map((name) =>
+        name === history.server ? (
+          <Plot key={name} {...{ history, at, onChange }} isNamed={replicas.length > 1} />
+        ) : (
+          <ReplicaPlot key={name} {...{ history, at, onChange, name }} />
+        ),
+      )}
       <input
         type="range"
         aria-label="Time"
@@ -93,6 +73,60 @@ export function Timeline({ history, at, onChange }: Props) {
       </p>
     </figure>
   );
+}
+
+/** Of another replica, at the same times. */
+function ReplicaPlot({ history, name, ...rest }: Props & { name: string }) {
+  const query = { server: name, from: history.since, to: history.until };
+  const read = (signal: AbortSignal) => request("get", "/api/v1/cache/history", { query, signal });
+  const [found] = useAnswer(`History of ${name}`, read, [name, history.since, history.until]);
+  return found && <Plot history={found} {...rest} isNamed />;
+}
+
+function Plot({ history, at, onChange, isNamed }: Props & { isNamed: boolean }) {
+  const since = Date.parse(history.since);
+  const until = Date.parse(history.until);
+  const x = (time: number) => (WIDTH * (time - since)) / (until - since);
+  const pattern = `not-known-${history.replicas.indexOf(history.server) + 1}`;
+  const onClick = (event: MouseEvent) => {
+    const box = (event.currentTarget as Element).getBoundingClientRect();
+    onChange(since + ((event.clientX - box.left) / box.width) * (until - since));
+  };
+  return (
+    <>
+      {isNamed && (
+        <p class="plot-name">
+          <span class="ref">{history.server}</span> <span class="faint">{scaleOf(history)}</span>
+        </p>
+      )}
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={summary(history, isNamed)} onClick={onClick}>
+        <defs>
+          <pattern id={pattern} width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+            <line class="hatch" x1="0" y1="0" x2="0" y2="8" />
+          </pattern>
+        </defs>
+        {history.unknown.map((each) => (
+          <rect
+            key={each.since}
+            fill={`url(#${pattern})`}
+            x={x(Date.parse(each.since ?? history.since))}
+            width={Math.max(1, x(Date.parse(each.until ?? history.until)) - x(Date.parse(each.since ?? history.since)))}
+            y="0"
+            height={HEIGHT}
+          >
+            <title>Nothing is recorded</title>
+          </rect>
+        ))}
+        <Bars history={history} x={x} />
+        <line class="grid" x1="0" x2={WIDTH} y1={EVICTIONS.top - 3} y2={EVICTIONS.top - 3} />
+        <line class="cursor" x1={x(at)} x2={x(at)} y1="0" y2={HEIGHT} />
+      </svg>
+    </>
+  );
+}
+
+function scaleOf({ bucket_seconds: seconds, buckets }: History): string {
+  return `lookups in ${seconds / 60} min, at most ${highest(buckets, lookups)}`;
 }
 
 function Key({ of, text }: { of: string; text: string }) {
@@ -146,10 +180,11 @@ function titleOf(bucket: Bucket): string {
   return `${clock(bucket.at)}: ${counts}, ${bucket.waits} waited`;
 }
 
-function summary({ buckets, unknown }: History): string {
+function summary({ server, buckets, unknown }: History, isNamed: boolean): string {
   const total = (of: (bucket: Bucket) => number) => buckets.reduce((sum, each) => sum + of(each), 0);
   const gaps = unknown.length ? `; ${unknown.length} times are not known` : "";
-  return `${total(lookups)} lookups, ${total((each) => each.misses ?? 0)} misses, ${total((each) => each.evictions ?? 0)} evictions from slots${gaps}`;
+  const named = isNamed ? `${server}: ` : "";
+  return `${named}${total(lookups)} lookups, ${total((each) => each.misses ?? 0)} misses, ${total((each) => each.evictions ?? 0)} evictions from slots${gaps}`;
 }
 
 /** Seven times, the first and the last among them. */

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_never_more_are_there_than_there_are_places(driver: Driver) -> None:
     assert sorted(state["host"]) == sorted(each["version_id"] for each in cache["host"])
     (replica,) = cache["replicas"]
     assert replica["name"] == driver.stock.url.removeprefix("http://")
+
+
+def test_its_history_is_that_of_the_controller_before_it(driver: Driver) -> None:
+    for name in ("upper", "reverse", "double"):
+        assert driver.complete(name).status_code == 200
+    history = "/api/v1/cache/history"
+    found = driver.client.get(history).json()
+    assert found["server"] == f"fleet~{driver.stock.url.removeprefix('http://')}"
+    assert sum(each["misses"] + each["host_hits"] for each in found["buckets"]) > 0
+    past = driver.client.get(f"{history}/state", params={"at": datetime.now(UTC).isoformat()})
+    then, now = past.json()["cache"], driver.cache()
+    for tier in ("gpu", "host"):
+        held = {each["reference"] for each in then[tier]}
+        assert held == {each["reference"] for each in now[tier]}, tier
+    evicted = driver.client.get(f"{history}/decisions", params={"limit": 1000}).json()["items"]
+    assert any(each["kind"] == "evicted" and each["for_reference"] for each in evicted)
 
 
 def test_a_stream_says_the_name_that_was_asked_for(driver: Driver) -> None:

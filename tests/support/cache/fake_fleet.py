@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from engine.errors import EngineUnavailable
+from engine.history.recorder import HistoryRecorder
 from engine.operations.pins import PinService
 from engine.operations.probe import ProbeResult
 from engine.operations.promotion import EnginePromotion
 from engine.operations.warmup import WarmUp
+from engine.ports import Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion
 from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResult, ReplicaResults
@@ -60,11 +62,20 @@ class FakeReplica:
     """`dies_after` so many batches of a response; None: never."""
 
     def __init__(
-        self, name: str, app: ASGIApp | None = None, *, max_rank: int = 16, **sizes: int
+        self,
+        name: str,
+        app: ASGIApp | None = None,
+        recorder: HistoryRecorder | None = None,
+        *,
+        max_rank: int = 16,
+        **sizes: int,
     ) -> None:
         self.name = name
         self.log = DecisionLog()
-        self.controlled = Cache(besides=self.log, **sizes)  # type: ignore[arg-type]  # its sizes
+        told = Observers(self.log, *([recorder] if recorder else []))
+        self.controlled = Cache(besides=told, **sizes)  # type: ignore[arg-type]  # its sizes
+        if recorder is not None:
+            recorder.watch(self.controlled.controller.snapshot)
         self.dies_after: int | None = None
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
@@ -88,6 +99,7 @@ class FakeReplica:
             freeze_metrics=nullcontext,
             metrics_registry=CollectorRegistry(),
             check_base=self._check_base,
+            recorder=recorder,
         )
         facts = replace(FACTS, max_rank=max_rank)
         self.replica = Replica(name, server, facts, silent_seconds=30.0)

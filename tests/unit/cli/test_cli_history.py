@@ -89,12 +89,13 @@ EVICTED = {
 class Recorded:
     """The client of a server that answers with what it was given."""
 
-    def __init__(self, past: dict[str, Any]) -> None:
-        self.cache, self._past = self, past
+    def __init__(self, past: dict[str, Any], *replicas: str) -> None:
+        self.cache, self._past, self._replicas = self, past, list(replicas)
         self.asked: dict[str, Any] = {}
 
     def state_at(self, at: datetime, *, of: str | None) -> PastRead:
-        return PastRead.model_validate({"server": "here", "at": AT, "unknown": None} | self._past)
+        here = {"server": of or "here", "replicas": self._replicas, "at": AT, "unknown": None}
+        return PastRead.model_validate(here | self._past)
 
     def past_decisions(self, **_: Any) -> PastDecisionList:
         more = [{"since": AT, "at": AT, "count": 41}]
@@ -104,7 +105,8 @@ class Recorded:
     def history(self, **asked: Any) -> HistoryRead:
         self.asked = asked
         known = {"at": AT, "recorded_seconds": 60, "hits": 5, "misses": 2, "evictions": 1}
-        found = {"server": "here", "servers": ["here"], "keep_hours": 24, "oldest": AT}
+        found = {"server": asked["of"] or "here", "servers": ["here"], "keep_hours": 24}
+        found |= {"replicas": self._replicas, "oldest": AT}
         gap = {"since": AT, "until": None}
         found |= {"since": AT, "until": AT, "bucket_seconds": 3600, "grafana": None}
         return HistoryRead.model_validate(
@@ -148,3 +150,21 @@ def test_the_counts_of_a_day_with_question_marks_where_it_is_not_known(
     assert client.asked.pop("since") is None, "who keeps less would refuse it"
     history._show_timeline(client, 6, None, as_json=False)
     assert client.asked.pop("since") < datetime.now(UTC)
+
+
+def test_each_replica_of_a_fleet_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    client: Any = Recorded({"cache": CACHE}, "here", "there")
+    at = datetime.fromisoformat(AT)
+    history._show_state(client, at, 30, None, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.split(":")[2] for line in lines if "GPU slots 2 of 2" in line]
+    assert heads == ["00Z on here", "00Z on there"]
+    assert len([line for line in lines if "evicted from GPU slot 0 for upper:3" in line]) == 2
+    history._show_timeline(client, 24, None, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if ", in UTC, in steps" in line] == [
+        "here, in UTC, in steps of 60 min",
+        "there, in UTC, in steps of 60 min",
+    ]
+    history._show_timeline(client, 24, "there", as_json=False)
+    assert capsys.readouterr().out.count("in UTC, in steps") == 1

@@ -1,0 +1,52 @@
+"""History routes of a fleet: each replica records its own, and the ingress reads them all."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+
+from engine.api.history import create_history_router
+from engine.bootstrap.history import open_store
+from engine.errors import EngineUnavailable
+from engine.history.reader import HistoryReader
+from engine.settings import EngineSettings
+from fleet.ports import Replicas
+from registry.cache_history import HistoryRow, replica_name, split_name
+from registry.database.engine import Database
+
+
+class FleetRecording:
+    """Implements `engine.history.reader.Recording`: asks the replicas for what isn't saved yet.
+
+    One that doesn't answer has saved all but its last seconds.
+    """
+
+    def __init__(self, replicas: Replicas, fleet: str) -> None:
+        self._replicas = replicas
+        self._fleet = fleet
+
+    async def servers(self) -> list[str]:
+        try:
+            found = (await self._replicas.call("records_history")).values
+        except EngineUnavailable:
+            return []
+        return sorted(replica_name(self._fleet, name) for name, records in found.items() if records)
+
+    async def unsaved_rows(self, server: str) -> Sequence[HistoryRow]:
+        fleet, replica = split_name(server)
+        if replica is None or fleet != self._fleet:
+            return ()
+        try:
+            found = await self._replicas.call("unsaved_history", only=frozenset({replica}))
+        except EngineUnavailable:
+            return ()
+        rows: Sequence[HistoryRow] = found.values.get(replica, ())
+        return rows
+
+
+async def create_fleet_history_router(
+    database: Database, settings: EngineSettings, fleet: str, replicas: Replicas
+) -> APIRouter:
+    """Raises DatabaseUnavailable."""
+    store = await open_store(database, settings, fleet)
+    recording = FleetRecording(replicas, fleet) if store.keep_seconds else None
+    return create_history_router(HistoryReader(store, recording), settings.grafana_url)
