@@ -8,15 +8,8 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from engine.api.cache import ERRORS, EngineProblemRoute
-from engine.api.history_schemas import (
-    HistoryRead,
-    PastDecisionList,
-    PastRead,
-    bucket_read,
-    page_read,
-    past_read,
-    unknown_read,
-)
+from engine.api.history_schemas import PastDecisionList, PastRead, page_read, past_read
+from engine.api.timeline_schemas import HistoryRead, bucket_read, unknown_read
 from engine.api.visibility import build_event_filter
 from engine.errors import TimeOutOfRange
 from engine.history.reader import HistoryReader

@@ -1,4 +1,4 @@
-"""History schemas: the cache at a past time, its counts over a range, and its decisions."""
+"""History schemas: the cache at a past time, and its decisions."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,22 +6,14 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from engine.api.decision_schemas import DecisionRead, decision_read
+from engine.api.timeline_schemas import UnknownRead, optional_time, unknown_read
 from engine.api.visibility import filter_events
-from engine.history.counts import COUNTED, LONGEST
 from engine.history.places import Place
 from engine.history.reader import DecisionPage, PastMoment
 from engine.history.replay import Held, More, PastState, PastWait, to_time
-from engine.history.timeline import Bucket, Unknown
 from engine.types import CacheOutcome, Tier
 from registry.auth.caller import Caller
 from registry.cache_history import MICROSECONDS
-
-
-class UnknownRead(BaseModel):
-    """Nothing is recorded: the server did not run, or could not save it. Null: not known when."""
-
-    since: datetime | None
-    until: datetime | None
 
 
 class PastResidentRead(BaseModel):
@@ -92,51 +84,6 @@ class PastRead(BaseModel):
     unknown: UnknownRead | None
 
 
-class BucketRead(BaseModel):
-    """Counts of a part of the range. `evictions` are those from slots.
-
-    `recorded_seconds` 0: nothing is known of it.
-    """
-
-    at: datetime
-    recorded_seconds: float
-    hits: int = 0
-    host_hits: int = 0
-    misses: int = 0
-    refused: int = 0
-    loads: int = 0
-    load_failures: int = 0
-    activations: int = 0
-    evictions: int = 0
-    host_evictions: int = 0
-    drains: int = 0
-    waits: int = 0
-    waited_seconds: float = 0.0
-    longest_wait_seconds: float = 0.0
-
-
-class HistoryRead(BaseModel):
-    """What was counted, bucket by bucket. For a tenant: of the adapters that it may see.
-
-    `servers`: all whose history is kept; `oldest`: when that of this one begins. `replicas`: of
-    the fleet of which this one is a replica, those that ran in the range; else none.
-    """
-
-    server: str
-    servers: list[str]
-    replicas: list[str]
-    keep_hours: float
-    oldest: datetime | None
-    since: datetime
-    until: datetime
-    bucket_seconds: int
-    buckets: list[BucketRead]
-    unknown: list[UnknownRead]
-    grafana: Annotated[
-        str | None, Field(description="Address of the cache's dashboard, if one is configured.")
-    ]
-
-
 class MoreRead(BaseModel):
     """Decisions that were not recorded singly. `count` null: some of them are of others."""
 
@@ -180,7 +127,7 @@ def _cache_read(state: PastState, moment: PastMoment, caller: Caller) -> PastCac
         host_bytes_limit=state.host_bytes_limit,
         engine_up=state.engine_up,
         exact=state.is_exact,
-        sampled_at=_time(state.sampled_at),
+        sampled_at=optional_time(state.sampled_at),
         waiting=state.waiting,
         gpu=sorted(gpu, key=lambda each: (each.slot is None, each.slot, each.since)),
         host=sorted(host, key=lambda each: (each.since, each.reference), reverse=True),
@@ -221,25 +168,6 @@ def _wait_read(wait: PastWait) -> PastWaitRead:
         until=to_time(wait.until),
         seconds=round((wait.until - wait.since) / MICROSECONDS, 6),
         outcome=wait.event.outcome,
-    )
-
-
-def unknown_read(unknown: Unknown) -> UnknownRead:
-    return UnknownRead(since=_time(unknown.since), until=_time(unknown.until))
-
-
-def _time(at: int | None) -> datetime | None:
-    return None if at is None else to_time(at)
-
-
-def bucket_read(bucket: Bucket) -> BucketRead:
-    counts = {name: bucket.counts.get(name, 0) for name in (*COUNTED, LONGEST)}
-    seconds = {
-        name: round(number, 6) if name.endswith("_seconds") else int(number)
-        for name, number in counts.items()
-    }
-    return BucketRead.model_validate(
-        {"at": to_time(bucket.at), "recorded_seconds": round(bucket.recorded_seconds, 3), **seconds}
     )
 
 
