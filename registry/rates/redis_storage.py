@@ -53,6 +53,7 @@ class RedisStorage(SharedStorage):
         url: str,
         on_failure: FailureObserver = lambda: None,
         *,
+        answer_seconds: float = ANSWER_SECONDS,
         away_seconds: float = AWAY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +65,7 @@ class RedisStorage(SharedStorage):
         super().__init__(on_failure)
         self._errors = (RedisError, OSError, TimeoutError)
         pool = redis.BlockingConnectionPool.from_url(
-            url, max_connections=_MAX_CONNECTIONS, timeout=ANSWER_SECONDS
+            url, max_connections=_MAX_CONNECTIONS, timeout=answer_seconds
         )
         # a connection from before a restart of Redis fails once
         retry = redis.retry.Retry(NoBackoff(), 1)
@@ -72,6 +73,7 @@ class RedisStorage(SharedStorage):
         self._redis.set_retry(retry)
         self._take_script = self._redis.register_script(_TAKE)
         self._add_script = self._redis.register_script(_ADD)
+        self._answer_seconds = answer_seconds
         self._away_seconds = away_seconds
         self._clock = clock
         self._away_until = 0.0
@@ -102,7 +104,7 @@ class RedisStorage(SharedStorage):
             raise StoreAway
         self._away_until = self._clock() + self._away_seconds
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 answer = await call()
         except self._errors as error:
             if not self._is_away:
