@@ -169,9 +169,14 @@ class ServedDemo:
 
 
 def is_engine(process: psutil.Process) -> bool:
-    """vLLM's own process; the kernel keeps 15 letters of its title."""
+    """vLLM's own process; the kernel keeps 15 letters of its title.
+
+    It has none where the first variable of its environment was changed before: setproctitle finds
+    nothing then. Ray gives its workers their variables in no order.
+    """
     try:
-        return "EngineCor" in f"{process.name()} {' '.join(process.cmdline())}"
+        shown = f"{process.name()} {' '.join(process.cmdline())}"
+        return "EngineCor" in shown or "multiprocessing.spawn import spawn_main" in shown
     except psutil.NoSuchProcess:
         return False
 
