@@ -1,13 +1,30 @@
-"""Background tasks of a server: if one of them ends, the server stops."""
+"""Background work of a server: tasks, which stop it if one of them ends, and threads' turns."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
+
+THREAD_TURN_SECONDS = 0.0005
+
+
+@contextmanager
+def short_thread_turns() -> Iterator[None]:
+    """A thread holds the interpreter only so long while the event loop wants it: tokens wait.
+
+    Python's own turn is ten times as long, and registrations have many threads.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, THREAD_TURN_SECONDS))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @asynccontextmanager

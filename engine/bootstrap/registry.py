@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from engine.api.servers import create_server_router
-from engine.bootstrap.background import is_stopping
+from engine.bootstrap.background import is_stopping, short_thread_turns
 from engine.bootstrap.rates import open_rate_windows
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
@@ -147,7 +147,8 @@ async def open_registry(
         ingest = create_ingest(service, database, store, settings)
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         keys, server = KeyService(database), settings.server_id or default_server
-        yield LocalRegistry(database, service, ingest, keys, tenants, events, server)
+        with short_thread_turns():
+            yield LocalRegistry(database, service, ingest, keys, tenants, events, server)
 
 
 async def open_store(settings: RegistrySettings) -> ArtifactStore:

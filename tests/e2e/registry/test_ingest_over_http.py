@@ -1,6 +1,7 @@
 """Adapters that were pushed or fetched answer on the real engine, as those of a local folder do."""
 
 import io
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from adaptry.cli import main
 from demo.tasks import HELD_OUT_WORDS, TASKS, prompt_for
+from engine.bootstrap.background import THREAD_TURN_SECONDS
 
 pytestmark = [pytest.mark.engine]
 
@@ -62,3 +64,8 @@ def test_a_source_that_is_not_allowed_is_a_problem(server: Any) -> None:
         "/api/v1/adapters/bot/versions", json={"source": "http://127.0.0.1:1/x"}
     )
     assert (response.status_code, response.json()["code"]) == (403, "source_not_allowed")
+
+
+def test_threads_of_registrations_give_the_interpreter_back_soon(server: Any) -> None:
+    assert server.client.get("/health").is_success
+    assert sys.getswitchinterval() <= THREAD_TURN_SECONDS, "this server runs in this process"
