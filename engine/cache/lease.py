@@ -100,7 +100,10 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
 
     def is_immediate(self) -> bool:
         """Whether `acquire` would not have to wait now: then it needs no task of its own."""
-        return all(stage.enters_immediately(self._request) for stage in reversed(self._stages))
+        for stage in reversed(self._stages):  # noqa: SIM110  # a generator takes a call for each
+            if not stage.enters_immediately(self._request):
+                return False
+        return True
 
     async def acquire(self) -> Lease:
         """Pass all stages. Raises what they raise; then there is nothing to release."""

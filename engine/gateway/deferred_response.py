@@ -37,32 +37,25 @@ class DeferredResponse:
         self._head: Message | None = None  # held
         self._early: list[Message] = []  # held with it
         self._sending_head: asyncio.Future[None] | None = None
-        self._status: int | None = None
+        self.status: int | None = None  # once the response has started
         self._is_streaming = False
         self._is_events = False
         self._replaced = False
         self._complete = False
-        self._client_disconnected = False
+        self.client_disconnected = False
+        """Before its response was complete, however the application handled that."""
         self._replacement: EngineError | RegistryError | None = None
         request.on_lease = self._on_lease
 
     @property
-    def started(self) -> bool:
-        return self._status is not None
-
-    @property
-    def status(self) -> int | None:
-        return self._status
-
-    @property
     def refusal(self) -> EngineError | RegistryError | None:
         """The error that the client gets in place of the application's response."""
-        return self._replacement or (None if self.started else self._request.failure)
+        return self._replacement or (self._request.failure if self.status is None else None)
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._complete:
-            self._client_disconnected = True
+            self.client_disconnected = True
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -93,7 +86,7 @@ class DeferredResponse:
     def _is_early(self, message: Message) -> bool:
         """An event of a stream that its route sends before it asks the engine."""
         request = self._request
-        if self.started or request.is_admitted or request.asks_within:
+        if self.status is not None or request.is_admitted or request.asks_within:
             return False
         if not message.get("more_body"):
             return False
@@ -111,7 +104,7 @@ class DeferredResponse:
         await self._send(message)
 
     def _rewrite(self, body: bytes) -> bytes:
-        if (self._status or 0) >= 400:  # vLLM's errors quote the request
+        if (self.status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
         if not body.startswith(_ERROR_EVENTS):
             return body
@@ -158,14 +151,14 @@ class DeferredResponse:
         if failure is not None:
             await self._replace(failure)
             return
-        self._status = head["status"]
+        self.status = head["status"]
         await self._send({**head, "headers": [*head["headers"], *self._request.headers()]})
         self._is_streaming = head["status"] < 400
         self._is_events = _is_event_stream(head)
 
     async def _replace(self, failure: EngineError | RegistryError) -> None:
         self._replaced = self._complete = True
-        self._status = failure.status
+        self.status = failure.status
         self._replacement = failure
         await send_refusal(self._send, failure, self._request.headers(), path=self._path)
 
@@ -176,7 +169,7 @@ class DeferredResponse:
         failure = self._request.failure
         if failure is None or self._complete:
             return
-        if not self.started:
+        if self.status is None:
             await self._replace(failure)
         elif self.is_open_stream:
             self._complete = True
@@ -187,19 +180,14 @@ class DeferredResponse:
     @property
     def is_open_stream(self) -> bool:
         """Of events, whose client expects more."""
-        return self._is_events and not self._complete and not self._client_disconnected
-
-    @property
-    def client_disconnected(self) -> bool:
-        """Before its response was complete, however the application handled that."""
-        return self._client_disconnected
+        return self._is_events and not self._complete and not self.client_disconnected
 
     def outcome(self) -> str | None:
         """How the request ended; None if it did not generate (for example `/tokenize`)."""
-        if self._client_disconnected:
+        if self.client_disconnected:
             return "cancelled"
         failure = self._request.failure
-        status = failure.status if failure is not None else self._status
+        status = failure.status if failure is not None else self.status
         if status is None or status >= 500:
             return "failed"
         if status >= 400:
@@ -208,8 +196,10 @@ class DeferredResponse:
 
 
 def _is_event_stream(head: Message) -> bool:
-    kinds = [value for name, value in head["headers"] if name.lower() == b"content-type"]
-    return any(kind.startswith(b"text/event-stream") for kind in kinds)
+    for name, value in head["headers"]:
+        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+            return True
+    return False
 
 
 def _is_internal(event: bytes) -> bool:

@@ -6,7 +6,8 @@ acquired, so a failed load has a proper status, streaming or not.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,12 +17,12 @@ from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, hand_on_body, read_body
-from engine.gateway.request_context import RequestContext, request_scope
+from engine.gateway.request_context import RequestContext, reset_request, set_request
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
-from engine.telemetry.spans import RequestSpans, Tracing
+from engine.telemetry.spans import NO_REQUEST, NULL_SPANS, RequestSpans, Tracing
 from engine.trace.recorder import EndedRequest, NullTrace, RequestTrace
 from registry.auth.caller import current_caller
 from registry.errors import RateLimitExceeded, RegistryError
@@ -79,11 +80,24 @@ class AdapterGateway:
         self._max_body_values = max_body_values
         self._trace = trace
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._may_reach_engine(scope):
-            await self._app(scope, receive, send)
-            return
-        with self._tracing.request(scope) as spans:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return self._app(scope, receive, send)
+        if route_path(scope).startswith(self._own_prefix):
+            return self._app(scope, receive, send)
+        tracing = self._tracing.request(scope)
+        if tracing is NO_REQUEST:
+            return self._handle(NULL_SPANS, scope, receive, send)
+        return self._trace_request(tracing, scope, receive, send)
+
+    async def _trace_request(
+        self,
+        tracing: AbstractContextManager[RequestSpans],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        with tracing as spans:
             await self._handle(spans, scope, receive, send)
 
     async def _handle(
@@ -117,20 +131,22 @@ class AdapterGateway:
             return
         try:
             body = await self._default.apply(scope, body)
-            await self._resolve_and_serve(spans, body, scope, body.replay(receive), send)
+            resolved = await self._resolve(spans, body, scope, send)
+            if resolved is not None:
+                await self._serve(*resolved, body.replay(receive), send)
         finally:
             end()
 
-    async def _resolve_and_serve(
-        self, spans: RequestSpans, body: RequestBody, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _resolve(
+        self, spans: RequestSpans, body: RequestBody, scope: Scope, send: Send
+    ) -> tuple[RequestContext, Scope] | None:
+        """The request, and the scope for its route; None if it was refused."""
         named = read_requested_model(scope, body)
         hand_on_body(scope, body)
         model = named.model
         request = RequestContext(model, None, spans, rates=request_rates(scope))
         if model is None or model in self._base_models:
-            await self._serve(request, scope, receive, send)
-            return
+            return request, scope
         try:
             with spans.resolve_span():
                 request.version = await self._resolver.resolve(model, named.draw)
@@ -139,10 +155,10 @@ class AdapterGateway:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             await send_refusal(send, error, path=route_path(scope), param="model")
-            return
+            return None
         spans.record_version(request.version)
         request.requested, scope = named.for_route(scope, request.version.reference)
-        await self._serve(request, scope, receive, send)
+        return request, scope
 
     async def _send_refusal(
         self, spans: RequestSpans, error: EngineError | RegistryError, scope: Scope, send: Send
@@ -154,23 +170,19 @@ class AdapterGateway:
         self._counter.count_refusal(code)
         spans.record_response(status, code)
 
-    def _may_reach_engine(self, scope: Scope) -> bool:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return False
-        return not route_path(scope).startswith(self._own_prefix)
-
     async def _serve(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send
     ) -> None:
         response = DeferredResponse(request, receive, send, self._unavailable, route_path(scope))
+        before = set_request(request)
         try:
-            with request_scope(request):
-                await self._app(scope, response.receive, response.send)
+            await self._app(scope, response.receive, response.send)
         except Exception as error:
-            is_answered = response.started and not response.is_open_stream
+            is_answered = response.status is not None and not response.is_open_stream
             if is_answered or not self._is_engine_failure(error, request):
                 raise
         finally:
+            reset_request(before)
             self._count(request, response)
         await response.finish()
         request.detach()

@@ -4,7 +4,7 @@ A misspelt `level` of `/sleep` must not seem to have been heeded.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -53,10 +53,12 @@ class _KnownParameters:
         self._app = app
         self._known = known
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if not scope["query_string"]:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._check(scope, receive, send)
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = QueryParams(scope["query_string"])
         unknown = [name for name in query if name not in self._known]
         if not unknown:

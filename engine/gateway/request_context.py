@@ -17,7 +17,6 @@ from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease, WorkTotals
-from registry.context_value import ContextValue
 from registry.rates.caller_rates import RequestRates
 
 AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
@@ -129,11 +128,8 @@ def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
 _current: ContextVar[RequestContext | None] = ContextVar("adaptry_request", default=None)
 
 
-def request_scope(request: RequestContext) -> ContextValue[RequestContext | None]:
-    """In the block `request` is the running request of this task."""
-    return ContextValue(_current, request)
-
-
+set_request, reset_request = _current.set, _current.reset
+"""Which request runs in this task, until it is reset. A block of `contextlib` takes 2 µs longer."""
 current_request: Callable[[], RequestContext | None] = _current.get
 """The request that this task serves, if it came through the gateway."""
 

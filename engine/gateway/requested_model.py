@@ -43,7 +43,7 @@ class RequestedModel:
         Where the route reads the header and no other place, it is there; a name that a header
         can't hold is replaced by the version's `reference`.
         """
-        if route_path(scope) != SAGEMAKER_PATH or self.model is None:
+        if self.model is None or not _is_sagemaker(scope):
             return self.model, scope
         name = self.model if self.model.isascii() else reference
         others = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
@@ -54,9 +54,14 @@ def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
     """Read from where vLLM's route reads it."""
     fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
-    if route_path(scope) == SAGEMAKER_PATH:
+    if _is_sagemaker(scope):
         model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
+
+
+def _is_sagemaker(scope: Scope) -> bool:
+    is_there: bool = scope["path"].endswith(SAGEMAKER_PATH)
+    return is_there and route_path(scope) == SAGEMAKER_PATH
 
 
 def _utf8(header: str | None) -> str | None:

@@ -68,7 +68,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._unparsed_bytes = 0  # since the last complete head or part of a body
-        self._head_bytes = 0
+        self._headers_of_head = 0  # without those after a body in chunks
         self._head_timer: TimerHandle | None = None
         self._stall_timer: TimerHandle | None = None
         self._discards_input = self._upgraded = False
@@ -162,29 +162,17 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._upgraded or self.transport.is_closing():
             return
-        if self._unparsed_bytes > self.limits.max_bytes + len(data):
-            self._refuse_head()
+        if self._unparsed_bytes:  # within a head, or the end of a body
+            too_long = self._unparsed_bytes > self.limits.max_bytes + len(data)
+            if too_long or self._has_large_head():
+                self._refuse_head()
         self._time_head()
-
-    def on_message_begin(self) -> None:
-        self._head_bytes = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._head_bytes += len(url)
-        if self._head_bytes > self.limits.max_bytes:
-            raise HeadTooLarge
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        super().on_header(name, value)
-        limits = self.limits
-        if self._head_bytes > limits.max_bytes or len(self.headers) > limits.max_headers:
-            raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
+        self._headers_of_head = len(self.headers)
+        if self._has_large_head():
+            raise HeadTooLarge
         super().on_headers_complete()
         if self._is_responding():
             self.cycle.transport = _LingeringTransport(self, self.cycle, self.transport)
@@ -195,7 +183,17 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed_bytes = 0
+        if len(self.headers) > self._headers_of_head and self._has_large_head():
+            raise HeadTooLarge
         super().on_message_complete()
+
+    def _has_large_head(self) -> bool:
+        """Whether what has been parsed of it is too large."""
+        limits, headers = self.limits, self.headers or ()
+        size_bytes = len(self.url or b"")
+        for name, value in headers:
+            size_bytes += len(name) + len(value)
+        return size_bytes > limits.max_bytes or len(headers) > limits.max_headers
 
     def _is_responding(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
@@ -205,8 +203,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for anything that its parser rejects."""
-        too_large = self._head_bytes > self.limits.max_bytes
-        if too_large or len(self.headers or ()) > self.limits.max_headers:
+        if self._has_large_head():
             self._refuse_head()
         else:
             self._refuse(400, "invalid_http", msg)

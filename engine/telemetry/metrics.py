@@ -18,7 +18,6 @@ from engine.telemetry.router_series import RouterSeries
 from engine.telemetry.shadows import Shadows
 from engine.telemetry.tenant_counters import TenantCounters
 from engine.telemetry.thrash import ThrashWindow
-from engine.types import CacheOutcome
 from registry.telemetry.label_limit import LabelLimit
 
 ENGINE_ENDS = ("died", "hung")
@@ -45,7 +44,11 @@ class CacheMetrics(Collector):
         registry.register(self)
         self._max_residents = max_adapter_labels
         self._cache = CacheCounters(self.labels, registry)
-        self._requests = RequestCounters(self.labels, registry)
+        self._requests = requests = RequestCounters(self.labels, registry)
+        self.count_request, self.count_refusal = requests.count_request, requests.count_refusal
+        self.observe_first_token = requests.observe_first_token
+        self.count_tokens = requests.count_tokens
+        self.count_shared_prefix = requests.count_shared_prefix
         self._router = RouterSeries(model_name)
         registry.register(self._router)
         self.tenants = TenantCounters(max_adapter_labels, registry)
@@ -130,25 +133,3 @@ class CacheMetrics(Collector):
     def count_engine_end(self, cause: str) -> None:
         """Count one engine. `cause` is one of ENGINE_ENDS."""
         self._engine_ends.labels(cause).inc()
-
-    # ---- requests ------------------------------------------------------------------------
-
-    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
-        """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
-        self._requests.count_request(adapter, outcome, seconds)
-
-    def count_refusal(self, code: str) -> None:
-        """Count one HTTP request that was answered with one of our errors."""
-        self._requests.count_refusal(code)
-
-    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
-        """Observe the time from an engine request to its first token."""
-        self._requests.observe_first_token(outcome, seconds)
-
-    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
-        """Count the tokens of one engine request, at its end."""
-        self._requests.count_tokens(adapter, prompt, generation)
-
-    def count_shared_prefix(self, adapter: str, tokens: int) -> None:
-        """Count what one request for an activated adapter found computed before its invocation."""
-        self._requests.count_shared_prefix(adapter, tokens)

@@ -1,12 +1,13 @@
 """Request counters: outcomes, durations, tokens and refusals of generation requests."""
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
 
 from engine.errors import engine_codes
 from engine.types import CacheOutcome
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
-from registry.telemetry.label_children import LabelChildren
 from registry.telemetry.label_limit import OTHER_ADAPTERS, UNKNOWN_ADAPTER, LabelLimit
 
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
@@ -15,6 +16,17 @@ REFUSAL_CODES = registry_codes() | engine_codes()
 
 _REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfAdapter:
+    """Children of the metrics for one label, found once: each request uses them all."""
+
+    requests: dict[str, Counter]  # by outcome
+    seconds: Histogram
+    prompt_tokens: Counter
+    generated_tokens: Counter
+    shared_prefix: Counter
 
 
 class RequestCounters:
@@ -60,16 +72,13 @@ class RequestCounters:
             ["code"],
             registry=registry,
         )
-        self._requests_of = LabelChildren(self._requests)
-        self._request_seconds_of = LabelChildren(self._request_seconds)
-        self._first_token_seconds_of = LabelChildren(self._first_token_seconds)
-        self._tokens_of = LabelChildren(self._tokens)
-        self._shared_prefix_of = LabelChildren(self._shared_prefix)
-        for outcome in CacheOutcome:
-            self._first_token_seconds_of.of(outcome)
+        self._first_token_seconds_of = {
+            outcome: self._first_token_seconds.labels(outcome) for outcome in CacheOutcome
+        }
+        self._of_label: dict[str, _OfAdapter] = {}
         labels.on_new.append(self._add_adapter)
         self._add_adapter(OTHER_ADAPTERS)
-        self._requests_of.of(UNKNOWN_ADAPTER, "refused")
+        self._requests.labels(UNKNOWN_ADAPTER, "refused")
 
     @property
     def collectors(self) -> tuple[Collector, ...]:
@@ -83,29 +92,42 @@ class RequestCounters:
         )
 
     def _add_adapter(self, adapter: str) -> None:
-        for outcome in REQUEST_OUTCOMES:
-            self._requests_of.of(adapter, outcome)
-        for kind in TOKEN_KINDS:
-            self._tokens_of.of(adapter, kind)
-        self._request_seconds_of.of(adapter)
-        self._shared_prefix_of.of(adapter)
+        self._of_label[adapter] = _OfAdapter(
+            {outcome: self._requests.labels(adapter, outcome) for outcome in REQUEST_OUTCOMES},
+            self._request_seconds.labels(adapter),
+            self._tokens.labels(adapter, "prompt"),
+            self._tokens.labels(adapter, "generation"),
+            self._shared_prefix.labels(adapter),
+        )
+
+    def _of(self, adapter: str) -> _OfAdapter:
+        """A label is never taken away, so one that is known needs no look at the limit."""
+        return self._of_label.get(adapter) or self._of_label[self._labels.of(adapter)]
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
-        label = self._labels.of(adapter)
-        self._requests_of.of(label, outcome).inc()
+        """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
+        if adapter == UNKNOWN_ADAPTER:
+            self._requests.labels(adapter, outcome).inc()
+            return
+        counters = self._of(adapter)
+        counters.requests[outcome].inc()
         if outcome == "completed":
-            self._request_seconds_of.of(label).observe(seconds)
+            counters.seconds.observe(seconds)
 
     def count_refusal(self, code: str) -> None:
+        """Count one HTTP request that was answered with one of our errors."""
         self._refusals.labels(code if code in REFUSAL_CODES else OTHER_CODES).inc()
 
     def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
-        self._first_token_seconds_of.of(outcome).observe(seconds)
+        """Observe the time from an engine request to its first token."""
+        self._first_token_seconds_of[outcome].observe(seconds)
 
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
-        label = self._labels.of(adapter)
-        self._tokens_of.of(label, "prompt").inc(prompt)
-        self._tokens_of.of(label, "generation").inc(generation)
+        """Count the tokens of one engine request, at its end."""
+        counters = self._of(adapter)
+        counters.prompt_tokens.inc(prompt)
+        counters.generated_tokens.inc(generation)
 
     def count_shared_prefix(self, adapter: str, tokens: int) -> None:
-        self._shared_prefix_of.of(self._labels.of(adapter)).inc(tokens)
+        """Count what one request for an activated adapter found computed before its invocation."""
+        self._of(adapter).shared_prefix.inc(tokens)

@@ -69,10 +69,11 @@ class NullTracing:
     """Null tracer, used if no OTLP endpoint is configured."""
 
     def request(self, scope: Scope) -> AbstractContextManager[RequestSpans]:
-        return _NO_REQUEST
+        return NO_REQUEST
 
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _NO_WAIT: AbstractContextManager[SlotWait] = nullcontext(_NullSlotWait())
 NULL_SPANS: RequestSpans = _NullSpans()
-_NO_REQUEST: AbstractContextManager[RequestSpans] = nullcontext(NULL_SPANS)
+NO_REQUEST: AbstractContextManager[RequestSpans] = nullcontext(NULL_SPANS)
+"""Of a request that is not traced: it need not be entered."""

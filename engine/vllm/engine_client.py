@@ -26,7 +26,8 @@ from engine.vllm.running_requests import (
     RunningRequest,
     added_request,
     call_when_input_ends,
-    track_additions,
+    reset_added_request,
+    set_added_request,
     watch_requests,
 )
 from engine.vllm.suspension import SuspendableAsyncLLM
@@ -148,10 +149,13 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         if (trace_headers := admitted.trace_headers) is not None:
             options["trace_headers"] = trace_headers
         try:
-            with track_additions(running):
+            before = set_added_request(running)
+            try:
                 queue = await super().add_request(
                     engine_id, prompt, params, *inputs, lora_request=lora_request, **options
                 )
+            finally:
+                reset_added_request(before)
         except BaseException as error:
             if isinstance(error, EngineDeadError):
                 _report_death(admitted)

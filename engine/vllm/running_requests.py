@@ -16,7 +16,6 @@ from typing import Any
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.types import WorkDone
-from registry.context_value import ContextValue
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +97,10 @@ def _nothing() -> None:
 _adding: ContextVar[RunningRequest | None] = ContextVar("adaptry_adding", default=None)
 
 
-def added_request() -> RunningRequest | None:
-    """The one that is being added in this task."""
-    return _adding.get()
-
-
-def track_additions(request: RunningRequest) -> ContextValue[RunningRequest | None]:
-    """In the block, also in its tasks, new entries of vLLM's table belong to `request`."""
-    return ContextValue(_adding, request)
+set_added_request, reset_added_request = _adding.set, _adding.reset
+"""Until it is reset, new entries of vLLM's table belong to this request, also in tasks."""
+added_request: Callable[[], RunningRequest | None] = _adding.get
+"""The one that is being added in this task."""
 
 
 def call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:

@@ -29,11 +29,14 @@ def serve_training_defaults(services: Iterable[object]) -> None:
             service.__class__ = type(cls.__name__, (cls,), members)
 
 
-def _property(name: str, of_request: Callable[[Any], Any]) -> property:
+def _property(name: str, of_version: Callable[[Any, AdapterVersion], Any]) -> property:
     """It comes before the attribute of the instance, which stays the base model's."""
 
     def read(self: Any) -> Any:
-        return of_request(self.__dict__[name])
+        request = current_request()
+        if request is None or request.version is None:
+            return self.__dict__[name]
+        return of_version(self.__dict__[name], request.version)
 
     def write(self: Any, value: Any) -> None:
         self.__dict__[name] = value
@@ -41,21 +44,13 @@ def _property(name: str, of_request: Callable[[Any], Any]) -> property:
     return property(read, write)
 
 
-def _chat_template(base: str | None) -> str | None:
-    version = _version()
-    own = None if version is None else version.chat_template
-    return base if own is None else own
+def _chat_template(base: str | None, version: AdapterVersion) -> str | None:
+    return base if version.chat_template is None else version.chat_template
 
 
-def _sampling_defaults(base: dict[str, Any]) -> dict[str, Any]:
+def _sampling_defaults(base: dict[str, Any], version: AdapterVersion) -> dict[str, Any]:
     """vLLM reads it once for a request, and then eight names of it. Nearly no version has any."""
-    version = _version()
-    if version is None or version.sampling_defaults is None:
+    if version.sampling_defaults is None:
         return base
     own = {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}
     return {**base, **own}
-
-
-def _version() -> AdapterVersion | None:
-    request = current_request()
-    return None if request is None else request.version

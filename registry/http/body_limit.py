@@ -68,16 +68,16 @@ class BodyLimitMiddleware:
         memory = self._memory if limit.in_memory else None
         body = BoundedBody(scope, receive, limit.max_bytes, self._timeout_seconds, memory)
         try:
-            await self._handle(body, limit, scope, receive, send)
+            if limit.streamed:
+                await self._app(scope, body.receive, close_connection_early(scope, send, body))
+            else:
+                await self._read_first(body, scope, receive, send)
         finally:
             body.give_back()
 
-    async def _handle(
-        self, body: "BoundedBody", limit: BodyLimit, scope: Scope, receive: Receive, send: Send
+    async def _read_first(
+        self, body: "BoundedBody", scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if limit.streamed:
-            await self._app(scope, body.receive, close_connection_early(scope, send, body))
-            return
         try:
             content = await body.all()
             if content is not None and _is_json(scope):
@@ -124,8 +124,8 @@ class BoundedBody:
             raise BodyTooLarge(self._max_bytes)
         if self._is_given_up:
             raise BodyTimeout
-        if self._share is not None and not self._size_bytes:
-            self._share.grow_to(int(self._length) if self._length.isdecimal() else 0)
+        if self._share is not None and not self._size_bytes and self._length.isdecimal():
+            self._share.grow_to(int(self._length))
         begun = Begun(self._receive())
         message = begun.result if begun.is_done else await self._wait_for(begun)
         self._size_bytes += len(message.get("body", b""))
@@ -139,11 +139,12 @@ class BoundedBody:
 
     def _count(self, share: BodyShare) -> None:
         """Of a body without a declared length, as it comes."""
-        try:
-            share.grow_to(self._size_bytes)
-        except RegistryError:
-            self.ended = False
-            raise
+        if self._size_bytes > share.size_bytes:
+            try:
+                share.grow_to(self._size_bytes)
+            except RegistryError:
+                self.ended = False
+                raise
         if self.ended:
             share.end_reading()
 

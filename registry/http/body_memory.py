@@ -44,8 +44,8 @@ class BodyMemory:
         sender = share.sender
         if not self._has_room(sender, size_bytes):
             self._give_up_slow(share, size_bytes)
-        if not self._has_room(sender, size_bytes):
-            raise BodyMemoryFull
+            if not self._has_room(sender, size_bytes):
+                raise BodyMemoryFull
         self._add(sender, size_bytes)
 
     def give_back(self, share: "BodyShare", size_bytes: int) -> None:

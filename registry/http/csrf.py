@@ -5,7 +5,7 @@ to it. Browsers state the origin of a request; requests of other programs have n
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,7 @@ from registry.http.headers import find_header
 from registry.http.response_head import Pair, add_to_head
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OF_BROWSERS = frozenset({b"origin", b"sec-fetch-site"})
 _OWN = frozenset({"same-origin", "none"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -32,19 +33,20 @@ class CsrfMiddleware:
         self._app = app
         self._allowed = frozenset(allowed)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-        elif self._is_cross_origin(scope):
-            await _refuse(scope, send)
-        elif scope["type"] == "websocket":
-            await self._app(scope, receive, send)
-        else:
-            await self._app(scope, receive, add_to_head(scope, send, _security_headers))
+            return self._app(scope, receive, send)
+        if self._is_cross_origin(scope):
+            return _refuse(scope, send)
+        if scope["type"] == "websocket":
+            return self._app(scope, receive, send)
+        return self._app(scope, receive, add_to_head(scope, send, _security_headers))
 
     def _is_cross_origin(self, scope: Scope) -> bool:
         """As Go's CrossOriginProtection decides."""
         if scope["type"] == "http" and scope["method"] in _SAFE:
+            return False
+        if _OF_BROWSERS.isdisjoint(dict(scope["headers"])):
             return False
         origin = find_header(scope, b"origin")
         if origin is not None and not self._allowed.isdisjoint({origin, "*"}):
@@ -65,8 +67,11 @@ def _host(origin: str) -> str:
 
 
 def _security_headers(headers: Sequence[Pair]) -> Sequence[Pair]:
-    named = {name.lower() for name, _ in headers}
-    return _HEADERS if named.isdisjoint(_NAMES) else [p for p in _HEADERS if p[0] not in named]
+    for name, _ in headers:
+        if name.lower() in _NAMES:  # of pages alone
+            named = {name.lower() for name, _ in headers}
+            return [pair for pair in _HEADERS if pair[0] not in named]
+    return _HEADERS
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

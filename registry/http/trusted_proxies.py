@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.auth.client_address import MAX_ADDRESS, from_address
+from registry.auth.client_address import MAX_ADDRESS, reset_address, set_address
 from registry.http.headers import find_headers
 
 _Network = IPv4Network | IPv6Network
@@ -28,8 +28,11 @@ class ClientAddressMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        with from_address(self._address(scope)):
+        before = set_address(self._address(scope))
+        try:
             await self._app(scope, receive, send)
+        finally:
+            reset_address(before)
 
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")

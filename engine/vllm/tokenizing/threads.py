@@ -172,10 +172,14 @@ class _AsItWas(Executor):
 
 def _size_of(work: "partial[Any]") -> int:
     """Of the texts and tokens among the arguments, those in a prompt and in a partial included."""
-    given = [*work.args]
+    given = work.args
     if isinstance(work.func, partial):
         given += work.func.args
-    return max(map(_length, given), default=0)
+    longest = 0
+    for value in given:
+        length = len(value) if type(value) is str else _length(value)  # nearly always
+        longest = max(longest, length)
+    return longest
 
 
 def _length(value: Any) -> int:

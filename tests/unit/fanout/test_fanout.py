@@ -15,10 +15,11 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from engine.fanout.router import _FanOut, create_fanout_router
 from engine.fanout.schemas import FanoutRequest
-from engine.gateway.request_context import RequestContext, request_scope
+from engine.gateway.request_context import RequestContext
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
 from registry.errors import UnknownAdapter
+from tests.support.running_requests import request_scope
 
 PLAIN = AdapterVersion(VersionId(1), "plain", 1, "0" * 64, "/plain", 8, 100)
 KNOWN = {

@@ -23,7 +23,6 @@ from engine.gateway.request_context import (
     RequestContext,
     RequestedAdapters,
     current_request,
-    request_scope,
     requested_adapter,
 )
 from engine.gateway.request_leases import RequestLeases
@@ -35,6 +34,7 @@ from registry.errors import UnknownAdapter
 from registry.quotas.limits import TenantLimits, null_refusal_observer
 from registry.rates.caller_rates import RequestRates, Unit
 from registry.rates.windows import RateWindows
+from tests.support.running_requests import request_scope
 
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
 
@@ -436,7 +436,7 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
 
         first, second, third, other = (Client(asking(model)) for _ in range(4))
         gateway = stage.gateway(slow_answer)
-        running_first = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+        running_first = asyncio.ensure_future(gateway(first.scope, first.receive, first.send))
         while not stage.in_flight.of("acme"):
             await asyncio.sleep(0)
         await gateway(second.scope, second.receive, second.send)
@@ -444,7 +444,7 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
         assert second.headers["retry-after"] == "1"
         assert json.loads(second.body)["error"]["code"] == "tenant_limit"
         stage.caller = None
-        running_other = asyncio.create_task(gateway(other.scope, other.receive, other.send))
+        running_other = asyncio.ensure_future(gateway(other.scope, other.receive, other.send))
         await asyncio.sleep(0)
         answering.set()
         await asyncio.gather(running_first, running_other)
@@ -586,7 +586,7 @@ async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
         async with stage.controller.lease(other):
             first, second = Client(asking("support")), Client(asking("support"))
             gateway = stage.gateway(stage.streamed_answer)
-            waiting = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+            waiting = asyncio.ensure_future(gateway(first.scope, first.receive, first.send))
             while not len(stage.policy.wait_queue):
                 await asyncio.sleep(0)
             await gateway(second.scope, second.receive, second.send)
@@ -605,7 +605,7 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> N
         async with stage.controller.lease(other):
             client = Client(asking("support"))
             gateway = stage.gateway(stage.streamed_answer)
-            request = asyncio.create_task(gateway(client.scope, client.receive, client.send))
+            request = asyncio.ensure_future(gateway(client.scope, client.receive, client.send))
             while not len(stage.policy.wait_queue):
                 await asyncio.sleep(0)
             client.leave()
@@ -789,7 +789,7 @@ async def test_a_head_that_no_client_reads_keeps_no_request_out_of_the_engine() 
             await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
         gateway = stage.gateway(route)
-        request = asyncio.create_task(gateway(client.scope, client.receive, send))
+        request = asyncio.ensure_future(gateway(client.scope, client.receive, send))
         await asyncio.wait_for(worked.wait(), 30)
         assert await stage.is_idle_soon()
         assert client.messages == [], "the lease is back while the client has read nothing"

@@ -10,7 +10,8 @@ from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollec
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
 from engine.types import WorkDone
-from engine.vllm.running_requests import RunningRequest, track_additions, watch_requests
+from engine.vllm.running_requests import RunningRequest, watch_requests
+from tests.support.running_requests import track_additions
 from tests.support.vllm.requests import SAMPLING, engine_core_request
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from engine.gateway.request_context import RequestContext, request_scope
+from engine.gateway.request_context import RequestContext
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.training_defaults import serve_training_defaults
+from tests.support.running_requests import request_scope
 
 
 class Service:
