@@ -28,6 +28,7 @@ from engine.worker.lora_managers import (
     host_bytes,
     install,
     reservation_bytes,
+    warm_slot_writer,
 )
 from engine.worker.lora_modules import describe_modules
 from engine.worker.module_names import place_tensors
@@ -61,6 +62,7 @@ class AdapterCacheExtension:
         if staging.arena.is_pinned:
             parallel = self.vllm_config.parallel_config
             staging.arena.reserve(reservation_bytes(manager._adapter_manager, parallel, host_bytes))
+            warm_slot_writer(manager._adapter_manager, parallel)
         self._adaptry_activated_refusal = find_refusal(self.vllm_config, self.model_runner)
         if self._adaptry_activated_refusal is None:
             mask_runner(self.model_runner)

@@ -17,6 +17,8 @@ from engine.worker.slot_layout import SlotLayout, SlotSources
 logger = init_logger(__name__)
 
 MAX_KINDS = 64
+_PATIENCE_SECONDS = 5.0
+"""For another thread that traces the same kind: its file may hang."""
 
 
 class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
@@ -42,6 +44,7 @@ class ImageReader:
         self.untraceable = 0
         self._arena = arena
         self._layouts: LRUCache[str, SlotLayout | None] = LRUCache(MAX_KINDS)
+        self._tracing: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
     def read(self, manager: Any, request: LoRARequest) -> ImageLoRA | None:
@@ -65,13 +68,26 @@ class ImageReader:
     def _layout_of(
         self, adapter: OpenAdapter, manager: Any, request: LoRARequest
     ) -> SlotLayout | None:
+        """Many adapters of a new kind can arrive together: one thread traces it for all."""
+        traced = threading.Event()
         with self._lock:
             if adapter.kind in self._layouts:
                 return self._layouts[adapter.kind]
-        layout = _try_trace(adapter, manager, request)  # reads the file, which may hang
-        with self._lock:
-            found: SlotLayout | None = self._layouts.setdefault(adapter.kind, layout)
-            return found
+            other = self._tracing.setdefault(adapter.kind, traced)
+        if other is not traced and other.wait(_PATIENCE_SECONDS):
+            with self._lock:
+                if adapter.kind in self._layouts:
+                    return self._layouts[adapter.kind]
+        try:
+            layout = _try_trace(adapter, manager, request)  # reads the file, which may hang
+            with self._lock:
+                found: SlotLayout | None = self._layouts.setdefault(adapter.kind, layout)
+                return found
+        finally:
+            if other is traced:
+                with self._lock:
+                    del self._tracing[adapter.kind]
+                traced.set()
 
 
 def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:

@@ -167,18 +167,33 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
     """Pinned memory to reserve at the start, so that no load has to wait for an allocation.
 
     Room for the largest adapters, as many as the host tier may hold, and for those in staging.
-    A rank keeps about what its slots hold, but up to a third more with several ranks: see
-    `read_plan`. Within the tier's budget, and all ranks together at most a quarter of the memory
+    Within the tier's budget, and all ranks together at most a quarter of the memory
     available now: the arena can still grow.
 
     `parallel`: vLLM's `ParallelConfig`.
     """
     ranks = parallel.world_size  # tensor parallel times pipeline parallel
-    slot_bytes = sum(t[0].numel() * t.element_size() for t in stacked_tensors(tiers))
-    largest = slot_bytes if ranks == 1 else slot_bytes * 4 // 3
+    largest = largest_bytes(tiers, ranks)
     wanted = largest * tiers.capacity if host_bytes is None else host_bytes // ranks
     most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
     return int(min(wanted + largest * _IN_STAGING, most))
+
+
+def largest_bytes(tiers: Any, ranks: int) -> int:
+    """Of an adapter that fills its slot.
+
+    A rank keeps about what its slot holds, but up to a third more with several ranks: see
+    `read_plan`.
+    """
+    slot_bytes = sum(t[0].numel() * t.element_size() for t in stacked_tensors(tiers))
+    return int(slot_bytes if ranks == 1 else slot_bytes * 4 // 3)
+
+
+def warm_slot_writer(tiers: Any, parallel: Any) -> None:
+    """So that the first loads after a start are as fast as later ones."""
+    slots = stacked_tensors(tiers)[0].dtype
+    size_bytes = largest_bytes(tiers, parallel.world_size)
+    tiers.adaptry_slot_writer.warm(slots, size_bytes)
 
 
 def install() -> None:

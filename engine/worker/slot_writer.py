@@ -1,5 +1,6 @@
 """Slot writers: copy an adapter from host memory into a slot."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -16,6 +17,9 @@ Compiled = TypeVar("Compiled")
 class SlotWriter(Protocol):
     """Copies images into slots."""
 
+    def warm(self, slots: torch.dtype, size_bytes: int) -> None:
+        """At the start, what the first loads would wait for. `size_bytes`: of a whole slot."""
+
     def prepare(self, image: ImageLoRA) -> None:
         """The work that can run in the background, once the file has been read."""
 
@@ -24,6 +28,9 @@ class SlotWriter(Protocol):
 
 class HostSlotWriter:
     """For the CPU build: the image itself is scaled, and copied piece by piece."""
+
+    def warm(self, slots: torch.dtype, size_bytes: int) -> None:
+        pass
 
     def prepare(self, image: ImageLoRA) -> None:
         image.sources = image.layout.sources(image.block.memory)
@@ -74,13 +81,23 @@ class CudaSlotWriter:
         )
         self._preparing = threading.Lock()
 
+    def warm(self, slots: torch.dtype, size_bytes: int) -> None:
+        """Kernels for the slots' dtype and for float32, which PEFT saves by default."""
+        for source in {slots, torch.float32}:
+            _compile(source, slots, self._device)
+        with contextlib.suppress(torch.OutOfMemoryError):  # smaller adapters may fit
+            self._reserve(size_bytes)
+
     def prepare(self, image: ImageLoRA) -> None:
         """The bytes stay unscaled: the device scales faster than the host."""
         with torch.cuda.device(self._device):
             image.scatter = self._scatters.get(image.layout)
+        self._reserve(image.layout.size_bytes)
+
+    def _reserve(self, size_bytes: int) -> None:
         with self._preparing, torch.cuda.device(self._device):
-            if self._larger.numel() < image.layout.size_bytes:
-                size = 1 << (image.layout.size_bytes - 1).bit_length()
+            if self._larger.numel() < size_bytes:
+                size = 1 << (size_bytes - 1).bit_length()
                 self._larger = torch.empty(size, dtype=torch.uint8, device=self._device)
 
     def write(self, slot: int, image: ImageLoRA) -> None:
@@ -121,11 +138,18 @@ def _scatter_for(layout: SlotLayout, device: torch.device) -> _Scatter:
     pieces = layout.pieces()
     if pieces is None:
         return _PieceByPiece(layout)
-    from engine.worker.scatter_kernel import SlotScatter, compile_for  # noqa: PLC0415  # needs a GPU
+    from engine.worker.scatter_kernel import SlotScatter  # noqa: PLC0415  # needs a GPU
 
     for dtype in {piece.source_dtype for piece in pieces}:
-        compile_for(dtype, pieces[0].stacked.dtype, device)
+        _compile(dtype, pieces[0].stacked.dtype, device)
     return SlotScatter(pieces)
+
+
+def _compile(source: torch.dtype, slots: torch.dtype, device: torch.device) -> None:
+    from engine.worker.scatter_kernel import compile_for  # noqa: PLC0415  # needs a GPU
+
+    with torch.cuda.device(device):
+        compile_for(source, slots, device)
 
 
 def slot_writer(device: torch.device) -> SlotWriter:

@@ -80,6 +80,34 @@ def test_an_image_that_was_not_prepared_is_refused(compiled: list[tuple[Any, str
     assert compiled == []
 
 
+def test_a_warm_writer_leaves_no_kernel_and_no_buffer_to_the_first_load(
+    compiled: list[tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels: list[tuple[torch.dtype, torch.dtype]] = []
+    monkeypatch.setattr(module, "_compile", lambda *dtypes: kernels.append(dtypes[:2]))
+    writer = CudaSlotWriter(torch.device("cpu"))
+    writer.warm(torch.bfloat16, 1000)
+    assert set(kernels) == {(torch.bfloat16, torch.bfloat16), (torch.float32, torch.bfloat16)}
+    buffer = writer._larger
+    assert buffer.numel() >= 1000
+    writer.prepare(image_of(Layout()))
+    assert writer._larger is buffer
+
+
+def test_a_writer_without_room_for_the_largest_adapter_still_starts(
+    compiled: list[tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: Any, **__: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(module, "_compile", lambda *_: None)
+    writer = CudaSlotWriter(torch.device("cpu"))
+    with monkeypatch.context() as full:
+        full.setattr(torch, "empty", is_full)
+        writer.warm(torch.bfloat16, 1000)
+    writer.prepare(image_of(Layout()))
+
+
 def test_a_cache_that_threads_share_stays_whole() -> None:
     compiled: list[Any] = []
 

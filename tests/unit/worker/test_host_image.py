@@ -1,0 +1,82 @@
+"""Host images: one thread learns the layout of a new kind for all that arrive together."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.worker import host_image
+from engine.worker.arena import HostArena
+from engine.worker.host_image import ImageReader
+
+
+def reader() -> ImageReader:
+    return ImageReader(HostArena(pinned=False))
+
+
+def of_kind(kind: str) -> Any:
+    return SimpleNamespace(kind=kind)
+
+
+def test_adapters_of_a_new_kind_that_arrive_together_are_traced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced: list[str] = []
+
+    def trace(adapter: Any, *_: Any) -> object:
+        traced.append(adapter.kind)
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(host_image, "_try_trace", trace)
+    subject, together = reader(), threading.Barrier(8)
+
+    def load(number: int) -> Any:
+        together.wait()
+        return subject._layout_of(of_kind("ab"[number % 2]), None, request("a"))
+
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(load, range(8)))
+    assert sorted(traced) == ["a", "b"]
+    assert len(found) == 2
+
+
+def test_a_file_that_hangs_keeps_no_other_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def trace(_: Any, __: Any, request: Any) -> object:
+        if request.lora_name == "hangs":
+            answers.wait(60)
+        return object()
+
+    monkeypatch.setattr(host_image, "_try_trace", trace)
+    monkeypatch.setattr(host_image, "_PATIENCE_SECONDS", 0.05)
+    subject = reader()
+    with ThreadPoolExecutor(1) as threads:
+        hung = threads.submit(subject._layout_of, of_kind("a"), None, request("hangs"))
+        while not subject._tracing:
+            time.sleep(0.001)
+        layout = subject._layout_of(of_kind("a"), None, request("works"))
+        answers.set()
+        assert hung.result(60) is layout
+    assert not subject._tracing
+
+
+def test_a_kind_whose_trace_failed_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_killed(*_: Any) -> Any:
+        raise MemoryError
+
+    subject = reader()
+    with monkeypatch.context() as failing:
+        failing.setattr(host_image, "_try_trace", is_killed)
+        with pytest.raises(MemoryError):
+            subject._layout_of(of_kind("a"), None, request("a"))
+    monkeypatch.setattr(host_image, "_try_trace", lambda *_: None)
+    assert subject._layout_of(of_kind("a"), None, request("a")) is None
+
+
+def request(name: str) -> Any:
+    return SimpleNamespace(lora_name=name)
