@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ import aiohttp
 
 PROMPT_TOKENS = 8
 FIRST_TOKEN_ID, LAST_TOKEN_ID = 10, 250
+
+_chance = random.Random(0)
 
 
 @dataclass
@@ -49,20 +52,30 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 class Client:
-    """Client of one server. `seed` numbers the prompts, so that two sides get the same ones."""
+    """Client of one server.
 
-    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+    `seed` numbers the prompts, so that two sides get the same ones. Prompts of more than
+    `PROMPT_TOKENS` are new ones each time: no prefix cache finds them.
+    """
+
+    def __init__(
+        self, base_url: str, session: aiohttp.ClientSession, prompt_tokens: int = PROMPT_TOKENS
+    ) -> None:
+        self._prompt_tokens = prompt_tokens
         self._base_url = base_url
         self._url = f"{base_url}/v1/completions"
         self._session = session
 
-    async def ask(self, model: str, *, max_tokens: int, seed: int = 0) -> Answer:
-        """Generate greedily, with exactly this length. Errors are recorded in the result."""
-        span = LAST_TOKEN_ID - FIRST_TOKEN_ID
-        prompt = [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(PROMPT_TOKENS)]
+    async def ask(
+        self, model: str, *, max_tokens: int, seed: int = 0, prompt_tokens: int | None = None
+    ) -> Answer:
+        """Generate greedily, with exactly this length. Errors are recorded in the result.
+
+        `prompt_tokens`: by default, this client's.
+        """
         body = {
             "model": model,
-            "prompt": prompt,
+            "prompt": _prompt(prompt_tokens or self._prompt_tokens, seed),
             "max_tokens": max_tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -120,11 +133,18 @@ class Client:
         return {name: float(value) for name, _, value in samples}
 
 
+def _prompt(tokens: int, seed: int) -> list[int]:
+    if tokens > PROMPT_TOKENS:
+        return _chance.choices(range(FIRST_TOKEN_ID, LAST_TOKEN_ID), k=tokens)
+    span = LAST_TOKEN_ID - FIRST_TOKEN_ID
+    return [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(tokens)]
+
+
 @asynccontextmanager
-async def client(base_url: str) -> AsyncIterator[Client]:
+async def client(base_url: str, prompt_tokens: int = PROMPT_TOKENS) -> AsyncIterator[Client]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, read_bufsize=2**20) as session:
-        yield Client(base_url, session)
+        yield Client(base_url, session, prompt_tokens)
 
 
 async def keep_asking(

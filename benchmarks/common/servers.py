@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +19,7 @@ from benchmarks.common.client import client
 from benchmarks.serving.idle import STAGES_VARIABLE
 
 START_SECONDS = 420.0
+WEIGHTS = "adapter_model.safetensors"
 DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
 
@@ -45,13 +46,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Side:
-    """One running server."""
+    """One running server. `weights`: by adapter, the file that it reads."""
 
     name: str
     base_url: str
     process: subprocess.Popen[bytes]
     log: Path
     stages: Path  # what its timers say, if it has them
+    started: float = field(default_factory=time.monotonic)
+    weights: dict[str, Path] = field(default_factory=dict)
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
@@ -70,7 +73,7 @@ async def both(
         ours = stack.enter_context(running("ours", our_command, {}, logs))
         await asyncio.gather(ready(stock), ready(ours))
         folders = sorted(adapters.iterdir())
-        await asyncio.gather(register(stock, folders), register(ours, folders))
+        await asyncio.gather(register(stock, folders), register(ours, folders, state))
         yield stock, ours
 
 
@@ -186,6 +189,8 @@ async def ready(side: Side) -> None:
             try:
                 async with session.get(f"{side.base_url}/v1/models") as response:
                     if response.status == 200:
+                        seconds = time.monotonic() - side.started
+                        print(f"# {side.name}: ready after {seconds:.1f} s", flush=True)
                         return
             except aiohttp.ClientError:
                 pass
@@ -193,18 +198,29 @@ async def ready(side: Side) -> None:
     raise RuntimeError(f"{side.name} did not start: {side.last_words()}")
 
 
-async def register(side: Side, folders: Sequence[Path]) -> None:
-    """Load each folder under its name. Stock vLLM evicts most of them again immediately."""
+async def register(side: Side, folders: Sequence[Path], state: Path | None = None) -> None:
+    """Load each folder under its name. Stock vLLM evicts most of them again immediately.
+
+    `state`: of ours, if its weights are to be known.
+    """
     if side.name == "ours":
-        await asyncio.to_thread(_register_on_ours, side, folders)
+        digests = await asyncio.to_thread(_register_on_ours, side, folders)
+        if state is not None:
+            for name, digest in digests.items():
+                folder = state / "store" / "adapters" / digest[:2] / digest
+                side.weights[name] = folder / WEIGHTS
     else:
         await _register_on_stock(side, folders)
+        side.weights.update({folder.name: folder / WEIGHTS for folder in folders})
 
 
-def _register_on_ours(side: Side, folders: Sequence[Path]) -> None:
+def _register_on_ours(side: Side, folders: Sequence[Path]) -> dict[str, str]:
+    """Digests by name."""
     with Client(side.base_url) as asking:
-        for folder in folders:
-            asking.versions.register(folder.name, str(folder))
+        return {
+            folder.name: asking.versions.register(folder.name, str(folder)).version.digest
+            for folder in folders
+        }
 
 
 async def _register_on_stock(side: Side, folders: Sequence[Path]) -> None:

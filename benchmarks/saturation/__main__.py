@@ -51,7 +51,7 @@ def _gpu(share: str, streams: int) -> tuple[str, ...]:
         "--max-model-len=4096",
         f"--max-num-seqs={streams}",
         f"--gpu-memory-utilization={share}",
-        "--kv-cache-memory-bytes=8589934592",
+        "--kv-cache-memory-bytes=4294967296",
         f'--compilation-config={{"cudagraph_capture_sizes": {sizes}}}',
     )
 
@@ -71,8 +71,8 @@ MACHINES = {
             "--kv-cache-memory-bytes=134217728",
         ),
     ),
-    "h200-8b": Machine("llama-8b", 16, 128, 64, 64, 4, _gpu("0.42", 128)),
-    "h200-1b": Machine("llama-1b", 16, 256, 64, 64, 6, _gpu("0.42", 256)),
+    "h200-8b": Machine("llama-8b", 16, 128, 64, 64, 4, _gpu("0.2", 128)),
+    "h200-1b": Machine("llama-1b", 16, 256, 64, 64, 6, _gpu("0.2", 256)),
 }
 
 

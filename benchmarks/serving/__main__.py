@@ -1,7 +1,8 @@
 """Serving benchmark: Adaptry against stock `vllm serve`, both running, alternating A-B-B-A.
 
     python -m benchmarks.serving --machine cpu
-    python -m benchmarks.serving --machine h100
+    python -m benchmarks.serving --machine h200
+    python -m benchmarks.serving --machine h200-mixed --scenarios stall cold goodput
 
 Same vLLM, model, adapters, slots and host capacity on both sides. Every adapter was loaded on
 stock through its own /v1/load_lora_adapter; stock reloads evicted ones when they are requested.
@@ -12,7 +13,7 @@ import asyncio
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,75 +23,10 @@ from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits, Side, both
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+from benchmarks.serving.machines import MACHINES, Machine
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.scenarios import OURS_ONLY, REPEATED, SCENARIOS, Figures
 from benchmarks.serving.targets import Blocks, judge, median
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A shape, and loads that keep it busy without overload."""
-
-    shape: str
-    rank: int
-    adapters: int
-    slots: int
-    host_capacity: int
-    streams: int
-    hot_streams: int
-    tokens_per_stream: int
-    loads_per_second: float
-    zipf_requests_per_second: tuple[float, ...]
-    zipf_tokens: int
-    cycles: int
-    arguments: tuple[str, ...]
-
-
-MACHINES = {
-    "cpu": Machine(
-        shape="small",
-        rank=16,
-        adapters=128,
-        slots=2,
-        host_capacity=8,
-        streams=3,
-        hot_streams=8,
-        tokens_per_stream=120,
-        loads_per_second=5.0,
-        zipf_requests_per_second=(2.0, 4.0),
-        zipf_tokens=8,
-        cycles=1000,
-        arguments=(
-            "--enforce-eager",
-            "--max-model-len=512",
-            "--max-num-seqs=16",
-            "--kv-cache-memory-bytes=134217728",
-        ),
-    ),
-    "h100": Machine(
-        shape="llama-8b",
-        rank=16,
-        adapters=128,
-        slots=16,
-        host_capacity=64,
-        streams=16,
-        hot_streams=32,
-        tokens_per_stream=600,
-        loads_per_second=5.0,
-        zipf_requests_per_second=(4.0, 8.0, 16.0),
-        zipf_tokens=32,
-        cycles=1000,
-        arguments=(
-            "--max-model-len=2048",
-            "--max-num-seqs=64",
-            "--gpu-memory-utilization=0.42",
-            "--kv-cache-memory-bytes=6442450944",  # two engines must not measure what is free
-            # up to sixteen prompts in one step: without a graph that takes 80 ms in place of 30
-            '--compilation-config={"cudagraph_capture_sizes": '
-            "[1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128]}",
-        ),
-    ),
-}
 
 
 def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
@@ -100,7 +36,13 @@ def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
     with ThreadPoolExecutor() as pool:
         list(
             pool.map(
-                lambda n: write_adapter(adapters, f"a{n:03d}", shape, rank=chosen.rank, seed=n),
+                lambda n: write_adapter(
+                    adapters,
+                    f"a{n:03d}",
+                    shape,
+                    rank=chosen.ranks[n % len(chosen.ranks)],
+                    seed=n,
+                ),
                 range(chosen.adapters),
             )
         )
@@ -114,14 +56,18 @@ def _plan(chosen: Machine, seconds: float, side: Side) -> Plan:
         slots=chosen.slots,
         host_capacity=chosen.host_capacity,
         adapters=[f"a{n:03d}" for n in range(chosen.adapters)],
+        weights=side.weights,
         streams=chosen.streams,
         hot_streams=chosen.hot_streams,
+        hot_tokens=chosen.hot_tokens,
         tokens_per_stream=chosen.tokens_per_stream,
         seconds=seconds,
         loads_per_second=chosen.loads_per_second,
         zipf_requests_per_second=chosen.zipf_requests_per_second,
+        zipf_limits=chosen.zipf_limits,
         zipf_tokens=chosen.zipf_tokens,
         cycles=chosen.cycles,
+        prompt_lengths=chosen.prompt_lengths,
     )
 
 
@@ -149,16 +95,21 @@ async def measure(
 ) -> Blocks:
     blocks: Blocks = {}
     plans = {side.name: _plan(chosen, arguments.seconds, side) for side in (stock, ours)}
-    await check_same_answers(stock, ours, plans["ours"])
-    for name in arguments.scenarios:
+    checked = False
+    for name in sorted(arguments.scenarios, key=list(SCENARIOS).index):
+        if not checked and name != "herd":  # whose loads are the first ones
+            await check_same_answers(stock, ours, plans["ours"])
+            checked = True
         blocks[name] = {"stock": [], "ours": []}
         rounds = arguments.rounds * REPEATED.get(name, 1)
         turns = [ours] if name in OURS_ONLY else [stock, ours, ours, stock] * rounds
         for side in turns:
-            async with client(side.base_url) as asking:
+            async with client(side.base_url, chosen.prompt_tokens) as asking:
                 figures = await SCENARIOS[name](asking, plans[side.name])
             blocks[name][side.name].append(figures)
             print(f"# {name} {side.name}: {_short(figures)}", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(blocks, indent=1))
     return blocks
 
 
@@ -170,14 +121,14 @@ def report(blocks: Blocks) -> None:
     """Medians of the blocks, and ours over stock."""
     rows = []
     for scenario, sides in blocks.items():
-        for figure in sides["ours"][0]:
+        for figure in dict.fromkeys(figure for block in sides["ours"] for figure in block):
             ours, stock = median(sides["ours"], figure), median(sides["stock"], figure)
             rows.append(
                 {
                     "scenario": scenario,
                     "figure": figure,
                     "stock": "–" if stock is None else f"{stock:.4g}",
-                    "ours": f"{ours:.4g}",
+                    "ours": "–" if ours is None else f"{ours:.4g}",
                     "ours ÷ stock": f"{ours / stock:.3f}" if ours and stock else "–",
                 }
             )
@@ -188,7 +139,17 @@ def report(blocks: Blocks) -> None:
 
 async def run(arguments: argparse.Namespace) -> Blocks:
     chosen = MACHINES[arguments.machine]
-    limits = Limits(chosen.slots, chosen.host_capacity, chosen.rank, chosen.arguments)
+    if arguments.no_prefix_caching:
+        chosen = replace(chosen, prefix_caching=False)
+    if arguments.prompt_tokens:
+        chosen = replace(chosen, prompt_tokens=arguments.prompt_tokens)
+    limits = Limits(
+        chosen.slots,
+        chosen.host_capacity,
+        chosen.max_rank,
+        chosen.arguments,
+        prefix_caching=chosen.prefix_caching,
+    )
     with tempfile.TemporaryDirectory() as folder:
         base, adapters = prepare(arguments.work or Path(folder), chosen)
         logs = arguments.logs or Path(folder)
@@ -206,6 +167,8 @@ def main() -> None:
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--seconds", type=float, default=12.0, help="of each measured phase")
     parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
+    parser.add_argument("--no-prefix-caching", action="store_true")
+    parser.add_argument("--prompt-tokens", type=int, help="in place of the machine's")
     parser.add_argument("--stages", action="store_true", help="with timers around both engines")
     parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
@@ -215,8 +178,6 @@ def main() -> None:
     blocks = asyncio.run(run(arguments))
     print(machine())
     report(blocks)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(blocks, indent=1))
 
 
 if __name__ == "__main__":

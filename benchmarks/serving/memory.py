@@ -1,10 +1,29 @@
-"""Memory over many loads and evictions, one adapter after the other."""
+"""Memory over many loads and evictions, one adapter after the other, and what a server takes."""
+
+import shutil
+import subprocess
 
 import psutil
 import torch
 
 from benchmarks.common.client import Client
 from benchmarks.serving.plan import Plan
+
+
+async def memory(_: Client, plan: Plan) -> dict[str, float]:
+    """Of the server and all its processes; shared pages count in part for each."""
+    family = _family(plan.process)
+    host = sum(process.memory_full_info().pss for process in family)
+    return {"host MB": host / 1e6, "device MB": _device_megabytes({p.pid for p in family})}
+
+
+def _device_megabytes(processes: set[int]) -> float:
+    if shutil.which("nvidia-smi") is None:
+        return 0.0
+    query = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    said = subprocess.run(["nvidia-smi", *query], check=True, capture_output=True, text=True)
+    rows = [line.split(",") for line in said.stdout.splitlines() if line]
+    return sum(float(used) for pid, used in rows if int(pid) in processes) * 2**20 / 1e6
 
 
 async def cycles(asking: Client, plan: Plan) -> dict[str, float]:
@@ -26,9 +45,12 @@ async def cycles(asking: Client, plan: Plan) -> dict[str, float]:
 
 def _host_bytes(pid: int) -> int:
     """Unique memory of the server and all its processes."""
+    return sum(process.memory_full_info().uss for process in _family(pid))
+
+
+def _family(pid: int) -> list[psutil.Process]:
     server = psutil.Process(pid)
-    family = [server, *server.children(recursive=True)]
-    return sum(process.memory_full_info().uss for process in family)
+    return [server, *server.children(recursive=True)]
 
 
 def _device_bytes() -> int:

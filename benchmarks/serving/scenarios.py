@@ -1,18 +1,17 @@
 """Scenarios: each runs on one side and returns figures by name."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from benchmarks.common.client import Answer, Client, at_times, keep_asking, quantile
+from benchmarks.serving.cold import cold, herd
+from benchmarks.serving.goodput import goodput
 from benchmarks.serving.idle import REPEATS, idle
-from benchmarks.serving.memory import cycles
+from benchmarks.serving.memory import cycles, memory
 from benchmarks.serving.plan import Plan
 
 Figures = dict[str, float]
-
-GOOD_SHARE = 0.9
 
 Scenario = Callable[[Client, Plan], Awaitable[Figures]]
 
@@ -75,7 +74,7 @@ async def starve(asking: Client, plan: Plan) -> Figures:
     streams = []
     for n in range(plan.hot_streams):
         models = [hot[n % plan.slots]]
-        length = plan.tokens_per_stream // 4 + 7 * n  # never all at their end together
+        length = plan.hot_tokens + 7 * n  # never all at their end together
         streams.append(
             asyncio.create_task(keep_asking(asking, models, max_tokens=length, until=over))
         )
@@ -143,49 +142,6 @@ async def resident(asking: Client, plan: Plan) -> Figures:
     }
 
 
-def zipf(plan: Plan, rate: float, seed: int) -> list[tuple[float, str]]:
-    """Poisson arrivals; the n-th adapter is requested 1/n times as often as the first."""
-    chance = random.Random(seed)
-    weights = [1 / rank for rank in range(1, len(plan.adapters) + 1)]
-    arrivals, at = [], 0.0
-    while at < plan.seconds:
-        at += chance.expovariate(rate)
-        arrivals.append((at, chance.choices(plan.adapters, weights)[0]))
-    return arrivals
-
-
-async def goodput(asking: Client, plan: Plan) -> Figures:
-    """Of a Zipf mix, those within 3 × the idle first token and the idle inter-token time.
-
-    The goodput is the highest of the rates at which nine in ten are.
-    """
-    hot = plan.adapters[0]
-    await asking.ask(hot, max_tokens=2)
-    idle = [await asking.ask(hot, max_tokens=16, seed=n) for n in range(10)]
-    first = 3 * quantile([answer.first_token_seconds for answer in idle], 0.5)
-    between = 3 * quantile([gap for answer in idle for gap in answer.gaps], 0.5)
-    figures: Figures = {}
-    for turn, rate in enumerate(plan.zipf_requests_per_second):
-        arrivals = zipf(plan, rate, seed=turn)
-        answers = await at_times(asking, arrivals, max_tokens=plan.zipf_tokens)
-        good = [
-            answer
-            for answer in answers
-            if answer.first_token_seconds <= first and quantile(answer.gaps, 0.9) <= between
-        ]
-        figures[f"{rate:g}/s good share"] = len(good) / len(answers)
-        figures[f"{rate:g}/s good requests/s"] = len(good) / plan.seconds
-        figures[f"{rate:g}/s first token p50 ms"] = _first_token_ms(answers, 0.5)
-        figures[f"{rate:g}/s first token p99 ms"] = _first_token_ms(answers, 0.99)
-        figures[f"{rate:g}/s errors"] = sum(answer.error is not None for answer in answers)
-    met = [rate for rate in plan.zipf_requests_per_second if figures[_share(rate)] >= GOOD_SHARE]
-    return {"goodput/s": max(met, default=0.0), **figures}
-
-
-def _share(rate: float) -> str:
-    return f"{rate:g}/s good share"
-
-
 async def pinned(asking: Client, plan: Plan) -> Figures:
     """A pinned adapter's first token: alone, beside requests for others that are resident, and
     while the same number of requests scans through a hundred others."""
@@ -222,12 +178,15 @@ async def _ask_beside(
 
 
 BOTH: dict[str, Scenario] = {
-    "idle": idle,
-    "resident": resident,
+    "herd": herd,  # before any other: the first loads after a start
     "stall": stall,
+    "cold": cold,
     "starve": starve,
     "goodput": goodput,
     "pinned": pinned,
+    "resident": resident,
+    "idle": idle,
+    "memory": memory,
 }
 OURS_ONLY: dict[str, Scenario] = {"cycles": cycles}
 SCENARIOS = BOTH | OURS_ONLY
