@@ -50,10 +50,11 @@ class HostArena:
         return sum(slab.numel() for slab in self._slabs)
 
     def reserve(self, size_bytes: int) -> None:
-        """Allocate this much up front, in one piece, so that no load has to."""
+        """Allocate this much up front, in few pieces, so that no load has to."""
         with self._growing:
-            if self.allocated_bytes < size_bytes:
-                self._grow(size_bytes - self.allocated_bytes)
+            while (missing := size_bytes - self.allocated_bytes) > 0:
+                most = _next_power(missing)
+                self._grow(most // 2 if missing < most and most > self._slab_bytes else most)
 
     def allocate(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError if the system is out of memory."""
@@ -63,7 +64,7 @@ class HostArena:
             with self._growing:
                 block = self._take(size_bytes, length)  # another thread may have grown it
                 if block is None:
-                    self._grow(max(length, self._slab_bytes))
+                    self._grow(_next_power(max(length, self._slab_bytes)))
                     block = self._take(size_bytes, length)
         return block
 
@@ -118,7 +119,13 @@ class HostArena:
         return slab, hole
 
     def _grow(self, size_bytes: int) -> None:
+        """`size_bytes`: a power of two. Torch pins no other amounts, but rounds them up to one."""
         slab = torch.empty(size_bytes, dtype=torch.uint8, pin_memory=self._pinned)
         with self._lock:
             self._slabs.append(slab)
             self._free.append([(0, size_bytes)])
+
+
+def _next_power(size_bytes: int) -> int:
+    """The smallest power of two that is not less."""
+    return 1 << (size_bytes - 1).bit_length()

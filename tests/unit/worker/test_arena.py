@@ -44,6 +44,28 @@ def test_a_block_is_as_large_as_asked_and_writable() -> None:
     assert int(block.memory.sum()) == 7000
 
 
+@pytest.mark.parametrize("wanted", [1, SLAB - 1, SLAB, SLAB + 1, 33 * SLAB, 48 * SLAB + 12345])
+def test_only_powers_of_two_are_pinned_and_little_more_than_wanted(
+    wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch would round 33 slabs, in one piece, up to 64."""
+    sizes: list[int] = []
+    empty = torch.empty
+
+    def allocate(size_bytes: int, **options: Any) -> torch.Tensor:
+        sizes.append(size_bytes)
+        return empty(size_bytes, **options)
+
+    monkeypatch.setattr(torch, "empty", allocate)
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    arena.reserve(wanted)
+    arena.allocate(5 * SLAB // 2)
+    assert all(size.bit_count() == 1 for size in sizes)
+    reserved = sum(sizes[:-1] if wanted < 4 * SLAB else sizes)
+    assert wanted <= reserved < wanted + SLAB
+    assert len(sizes) <= wanted.bit_length() + 1
+
+
 def test_a_released_block_is_reused() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     for _ in range(100):
