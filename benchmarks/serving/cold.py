@@ -11,26 +11,26 @@ from statistics import median
 from benchmarks.common.client import Client, at_times, quantile
 from benchmarks.serving.plan import Plan
 
-_ASKED = 10
+_ASKED = 15
 _READERS = 4
+WHERE = ("resident", "page cache", "disk")
 
 
 async def cold(asking: Client, plan: Plan) -> dict[str, float]:
     """First tokens of one request after the other: resident, and cold with its file in the page
-    cache and only on the disk. Beside the latter, what a plain read of such files takes."""
-    hot = plan.adapters[:2]
+    cache and only on the disk, in turn. Beside the latter, what a plain read of such files takes.
+    """
     figures: dict[str, float] = {}
     for tokens in plan.prompt_lengths:
-        for model in hot:
-            await asking.ask(model, max_tokens=2, prompt_tokens=tokens)
-        named = {
-            "resident": [hot[n % 2] for n in range(_ASKED)],
-            "page cache": plan.next_cold(_ASKED),
-            "disk": plan.next_cold(_ASKED),
-        }
-        for name, models in named.items():
-            first = [await _first_ms(asking, plan, model, name, tokens) for model in models]
-            figures[f"{tokens} tokens, {name} first token p50 ms"] = median(first)
+        for _ in range(2):
+            await asking.ask(plan.adapters[0], max_tokens=2, prompt_tokens=tokens)
+        first: dict[str, list[float]] = {where: [] for where in WHERE}
+        for _ in range(_ASKED):
+            for where in WHERE:
+                model = plan.adapters[0] if where == "resident" else plan.next_cold(1)[0]
+                first[where].append(await _first_ms(asking, plan, model, where, tokens))
+        for where, times in first.items():
+            figures[f"{tokens} tokens, {where} first token p50 ms"] = median(times)
     paths = [plan.weights[model] for model in plan.next_cold(_ASKED)]
     figures["disk's own p50 ms"] = await asyncio.to_thread(_read_from_disk, paths)
     return figures
