@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Sequence
 
 _ITEM = array("i").itemsize
+_LAST_TOKENS = 256
+"""Where it is searched first: an invocation is mostly near the end of a long prompt."""
 
 
 def find_start(prompt: Sequence[int] | None, invocation: Sequence[int]) -> int | None:
@@ -17,7 +19,18 @@ def find_start(prompt: Sequence[int] | None, invocation: Sequence[int]) -> int |
     """
     if prompt is None or not invocation:
         return None
-    text, sought = array("i", prompt).tobytes(), array("i", invocation).tobytes()
+    sought, following = array("i", invocation).tobytes(), len(invocation) - 1
+    end, count = len(prompt), _LAST_TOKENS
+    while end > 0:
+        begin = max(end - count, 0)
+        at = _find_last(array("i", prompt[begin : end + following]).tobytes(), sought)
+        if at is not None:
+            return begin + at
+        end, count = begin, 2 * count
+    return None
+
+
+def _find_last(text: bytes, sought: bytes) -> int | None:
     end = len(text)
     while (at := text.rfind(sought, 0, end)) >= 0:
         if at % _ITEM == 0:

@@ -32,6 +32,7 @@ from engine.vllm.running_requests import (
 )
 from engine.vllm.suspension import SuspendableAsyncLLM
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
+from engine.vllm.tokenizing.prompt_tail import decode_from_tail
 from engine.vllm.unsendable import UNSENDABLE, invalid
 
 
@@ -123,6 +124,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         self._engine_ids: dict[str, set[str]] = {}
         _prepare_requests(self.engine_core)
         watch_requests(self.output_processor, self.engine_core)
+        decode_from_tail(self.output_processor)
 
     async def add_request(
         self,

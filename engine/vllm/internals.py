@@ -71,6 +71,12 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("vllm.v1.core.kv_cache_utils", None, ("generate_block_hash_extra_keys",)),
     ("vllm.v1.core.block_pool", None, ("generate_block_hash_extra_keys",)),
     ("vllm.v1.request", "Request", ("lora_request", "update_block_hashes")),
+    # worker.prefix_hashes: hashes of a prompt's blocks
+    ("vllm.v1.engine.core", None, ("get_request_block_hasher",)),
+    ("vllm.v1.request", "Request", ("block_hashes", "all_token_ids", "num_tokens")),
+    ("vllm.v1.request", "Request", ("mm_features", "prompt_embeds")),
+    # tokenizing.prompt_tail: text of a generation
+    ("vllm.v1.engine.output_processor", "RequestState", ("detokenizer",)),
     ("vllm.v1.engine", "EngineCoreRequest", ("prompt_token_ids", "lora_request")),
     ("vllm.lora.request", "LoRARequest", ("base_model_name",)),
     ("vllm.lora.worker_manager", None, ("PEFTHelper",)),

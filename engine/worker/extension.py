@@ -33,6 +33,7 @@ from engine.worker.lora_managers import (
 from engine.worker.lora_modules import describe_modules
 from engine.worker.module_names import place_tensors
 from engine.worker.parent_watch import watch_parent
+from engine.worker.prefix_hashes import remember_hashes
 
 
 def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -160,4 +161,5 @@ class AdapterCacheExtension:
 watch_parent()
 apply_patches()
 key_blocks()
+remember_hashes()
 install()

@@ -23,6 +23,7 @@ from engine.activated_lora.block_keys import is_keyed, key_blocks
 from engine.activated_lora.invocation import find_start
 from engine.activated_lora.marks import activate_request, invocation_mark, start_of
 from engine.activated_lora.token_masks import is_maskable, mask_runner
+from engine.worker.prefix_hashes import PrefixHashes
 
 BLOCK = 4
 INVOCATION = (1, 2)
@@ -35,7 +36,8 @@ def hasher() -> Any:
     key_blocks()
     assert is_keyed()
     init_none_hash(sha256)
-    return get_request_block_hasher(BLOCK, sha256)
+    own = get_request_block_hasher(BLOCK, sha256)
+    return PrefixHashes(BLOCK, own, min_tokens=0).hash_new_blocks
 
 
 def adapter(name: str, number: int, *, activated: bool) -> LoRARequest:

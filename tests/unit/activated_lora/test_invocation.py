@@ -44,6 +44,31 @@ def test_parts_of_neighbours_that_look_like_a_token_are_none() -> None:
     assert find_start([0x201, 0x01000000, 0x00000002], [0x201]) == 0
 
 
+class Prompt(list[int]):
+    """`read`: how many of its tokens were looked at."""
+
+    read = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        self.read += len(found)
+        return found
+
+
+def test_an_invocation_at_the_end_of_a_long_prompt_costs_no_pass_over_it() -> None:
+    prompt = Prompt([*[7] * 32_000, 4, 5, *[7] * 20])
+    assert find_start(prompt, [4, 5]) == 32_000
+    assert prompt.read < 300
+    assert find_start(prompt, [4, 6]) is None
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(1, 3))
+def test_it_is_found_wherever_it_is(before: int, after: int, length: int) -> None:
+    invocation = [4] * length
+    prompt = [7] * before + invocation + [7] * after
+    assert find_start(prompt, invocation) == before
+
+
 def test_embeddings_have_no_tokens() -> None:
     assert find_start(None, [1]) is None
 
