@@ -4,9 +4,11 @@
     python -m benchmarks.activated --machine h200-8b
 
 For each length of a conversation: the base model's turn, then one adapter's turn over it, eight
-adapters' at once, and the KV memory of these eight. Each is asked of the activated adapters and of
-plain ones with the same weights; every measurement has a conversation of its own. Then streams of
-plain adapters and of the base model, which activated ones should cost nothing.
+adapters' together by eight requests, and the KV memory of these eight. Each is asked of the
+activated adapters and of plain ones with the same weights; every measurement has a conversation of
+its own. The eight activated ones are asked by one fan-out too, also over a conversation that was
+not read before. Then streams of plain adapters and of the base model, which activated ones should
+cost nothing.
 """
 
 import argparse
@@ -89,6 +91,8 @@ class Comparison:
                 for kind in KINDS:
                     await self._one_turn(kind, length)
                     await self._eight(kind, length)
+                for was_read in (True, False):
+                    await self._fan_out(length, was_read=was_read)
             for kind in KINDS:
                 await self._memory(kind, length)
         for model in ("base", *KINDS):
@@ -99,6 +103,7 @@ class Comparison:
         for kind in KINDS:
             prompt = [*self._conversation(64), *question(0)]
             await self._asker.together(judges(kind), prompt, 4)
+        await self._asker.fan_out(judges(KINDS[0]), self._conversation(64), question(0))
         await self._asker.turn("base", self._conversation(self._chosen.lengths[0]))
 
     async def _one_turn(self, kind: str, length: int) -> None:
@@ -113,7 +118,16 @@ class Comparison:
         said = self._conversation(length)
         await self._asker.turn("base", said)
         turns = await self._asker.together(judges(kind), [*said, *question(2)])
-        self._note(f"{length}: eight judges, {kind}, ms", max(t.first for t in turns) * 1e3)
+        latest = max(turn.first for turn in turns)
+        self._note(f"{length}: eight judges by eight requests, {kind}, ms", latest * 1e3)
+
+    async def _fan_out(self, length: int, *, was_read: bool) -> None:
+        said = self._conversation(length)
+        if was_read:
+            await self._asker.turn("base", said)
+        seconds = await self._asker.fan_out(judges("activated"), said, question(2))
+        where = "by fan-out" if was_read else "by fan-out, not read before"
+        self._note(f"{length}: eight judges {where}, activated, ms", seconds * 1e3)
 
     async def _memory(self, kind: str, length: int) -> None:
         """Of one turn and of eight, while they generate."""
@@ -179,14 +193,16 @@ def report(figures: Figures, lengths: tuple[int, ...]) -> None:
 def _ratios(of: dict[str, float], length: int) -> dict[str, str]:
     one, eight = (
         {kind: of[f"{length}: {what}, {kind}, ms"] for kind in KINDS}
-        for what in ("one turn", "eight judges")
+        for what in ("one turn", "eight judges by eight requests")
     )
+    fan_out = of[f"{length}: eight judges by fan-out, activated, ms"]
     memory = of[f"{length}: KV memory of eight turns ÷ of one, activated"]
     return {
         "conversation": str(length),
         "one turn, activated ÷ plain": f"1/{one['plain'] / one['activated']:.1f}",
         "eight judges, activated ÷ plain": f"1/{eight['plain'] / eight['activated']:.1f}",
-        "eight ÷ one, activated": f"{eight['activated'] / one['activated']:.2f}",
+        "eight by requests ÷ one": f"{eight['activated'] / one['activated']:.2f}",
+        "eight by fan-out ÷ one": f"{fan_out / one['activated']:.2f}",
         "KV memory, eight ÷ one": f"{memory:.2f}",
     }
 

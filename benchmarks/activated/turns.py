@@ -45,7 +45,9 @@ class Asker:
 
     async def turn(self, model: str, prompt: Sequence[int], tokens: int = 1) -> Turn:
         """Raises RuntimeError if it is refused."""
-        body = _body(model, prompt, tokens)
+        return await self._turn(model, _body(model, prompt, tokens))
+
+    async def _turn(self, model: str, body: bytes) -> Turn:
         asked, first, cached = time.perf_counter(), 0.0, 0
         async with self._session.post(
             f"{self._base_url}/v1/completions", data=body, headers=_JSON
@@ -64,8 +66,34 @@ class Asker:
     async def together(
         self, models: Sequence[str], prompt: Sequence[int], tokens: int = 1
     ) -> list[Turn]:
-        """All of them at once."""
-        return await asyncio.gather(*(self.turn(model, prompt, tokens) for model in models))
+        """All of them in one moment, each by a request of its own."""
+        bodies = [_body(model, prompt, tokens) for model in models]  # this process's time, not its
+        asked = zip(models, bodies, strict=True)
+        return await asyncio.gather(*(self._turn(model, body) for model, body in asked))
+
+    async def fan_out(
+        self, models: Sequence[str], prompt: Sequence[int], suffix: Sequence[int]
+    ) -> float:
+        """Seconds until each of the models has said its first token, asked by one request."""
+        body = _fan_out_body(models, prompt, suffix)
+        asked, silent, seconds = time.perf_counter(), set(models), 0.0
+        async with self._session.post(
+            f"{self._base_url}/v1/fanout", data=body, headers=_JSON
+        ) as response:
+            if response.status != 200:
+                raise RuntimeError(f"fan-out: {(await response.text())[:500]}")
+            async for line in response.content:
+                if not line.startswith(_EVENT):
+                    continue
+                event = json.loads(line[len(_EVENT) - 1 :])
+                if "error" in event:
+                    raise RuntimeError(f"{event['name']}: {event['error']}")
+                if "chunk" in event and event["name"] in silent:
+                    silent.remove(event["name"])
+                    seconds = time.perf_counter() - asked
+        if silent:
+            raise RuntimeError(f"fan-out: no answer of {sorted(silent)}")
+        return seconds
 
     async def used_blocks(self) -> float:
         """Share of the KV cache that requests use."""
@@ -87,6 +115,18 @@ def _body(model: str, prompt: Sequence[int], tokens: int) -> bytes:
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
+    }
+    return json.dumps(asked).encode()
+
+
+def _fan_out_body(models: Sequence[str], prompt: Sequence[int], suffix: Sequence[int]) -> bytes:
+    asked = {
+        "models": [{"model": model, "suffix": list(suffix)} for model in models],
+        "prompt": list(prompt),
+        "max_tokens": 1,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
     }
     return json.dumps(asked).encode()
 
