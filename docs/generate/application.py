@@ -85,7 +85,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
             generate_router,
-            create_fanout_router(cache.resolver, ["base"]),
+            create_fanout_router(),
         )
 
 

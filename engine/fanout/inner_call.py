@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from starlette.types import ASGIApp, Message, Scope
+
+from engine.gateway.request_body import RequestBody, hand_on_body
 
 _SAME = ("type", "http_version", "scheme", "server", "client", "state", "extensions")
 _OF_ONE_BODY = frozenset(
@@ -53,8 +56,11 @@ async def call_inside(
     on_data: OnData | None = None,
 ) -> InnerAnswer:
     """POST the content as the caller of the request `outer`. `on_head`: when the head is there."""
-    call = _InnerCall(json.dumps(content).encode(), on_head, on_data)
-    work = app(call.scope(outer, path), call.receive, call.send)
+    body = _make_body(content)
+    call = _InnerCall(body.content, on_head, on_data)
+    scope = call.scope(outer, path)
+    hand_on_body(scope, body)
+    work = app(scope, call.receive, call.send)
     running = asyncio.ensure_future(work)
     try:
         await asyncio.shield(running)
@@ -62,6 +68,20 @@ async def call_inside(
         await call.leave(running)
         raise
     return call.answer
+
+
+def _make_body(content: Mapping[str, Any]) -> RequestBody:
+    """Token ids are handed on as they are: each model's gateway would parse the same ones again."""
+    ids = content.get("prompt")
+    if not isinstance(ids, list):
+        return RequestBody(json.dumps(content).encode())
+    options = json.dumps({name: content[name] for name in content if name != "prompt"})
+    try:
+        written = msgspec.json.encode(ids)  # 15 times as fast
+    except OverflowError:  # more than 64 bits
+        return RequestBody(json.dumps(content).encode())
+    body = b'{"prompt": %b, %b' % (written, options.removeprefix("{").encode())
+    return RequestBody(body, parsed={**json.loads(options), "prompt": [*ids]})
 
 
 class _InnerCall:

@@ -3,11 +3,16 @@
 Each model is asked on its own route, as by a client: its adapter is resolved and leased for itself.
 No request holds one lease while it waits for another, so that fan-outs can't block each other;
 where there are fewer slots than adapters, some wait for the others to end.
+
+What several models read alike is computed once by vLLM's scheduler (0.26 to 0.33): the first
+request takes what a step can compute until its prompt is done, and the next ones, which are
+looked up when their turn comes, find its blocks, those of the same step too. To ask the base model
+first would cost a turn where the prompt is in the cache, and save nothing where it is not.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -26,8 +31,6 @@ from engine.fanout.schemas import (
 )
 from engine.gateway.body_validation import first_error_validator
 from engine.gateway.request_context import current_request
-from engine.ports import Resolver
-from registry.errors import RegistryError
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
 _EVENTS_AHEAD = 64  # of a slow reader
@@ -35,14 +38,7 @@ _STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` o
 _EVENTS = {"content": {"text/event-stream": {"schema": FanoutEvent.model_json_schema()}}}
 
 
-def create_fanout_router(
-    resolver: Resolver, base_models: Iterable[str], *, answers_base: bool = True
-) -> APIRouter:
-    """`base_models`: the base model's names, the first of which is asked for what is shared.
-
-    `answers_base` False: a default adapter answers to them, and nothing is computed for all.
-    """
-    names = list(base_models)
+def create_fanout_router() -> APIRouter:
     router = APIRouter(tags=["generate"])
     body = {"required": True, "content": {"application/json": {"schema": _body_schema()}}}
 
@@ -56,21 +52,15 @@ def create_fanout_router(
         """Ask several models over one prompt or conversation, which is computed once for all that
         share it: the base model and activated adapters.
 
-        The status is 200 even if models fail: each answer has its own.
+        The status is 200 even if models fail: each answer has its own. Where none streams and all
+        refuse the prompt, it is 400.
         """
-        try:
-            asked: FanoutRequest = _VALIDATOR.validate_json(await raw_request.body())
-        except ValidationError as error:
-            raise RequestValidationError(error.errors(include_url=False)) from error
+        asked = await _read_request(raw_request)
         running = _FanOut(raw_request, asked)
         answering = asyncio.create_task(answer(running, asked))
         return await _while_connected(raw_request, answering)
 
     async def answer(running: "_FanOut", asked: FanoutRequest) -> Response | FanoutResponse:
-        if answers_base and await _share_a_prefix(asked.targets, resolver, names):
-            refusal = await running.compute_shared(names[0])
-            if refusal is not None:
-                return JSONResponse(refusal.content, refusal.status)
         if asked.stream:
             if (request := current_request()) is not None:
                 request.asks_within = True
@@ -78,6 +68,23 @@ def create_fanout_router(
         return await running.collect()
 
     return router
+
+
+async def _read_request(request: Request) -> FanoutRequest:
+    """Raises RequestValidationError."""
+    try:
+        asked: FanoutRequest = _VALIDATOR.validate_python(await request.json())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    except ValueError as error:
+        invalid = {
+            "type": "json_invalid",
+            "loc": (),
+            "msg": f"Invalid JSON: {error}",
+            "input": None,
+        }
+        raise RequestValidationError([invalid]) from error
+    return asked
 
 
 Answer = TypeVar("Answer")
@@ -114,37 +121,18 @@ def _body_schema() -> dict[str, Any]:
     return found
 
 
-async def _share_a_prefix(
-    targets: list[FanoutModel], resolver: Resolver, base_models: list[str]
-) -> bool:
-    """Whether two or more read it as the base model does."""
-    readers = 0
-    for target in targets:
-        try:
-            is_base = target.model in base_models
-            version = None if is_base else await resolver.resolve(target.model)
-        except RegistryError:  # its own answer says so
-            continue
-        readers += version is None or version.invocation_tokens is not None
-    return readers > 1
-
-
 class _FanOut:
     def __init__(self, request: Request, asked: FanoutRequest) -> None:
         self._app = request.app
         self._scope = request.scope
         self._asked = asked
 
-    async def compute_shared(self, base_model: str) -> InnerAnswer | None:
-        """The refusal, if the prompt itself is refused. Otherwise each model answers for itself."""
-        body = self._asked.shared_body(base_model)
-        answer = await call_inside(self._app, self._scope, self._asked.path(), body)
-        return answer if answer.status == 400 else None
-
-    async def collect(self) -> FanoutResponse:
+    async def collect(self) -> Response | FanoutResponse:
         targets = self._asked.targets
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._ask(target)) for target in targets]
+        if all(task.result().status == 400 for task in tasks):
+            return JSONResponse(tasks[0].result().content, 400)
         usage, answers = FanoutUsage(), {}
         for target, task in zip(targets, tasks, strict=True):
             answer = answers[target.answer_name] = _read(task.result())

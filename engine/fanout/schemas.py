@@ -74,13 +74,6 @@ class FanoutRequest(BaseModel):
         prompt: Any = self.prompt
         return {"prompt": prompt if target.suffix is None else prompt + target.suffix}
 
-    def shared_body(self, base_model: str) -> dict[str, Any]:
-        """Has the base model compute what all of them begin with."""
-        body: dict[str, Any] = {"model": base_model, "max_tokens": 1, "temperature": 0}
-        if self.messages is not None:
-            return {**body, "messages": self.messages, "add_generation_prompt": False}
-        return {**body, "prompt": self.prompt}
-
 
 class FanoutUsage(BaseModel):
     """Summed over all models. `cached_tokens`: of the prompts, found in the prefix cache."""

@@ -16,7 +16,7 @@ from engine.errors import EngineError, EngineSuspended, EngineUnavailable
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
-from engine.gateway.request_body import RequestBody, hand_on_body, read_body
+from engine.gateway.request_body import RequestBody, find_body, hand_on_body, read_body
 from engine.gateway.request_context import RequestContext, reset_request, set_request
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
@@ -107,20 +107,22 @@ class AdapterGateway:
         if why is not None and not isinstance(why, EngineSuspended):  # that ends by a request
             await self._send_refusal(spans, why, scope, send)
             return
-        has_parts = is_form(scope)
+        has_parts, made = is_form(scope), find_body(scope)  # made by a route of this server
         try:  # the server's `receive` has limits: `BodyLimitMiddleware` is around it
             content = await read_body(
                 receive,
                 self._max_body_bytes,
                 is_text=not has_parts,
                 max_values=self._max_body_values,
+                checked=None if made is None else made.content,
             )
         except RegistryError as error:
             await self._send_refusal(spans, error, scope, send)
             return
         if content is None:  # the client disconnected before the body was complete
             return
-        body = RequestBody(content, has_parts=has_parts)
+        is_made = made is not None and made.content == content
+        body = made if made and is_made else RequestBody(content, has_parts=has_parts)
         try:
             if (rates := request_rates(scope)) is not None:
                 await take_tokens(rates, body)

@@ -127,11 +127,8 @@ async def build_application(
     handle_errors(app)
     hide_exception_texts()
     base_models = arguments.served_model_name or [arguments.model]
-    fanout_router = create_fanout_router(
-        resolver, base_models, answers_base=default_adapter is None
-    )
     info_router = create_info_router(partial(_server_info, engine))
-    for router in [*routers, generate_router, fanout_router, info_router]:
+    for router in [*routers, generate_router, create_fanout_router(), info_router]:
         app.include_router(router)
     serve_api_docs(app)
     app.router.routes[:0] = [metrics_route, *_model_routes(models)]  # before vLLM's

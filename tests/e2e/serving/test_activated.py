@@ -250,6 +250,19 @@ def test_a_fan_out_through_fewer_slots_beside_another(served: Served) -> None:
         assert found["usage"]["cached_tokens"] >= 160 * len(INVOCATIONS)
 
 
+def test_a_fan_out_over_a_conversation_not_read_before_computes_it_once(served: Served) -> None:
+    """By the first of them, in as many steps as it takes: the others find its blocks."""
+    said = words(3 * BLOCK, 60)
+    asked = [{"model": model, "suffix": [*INVOCATIONS[model], 60]} for model in INVOCATIONS]
+    body = {"prompt": said, "models": [{"model": "base", "suffix": [60]}, *asked], "max_tokens": 1}
+    response = served.server.client.post("/v1/fanout", json=body)
+    assert response.status_code == 200, response.text
+    answers = [each["answer"] for each in response.json()["answers"].values()]
+    details = [answer["usage"]["prompt_tokens_details"] or {} for answer in answers]
+    cached = sorted(each.get("cached_tokens") or 0 for each in details)
+    assert cached == [0, *[3 * BLOCK] * len(INVOCATIONS)]
+
+
 def test_a_split_draws_versions_and_shares_what_is_the_base_models(served: Served) -> None:
     """Two versions with one invocation: each answers as itself, over one computed conversation."""
     client = served.server.client

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -16,27 +16,8 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from engine.fanout.router import _FanOut, create_fanout_router
 from engine.fanout.schemas import FanoutRequest
 from engine.gateway.request_context import RequestContext
-from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
-from registry.errors import UnknownAdapter
 from tests.support.running_requests import request_scope
-
-PLAIN = AdapterVersion(VersionId(1), "plain", 1, "0" * 64, "/plain", 8, 100)
-KNOWN = {
-    "plain": PLAIN,
-    "judge": replace(PLAIN, id=VersionId(2), adapter="judge", invocation_tokens=(1, 2)),
-    "guard": replace(PLAIN, id=VersionId(3), adapter="guard", invocation_tokens=(1, 2)),
-}
-
-
-class Resolver:
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        if text not in KNOWN:
-            raise UnknownAdapter(text)
-        return KNOWN[text]
-
-    async def find(self, text: str) -> AdapterVersion:
-        return await self.resolve(text)
 
 
 @dataclass
@@ -111,7 +92,7 @@ def application(engine: Engine) -> FastAPI:
 
     app = FastAPI()
     handle_errors(app)
-    app.include_router(create_fanout_router(Resolver(), ["base"]))
+    app.include_router(create_fanout_router())
     for path in ("/v1/completions", "/v1/chat/completions"):
         app.add_api_route(path, with_cancellation(answer), methods=["POST"], response_model=None)
     return app
@@ -146,33 +127,12 @@ async def test_each_model_answers_under_its_name_with_its_own_end_and_options(
         "total_tokens": 48,
         "cached_tokens": 32,
     }
-    first, *others = engine.asked
-    assert (first["model"], first["prompt"], first["max_tokens"]) == ("base", "said", 1)
-    ends = {(each["prompt"], each["max_tokens"], str(each.get("stop"))) for each in others}
+    ends = {(each["prompt"], each["max_tokens"], str(each.get("stop"))) for each in engine.asked}
     assert ends == {
         ("said judge:", 9, "None"),
         ("said again:", 4, "['x']"),
         ("said", 4, "None"),
     }
-
-
-@pytest.mark.parametrize(
-    ("models", "shared"),
-    [
-        (["judge", "guard"], True),
-        (["judge", "base"], True),
-        (["judge", "plain"], False),
-        (["judge"], False),
-        (["plain", {"model": "plain", "name": "again"}], False),
-        (["judge", "unknown"], False),
-    ],
-)
-async def test_the_prompt_is_computed_first_where_two_read_it_as_the_base_does(
-    client: httpx.AsyncClient, engine: Engine, models: list[Any], shared: bool
-) -> None:
-    await fan_out(client, prompt=[5, 6], models=models)
-    assert len(engine.asked) == len(models) + shared
-    assert (engine.asked[0]["max_tokens"] == 1) is shared
 
 
 async def test_a_model_that_fails_fails_alone(client: httpx.AsyncClient, engine: Engine) -> None:
@@ -185,17 +145,19 @@ async def test_a_model_that_fails_fails_alone(client: httpx.AsyncClient, engine:
     assert answers["guard"]["error"]["code"] == "refused"
 
 
-async def test_a_prompt_that_is_refused_is_asked_once(
-    client: httpx.AsyncClient, engine: Engine
-) -> None:
-    engine.refused = {"base": 400}
-    response = await fan_out(client, prompt="said", models=["judge", "guard"])
-    assert response.status_code == 400
-    assert response.json()["error"]["code"] == "refused"
-    assert len(engine.asked) == 1
-    engine.refused = {"base": 429}  # the base model's trouble is not theirs
-    response = await fan_out(client, prompt="said", models=["judge", "guard"])
-    assert {each["status"] for each in response.json()["answers"].values()} == {200}
+async def test_what_all_refuse_is_refused(client: httpx.AsyncClient, engine: Engine) -> None:
+    """A stream has begun before they do."""
+    engine.refused = {"judge": 400, "guard": 400}
+    asked = {"prompt": "said", "models": ["judge", "guard"]}
+    response = await fan_out(client, **asked)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "refused")
+    assert len(engine.asked) == 2
+    response = await fan_out(client, **asked, stream=True)
+    assert (response.status_code, response.text.count('"status": 400')) == (200, 2)
+    engine.refused = {"judge": 400, "guard": 429}
+    response = await fan_out(client, **asked)
+    assert response.status_code == 200
+    assert {each["status"] for each in response.json()["answers"].values()} == {400, 429}
 
 
 async def test_a_conversation_has_its_own_route_and_ends(
@@ -204,10 +166,8 @@ async def test_a_conversation_has_its_own_route_and_ends(
     said, asked = {"role": "user", "content": "hi"}, {"role": "user", "content": "judge"}
     models = [{"model": "judge", "messages": [asked]}, "guard"]
     await fan_out(client, messages=[said], models=models)
-    first, *others = engine.asked
     assert {each["path"] for each in engine.asked} == {"/v1/chat/completions"}
-    assert (first["messages"], first["add_generation_prompt"]) == ([said], False)
-    assert sorted(len(each["messages"]) for each in others) == [1, 2]
+    assert sorted(len(each["messages"]) for each in engine.asked) == [1, 2]
 
 
 async def test_a_stream_names_the_model_of_each_event(
