@@ -18,20 +18,17 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import aiohttp
 
+from benchmarks.activated.report import KINDS, Figures, report
 from benchmarks.activated.turns import INVOCATION, Asker, conversation, question
 from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits, ours_alone
-from benchmarks.common.tables import machine, print_table
+from benchmarks.common.tables import machine
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 
 JUDGES = 8
-KINDS = ("activated", "plain")
-Figures = dict[str, list[float]]
-"""Every measurement by its name."""
 
 
 @dataclass(frozen=True)
@@ -177,34 +174,6 @@ class Comparison:
 
 def judges(kind: str) -> list[str]:
     return [f"{kind}-{number}" for number in range(JUDGES)]
-
-
-def report(figures: Figures, lengths: tuple[int, ...]) -> None:
-    of = {name: median(values) for name, values in figures.items()}
-    rows = [
-        {"figure": name, "median": f"{of[name]:.4g}", "all": " ".join(f"{v:.4g}" for v in values)}
-        for name, values in figures.items()
-    ]
-    print_table(rows)
-    print()
-    print_table([_ratios(of, length) for length in lengths])
-
-
-def _ratios(of: dict[str, float], length: int) -> dict[str, str]:
-    one, eight = (
-        {kind: of[f"{length}: {what}, {kind}, ms"] for kind in KINDS}
-        for what in ("one turn", "eight judges by eight requests")
-    )
-    fan_out = of[f"{length}: eight judges by fan-out, activated, ms"]
-    memory = of[f"{length}: KV memory of eight turns ÷ of one, activated"]
-    return {
-        "conversation": str(length),
-        "one turn, activated ÷ plain": f"1/{one['plain'] / one['activated']:.1f}",
-        "eight judges, activated ÷ plain": f"1/{eight['plain'] / eight['activated']:.1f}",
-        "eight by requests ÷ one": f"{eight['activated'] / one['activated']:.2f}",
-        "eight by fan-out ÷ one": f"{fan_out / one['activated']:.2f}",
-        "KV memory, eight ÷ one": f"{memory:.2f}",
-    }
 
 
 def write_adapters(folder: Path, shape: str) -> None:
