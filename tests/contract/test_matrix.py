@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.worker.prefix_hashes import PrefixHashes
 from registry.errors import InvalidAdapter
 from tests.support.adapters.matrix import KINDS, OF_AUTO_MODEL, REFUSING, cell, write_found
 from tests.support.adapters.peft_kinds import Answer, Peft, lora, task_of
@@ -84,6 +85,7 @@ def test_what_is_accepted_answers_as_peft_and_what_is_refused_vllm_can_not(
     everything = (*kinds.values(), *unserved.values(), activated)
     with offline_base(folder, dict(base.engine)) as offline:
         assert offline.answer(None).equals(peft.base)
+        assert remembers_hashes(offline)
         for tried in everything:
             tried.try_offline(offline, peft)
     if is_long:
@@ -102,3 +104,10 @@ def test_what_is_accepted_answers_as_peft_and_what_is_refused_vllm_can_not(
     assert not untrue
     if task == "generate":  # else it is refused; of PEFT it has no effect there, of vLLM it has
         assert activated.cell == "identical"
+
+
+def remembers_hashes(offline: OfflineBase) -> bool:
+    """Whether the engine was made with our hook, if it has a prefix cache at all."""
+    core = offline.llm._engine.engine_core.engine_core
+    hash_blocks = core.request_block_hasher
+    return hash_blocks is None or isinstance(hash_blocks.__self__, PrefixHashes)
