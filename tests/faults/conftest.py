@@ -20,7 +20,7 @@ DRAIN_SECONDS = 600  # longer than any test: a process that ends did not just ru
 class Victim(ServedDemo):
     """Its state is on a small disk of its own; `kept` is what it was told."""
 
-    def __init__(self, folder: Path, harm: Harm) -> None:
+    def __init__(self, folder: Path, harm: Harm, kept: Kept) -> None:
         super().__init__(
             folder,
             engine_hang_seconds="60",
@@ -34,7 +34,7 @@ class Victim(ServedDemo):
         self.variables = harm.environment
         self.log = folder.with_name("server.log")
         self.more: tuple[str, ...] = ()  # arguments of the next start
-        self.kept = Kept()
+        self.kept = kept
 
     def launch(self) -> None:
         self.arguments = (
@@ -85,11 +85,11 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def victim(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> Victim:
+def victim(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack, is_long: bool) -> Victim:
     if os.geteuid() != 0:
         pytest.skip("root is needed to mount a small disk")
     disk = group_end.enter_context(small_disk(tmp_path_factory.mktemp("faults") / "disk"))
-    demo = Victim(disk, Harm(disk.parent))
+    demo = Victim(disk, Harm(disk.parent), Kept.nothing(is_long))
     group_end.callback(demo.client.close)
     group_end.callback(demo.stop)
     return demo

@@ -12,7 +12,7 @@ from tests.support.traffic.fault_trial import trial
 
 pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
 
-CLIENTS, CLIENTS_OF_LONG = 150, 300
+CLIENTS, CLIENTS_OF_LONG = 100, 300
 IDLE_SECONDS = 6  # after 5 the server closes idle connections
 
 

@@ -56,7 +56,7 @@ def says(served: ServedDemo, model: str, does: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(tmp_path_factory: pytest.TempPathFactory, is_long: bool) -> Iterator[Pair]:
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
@@ -80,7 +80,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             served.launch()
         for served in servers:
             served.wait_until(served.is_ready, START_SECONDS)
-        yield Pair(postgres, one, other, harm, Kept())
+        yield Pair(postgres, one, other, harm, Kept.nothing(is_long))
     finally:
         for served in servers:
             served.stop()

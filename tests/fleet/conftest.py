@@ -21,11 +21,11 @@ class ServedFleet(ServedDemo):
 
     forks = False  # Ray executes the processes that need vLLM
     postgres: PostgresServer
+    kept: Kept
 
     def __init__(self, *arguments: object, **settings: str) -> None:
         super().__init__(*arguments, **settings)  # type: ignore[arg-type]  # passed through
         self.arguments = ("--replicas", str(REPLICAS))
-        self.kept = Kept()
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Processes of this fleet whose title begins so."""
@@ -62,7 +62,7 @@ class ServedFleet(ServedDemo):
 
 
 @contextmanager
-def running_fleet(programs: Path, folder: Path) -> Iterator[ServedFleet]:
+def running_fleet(programs: Path, folder: Path, kept: Kept) -> Iterator[ServedFleet]:
     postgres = PostgresServer(programs)
     try:
         postgres.start()
@@ -73,7 +73,7 @@ def running_fleet(programs: Path, folder: Path) -> Iterator[ServedFleet]:
             reconcile_seconds="0.5",
             local_copies=str(folder / "copies"),
         )
-        served.postgres = postgres
+        served.postgres, served.kept = postgres, kept
         try:
             served.start()
             served.wait_until(served.is_whole, START_SECONDS)
@@ -86,8 +86,11 @@ def running_fleet(programs: Path, folder: Path) -> Iterator[ServedFleet]:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> ServedFleet:
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack, is_long: bool
+) -> ServedFleet:
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    return group_end.enter_context(running_fleet(programs, tmp_path_factory.mktemp("fleet")))
+    folder = tmp_path_factory.mktemp("fleet")
+    return group_end.enter_context(running_fleet(programs, folder, Kept.nothing(is_long)))

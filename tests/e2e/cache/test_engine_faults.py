@@ -17,6 +17,7 @@ from tests.support.servers.adaptry_serve import ServedDemo
 pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
 
 A, B, C, D, E, F = sorted(TASKS)
+PAUSE_SECONDS = 0.1  # of a client: without one, refused ones take the cores from the new engine
 RETRYABLE = "engine_unavailable"
 
 
@@ -53,7 +54,9 @@ class Traffic:
         with httpx.Client(base_url=self.served.client.base_url, timeout=60) as client:
             while not self.over.is_set():
                 self.stream(client, model)
+                self.over.wait(PAUSE_SECONDS)
                 self.whole(client, model)
+                self.over.wait(PAUSE_SECONDS)
 
     def whole(self, client: httpx.Client, model: str) -> None:
         body = {"model": model, "prompt": "hello=", "max_tokens": 16, "temperature": 0}

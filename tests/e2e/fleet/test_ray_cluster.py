@@ -146,9 +146,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         postgres.remove()
 
 
-async def test_scaling_up_and_down_loses_nothing(cluster: Cluster) -> None:
+async def test_scaling_up_and_down_loses_nothing(cluster: Cluster, is_long: bool) -> None:
     """The first replica's slots are smaller than those of the next one."""
-    kept = Kept()
+    kept = Kept.nothing(is_long)
     (small,) = (each["name"] for each in cluster.cache()["replicas"])
     source = save_padded(ROOT / "demo" / "adapters" / "upper", cluster.folder / "adapters/wide", 16)
     body = {"source": str(source)}

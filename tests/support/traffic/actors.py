@@ -225,10 +225,16 @@ OPERATORS = (
 
 
 async def work(
-    world: World, clients: int, operators: Sequence[tuple[Any, float]] = OPERATORS
+    world: World,
+    clients: int,
+    operators: Sequence[tuple[Any, float]] = OPERATORS,
+    pause_seconds: float = 0.0,
 ) -> None:
-    """Until `world.over`. `operators`: what they do, and seconds between."""
-    asking = [world.again(ask_something, 0.0) for _ in range(clients)]
+    """Until `world.over`. `operators`: what they do, and seconds between.
+
+    `pause_seconds`: of a client between two requests.
+    """
+    asking = [world.again(ask_something, pause_seconds) for _ in range(clients)]
     changing = [world.again(action, seconds) for action, seconds in operators]
     async with asyncio.TaskGroup() as tasks:
         for endless in (*asking, *changing):

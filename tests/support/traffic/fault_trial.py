@@ -28,16 +28,26 @@ CHANGES = ((promote_something, 0.5), (add_something, 1.0))
 OPERATORS = (*CHANGES, (steer_something, 0.5))
 NAMES = [f"adapter-{number}" for number in range(6)]
 PATIENCE_SECONDS = 60.0
+# Clients that never rest take the cores from the server or the engine that has to start again.
+PAUSE_SECONDS = 0.15
 
 
 @dataclass
 class Kept:
-    """What was told to one server so far, by all that came before."""
+    """What was told to one server so far, by all that came before.
 
+    `pause_seconds`: of each client between two requests; none in the long form.
+    """
+
+    pause_seconds: float
     known: dict[str, AdapterHistory] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     registered: set[tuple[str, int]] = field(default_factory=set)
     trials: int = 0
+
+    @classmethod
+    def nothing(cls, is_long: bool) -> "Kept":
+        return cls(0.0 if is_long else PAUSE_SECONDS)
 
 
 class Trial:
@@ -121,7 +131,7 @@ async def trial(
             await fill(world, NAMES)
         world.retryable = frozenset(retryable)
         running = Trial(served, world)
-        working = asyncio.create_task(work(world, clients, operators))
+        working = asyncio.create_task(work(world, clients, operators, kept.pause_seconds))
         try:
             await running.goes_on()
             yield running
