@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.docs.page_blocks import DOCS
 
+pytestmark = [pytest.mark.servers("site")]
+
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 
 

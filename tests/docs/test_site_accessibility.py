@@ -7,6 +7,8 @@ from playwright.sync_api import Browser
 
 from tests.support.docs.page_blocks import ROOT
 
+pytestmark = [pytest.mark.servers("site")]
+
 AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ("index", "quick-start", "console", "concepts/request", "reference/errors", "policy")
 RUN = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations

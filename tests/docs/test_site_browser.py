@@ -5,6 +5,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
+pytestmark = [pytest.mark.servers("site")]
+
 WIDTHS = (1280, 390)
 PAGES = ("index", "quick-start", "concepts/request", "howto/from-vllm", "reference/rest")
 DARK = "body[data-md-color-scheme=slate]"

@@ -4,7 +4,8 @@ Files that share one engine, or servers, run in one process, one after the other
 mark `engine` shares the session's engine (those of tests/contract and tests/browser have one for
 each folder, since all on one would take longer than everything else); `servers("faults")` shares
 what the others of that name share, `servers("forked")` the process that their servers are forked
-from; `servers` alone starts its own and runs beside anything.
+from, `servers("site")` the built documentation; `servers` alone starts its own and runs beside
+anything.
 """
 
 import re
@@ -31,6 +32,7 @@ SERVERS = (
     "tests/e2e/docs/test_deployed.py",
     "tests/e2e/docs/test_demo_command.py",
     "tests/e2e/security/test_secret_leaks.py",
+    "site",
     "tests/e2e/docs/test_wheel.py",
 )
 OTHERS = (
