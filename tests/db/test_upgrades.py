@@ -1,6 +1,7 @@
 """Databases of every earlier revision, with data, as today's code finds and serves them."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from registry.inspection.base_model import BaseModel
 from tests.db import old_schemas as past
 from tests.db.old_schemas import REVISIONS, asked, fill, fill_until
 from tests.support.adapters.demo_files import keep_demo_adapter
+from tests.support.servers import killed_upgrade
+from tests.support.servers.forks import FORKS
 from tests.support.servers.registry_in_loop import running_registry
 
 pytestmark = pytest.mark.both_databases
@@ -131,20 +134,19 @@ def test_servers_that_start_together_upgrade_one_after_the_other(empty_database:
 
 
 @pytest.mark.timeout(600)
-def test_an_upgrade_that_is_killed_leaves_the_old_schema(empty_database: str) -> None:
+def test_an_upgrade_that_is_killed_leaves_the_old_schema(
+    empty_database: str, is_long: bool
+) -> None:
     fill_until(empty_database, past.FIRST)
     before = counts(empty_database)
     killed = 0
-    for statement in range(2, 1000, 23):
-        command_line = [
-            sys.executable,
-            "-m",
-            "tests.support.servers.killed_upgrade",
-            empty_database,
-        ]
-        done = subprocess.run([*command_line, str(statement)], cwd=ROOT, check=False, timeout=120)
-        if done.returncode == 0:
+    for statement in range(2, 1000, 11 if is_long else 37):
+        upgrading = FORKS.Process(target=killed_upgrade.run, args=(empty_database, statement))
+        upgrading.start()
+        upgrading.join(120)
+        if upgrading.exitcode == 0:
             break
+        assert upgrading.exitcode == -signal.SIGKILL
         assert counts(empty_database) == before
         current = asked(empty_database, "SELECT version_num FROM alembic_version")
         assert current == [(past.FIRST,)]

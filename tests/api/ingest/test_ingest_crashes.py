@@ -1,7 +1,6 @@
 """A server that is killed at any step: the next one goes on, and nothing half done is left."""
 
 import asyncio
-import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from registry.ingest.runner import Checkpoint
 from registry.inspection.base_model import BaseModel
 from tests.support.servers import crashing_worker
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS
+from tests.support.servers.forks import FORKS
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
 pytestmark = pytest.mark.both_databases
@@ -32,18 +32,13 @@ def start(database_url: str, tmp_path: Path, base_model: BaseModel) -> Start:
     return lambda **settings: running_registry(database_url, tmp_path, base_model, **settings)
 
 
-# Its server has imported what a crash needs, which takes longer than all that follows.
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([crashing_worker.__name__])
-
-
 @pytest.fixture
 def crash(database_url: str, tmp_path: Path, base_model: BaseModel) -> Crash:
     """Runs a server in a process of its own until it kills itself at the point."""
 
     def run(point: str, source: Path | str = "") -> None:
         arguments = (database_url, tmp_path, base_model, point, str(source))
-        process = _forks.Process(target=crashing_worker.run, args=arguments)
+        process = FORKS.Process(target=crashing_worker.run, args=arguments)
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL

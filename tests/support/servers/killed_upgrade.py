@@ -1,12 +1,8 @@
-"""Schema upgrade that kills itself: `python -m tests.support.servers.killed_upgrade URL N`.
-
-N: before which statement. Exits 0 if there were fewer.
-"""
+"""Schema upgrade that kills itself: `run` is called in a process of its own."""
 
 import itertools
 import os
 import signal
-import sys
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -14,7 +10,8 @@ from sqlalchemy.engine import Engine
 from registry.database.migrate import upgrade
 
 
-def main(url: str, statement: int) -> None:
+def run(url: str, statement: int) -> None:
+    """Before which statement. Returns if there were fewer."""
     numbers = itertools.count(1)
 
     @event.listens_for(Engine, "before_cursor_execute")
@@ -23,7 +20,3 @@ def main(url: str, statement: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     upgrade(url)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

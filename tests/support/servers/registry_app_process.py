@@ -1,12 +1,7 @@
-r"""A registry server without an engine, as a process of its own that a test may kill.
-
-python -m tests.support.servers.registry_app_process \
-    '{"database": …, "store": …, "sources": …, "port": …, "limits": {…}?}'
-"""
+"""Registry server without an engine: `run` is called in a process of its own."""
 
 import asyncio
-import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +23,7 @@ BASE = BaseModel(name="tiny", shapes=None)
 
 
 async def serve(asked: dict[str, Any]) -> None:
+    """`database`, `store`, `sources` and `port`; perhaps `limits`, of webhooks."""
     database = Database(asked["database"])
     sources = [Path(asked["sources"])]
     store = ArtifactStore(Path(asked["store"]), source_roots=sources, max_bytes=2**30)
@@ -45,5 +41,9 @@ async def serve(asked: dict[str, Any]) -> None:
             await asyncio.gather(events, ingest.run())
 
 
-if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+def run(asked: dict[str, Any], log: Path) -> None:
+    """With both outputs appended to `log`."""
+    with log.open("ab") as sink:
+        for standard in (1, 2):
+            os.dup2(sink.fileno(), standard)
+    asyncio.run(serve(asked))

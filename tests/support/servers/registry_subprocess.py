@@ -1,16 +1,15 @@
 """The registry as a process of its own, which a test may kill."""
 
 import asyncio
-import json
-import signal
-import sys
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[3]
-PROGRAM = "tests.support.servers.registry_app_process"
+from tests.support.servers import registry_app_process
+from tests.support.servers.forks import FORKS
+
 START_SECONDS = 30
 
 
@@ -22,31 +21,33 @@ class ServerProcess:
         self.store = folder / "process" / "store"
         sources = folder / "process" / "sources"
         sources.mkdir(parents=True)
-        asked = {
+        self.log = folder / "process" / "log"
+        self._asked = {
             "database": database_url,
             "store": str(self.store),
             "sources": str(sources),
             "port": port,
             **more,
         }
-        self._command = [sys.executable, "-m", PROGRAM, json.dumps(asked)]
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ForkServerProcess | None = None
 
     async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(*self._command, cwd=ROOT)
+        arguments = (self._asked, self.log)
+        self._process = FORKS.Process(target=registry_app_process.run, args=arguments, daemon=True)
+        self._process.start()
         async with httpx.AsyncClient() as client, asyncio.timeout(START_SECONDS):
             while True:
                 try:
                     await client.get(f"{self.url}/webhooks")
                     return
                 except httpx.TransportError:
-                    assert self._process.returncode is None
+                    assert self._process.is_alive(), self.log.read_text()
                     await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
             self._process = None
 
     def peak_bytes(self) -> int:
