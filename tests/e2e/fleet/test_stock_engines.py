@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from demo.tasks import TASKS, UPPER_V2, prompt_for
 from registry.inspection.base_identity import BaseIdentity
-from tests.support.servers.adaptry_serve import ROOT, ServedDemo
-from tests.support.servers.forked_server import import_beside
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo, inherited
+from tests.support.servers.forked_server import fork_server, import_beside
 from tests.support.servers.other_base import OTHERS, register_for
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
@@ -266,9 +265,7 @@ def test_a_server_that_dies_is_waited_for_and_filled_again(driver: Driver) -> No
 )
 def test_a_mistake_is_one_line(options: list[str], said: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base"), *options]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("adaptry: ")]
+    log = tmp_path / "log"
+    assert fork_server(command, inherited(), log).wait(120) != 0
+    (line,) = [line for line in log.read_text().splitlines() if line.startswith("adaptry: ")]
     assert said in line

@@ -9,7 +9,7 @@ import pytest
 from demo.tasks import prompt_for
 from tests.support.servers.adaptry_serve import ServedDemo
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers("forked")]
 
 NAMES = ("upper", "reverse")
 
