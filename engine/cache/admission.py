@@ -175,9 +175,10 @@ class Admission:
         if self._closed is not None:
             raise self._closed
         limits, queue = self._limits, self._policy.wait_queue
-        if len(queue) >= limits.max_waiting:
-            raise QueueFull(limits.max_waiting, self.retry_after_seconds(len(queue)))
-        if len(queue) and queue.count(version.id) >= limits.max_waiting_per_adapter:
+        waiting = len(queue)
+        if waiting >= limits.max_waiting:
+            raise QueueFull(limits.max_waiting, self.retry_after_seconds(waiting))
+        if waiting and queue.count(version.id) >= limits.max_waiting_per_adapter:
             seconds = self.retry_after_seconds(queue.count(version.id))
             raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
         self._policy.learn_size(version.id, version.size_bytes)

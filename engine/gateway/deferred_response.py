@@ -75,10 +75,12 @@ class DeferredResponse:
         if self._is_early(message):
             self._early.append(message)
             return
-        await self._send_head()
+        if self._head is not None or self._sending_head is not None:
+            await self._send_head()
         if self._replaced:
             return
-        await self._send_early()
+        if self._early:
+            await self._send_early()
         await self._send_body(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

@@ -1,6 +1,6 @@
 """Request leases: leases the adapter of an HTTP request for each of its engine requests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from engine.cache.controller import CacheController
@@ -28,13 +28,15 @@ class AdmittedRequest:
         self._accounts = accounts
         self._request = request
         self._tenant = None if request is None else current_caller().tenant
-        self._span = (NULL_SPANS if request is None else request.spans).generate_span()
-        self.trace_headers: Mapping[str, str] | None = self._span.__enter__()
+        is_traced = request is not None and request.spans is not NULL_SPANS
+        self._span = request.spans.generate_span() if request is not None and is_traced else None
+        self.trace_headers = None if self._span is None else self._span.__enter__()
         if request is not None and request.work is None:
             request.work = WorkTotals()
 
     def on_end(self, work: WorkDone) -> None:
-        self._span.__exit__(None, None, None)
+        if self._span is not None:
+            self._span.__exit__(None, None, None)
         if self._request is not None and self._request.work is not None:
             self._request.work.add(work)
         if self._request is not None and self._request.rates is not None:
