@@ -33,7 +33,10 @@ class AddressNotAllowed(RegistryError):
     code = "address_not_allowed"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{host} is no public address, and in no network that may be called")
+        super().__init__(
+            f"{host} is no public address, and in no network that may be called "
+            "(ADAPTRY_ALLOWED_NETWORKS)"
+        )
 
 
 class HostUnknown(RegistryError):

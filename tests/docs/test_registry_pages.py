@@ -5,19 +5,32 @@ from pathlib import Path
 
 import pytest
 
+from adaptry.client import Client
 from tests.support.databases.postgres import PostgresServer
-from tests.support.docs.page_blocks import REGISTRY_PAGES, blocks_of, compare, run
+from tests.support.docs.page_blocks import REGISTRY_PAGES, ROOT, blocks_of, compare, run
 from tests.support.servers.registry_threaded import registry_server
 
 
 @pytest.mark.parametrize("page", REGISTRY_PAGES)
 def test_a_page_prints_its_output(page: str, tmp_path: Path) -> None:
-    """Only what a page itself names is set: a reader has nothing else."""
+    """A reader has what `make demo` has registered, and sets only what the page names."""
     blocks = blocks_of(page)
     commands = [_here(commands, tmp_path) for commands, _ in blocks]
     with registry_server(tmp_path) as server:
+        _register_as_the_demo(server)
         outputs = run(commands, server)
     compare(blocks, outputs)
+
+
+def _register_as_the_demo(server: str) -> None:
+    demo = ROOT / "demo"
+    with Client(server) as client:
+        for folder in (demo / "adapters").iterdir():  # the activated one needs an engine
+            client.versions.register(folder.name, str(folder))
+        second = client.versions.register("upper", str(demo / "adapters-v2" / "upper")).version
+        for number in (1, second.number):
+            client.aliases.set("upper", "prod", version=number)
+        client.aliases.roll_back("upper", "prod")
 
 
 def _here(commands: str, state: Path) -> str:
