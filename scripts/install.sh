@@ -27,7 +27,7 @@ use_pip_settings() {
     local folders=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
     [[ -z $folders ]] || export UV_FIND_LINKS=${folders// /,}
     # vLLM starts in a third of the time when its bytecode is there from the beginning.
-    export UV_COMPILE_BYTECODE=1
+    export UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1}
     export UV_PYTHON="$PWD/$venv/bin/python"
 }
 
