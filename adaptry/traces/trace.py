@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.trace.lines import FORMAT
+
 
 class TracedRequest(NamedTuple):
     """One request. `source`: where it found its adapter; None: unknown, or it got no lease."""
@@ -61,6 +63,10 @@ class Trace:
             case "load":
                 self.loads.append(_load(line))
             case "server":
+                if (format_ := int(line["format"])) > FORMAT:
+                    raise ValueError(
+                        f"its format is {format_}, newer than {FORMAT}: update adaptry"
+                    )
                 fields = TracedServer._fields
                 self.server = TracedServer(*(line[name] for name in fields))
             case other:

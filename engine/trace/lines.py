@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
+"""2: a request's adapter may be null, the base model. A reader of 1 refuses such a line."""
 
 
 class ServerLine(msgspec.Struct, frozen=True, array_like=True, tag="server"):

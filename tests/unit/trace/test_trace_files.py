@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fastapi import FastAPI
 
 from adaptry.cli import main
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.hidden_tenants import HiddenTenants
+from adaptry.traces.parquet import write_parquet
 from adaptry.traces.reader import read_trace
 from engine.api.trace import create_trace_router
 from engine.events import MovedIn
-from engine.trace.lines import FORMAT, ServerLine
+from engine.trace.lines import FORMAT, Line, RequestLine, ServerLine, encode_for_export
 from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import (
@@ -169,6 +171,31 @@ def test_what_is_no_trace_is_one_clear_error(
         path.write_text(content)
     with pytest.raises(CommandError, match=re.escape(message)):
         read_trace(path)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_trace_of_an_earlier_format_is_read_and_one_of_a_later_is_refused(
+    tmp_path: Path, suffix: str
+) -> None:
+    def written(format_: int, adapter: str | None) -> Path:
+        version = None if adapter is None else 1
+        lines: list[Line] = [
+            msgspec.structs.replace(SERVER, format=format_),
+            RequestLine(2.0, adapter, version, None, 3, 4, "completed", None, 0, 0, 0, 0.1, 0.5),
+        ]
+        path = tmp_path / f"{format_}.{suffix}"
+        exported = [encode_for_export(line) for line in lines]
+        if suffix == "parquet":
+            write_parquet(path, map(json.loads, exported))
+        else:
+            path.write_bytes(b"".join(exported))
+        return path
+
+    assert FORMAT == 2
+    assert read_trace(written(1, "upper")).requests[0].adapter == "upper:1"
+    assert read_trace(written(2, None)).requests[0].adapter is None
+    with pytest.raises(CommandError, match="its format is 3, newer than 2: update adaptry"):
+        read_trace(written(3, None))
 
 
 async def test_a_last_line_that_was_cut_off_is_left_out(server: str, tmp_path: Path) -> None:
