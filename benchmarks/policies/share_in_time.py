@@ -13,7 +13,7 @@ from unittest.mock import patch
 from adaptry.sizing.prediction import quantile
 from benchmarks.policies.comparison import COSTS, arrivals
 from benchmarks.policies.traces import generate
-from engine.policy import ready_ahead
+from engine.policy import planner, ready_ahead
 from engine.policy.eviction_orders.choice import create_orders
 from engine.simulation.replay import Arrival, replay
 from engine.simulation.replica import Shape
@@ -28,19 +28,22 @@ _ANY_NUMBER = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`at_arrival`: loads never wait for more requests. `slot_wait_seconds`: large: no drains."""
+    """`at_arrival`: loads never wait for more requests. `all_drain`: any number of slots at a time.
+    `slot_wait_seconds`: large: no drains."""
 
     name: str
     policy: EvictionPolicy = EvictionPolicy.ADAPTIVE
     at_arrival: bool = False
+    all_drain: bool = False
     slot_wait_seconds: float = 2.0
     slots: int = SLOTS
 
 
 CASES = (
-    Case("LRU, loads at arrival", EvictionPolicy.LRU, at_arrival=True),
-    Case("adaptive, loads at arrival", at_arrival=True),
-    Case("adaptive, loads that can wait (as shipped)"),
+    Case("LRU, loads at arrival", EvictionPolicy.LRU, at_arrival=True, all_drain=True),
+    Case("adaptive, loads at arrival", at_arrival=True, all_drain=True),
+    Case("adaptive, loads that can wait", all_drain=True),
+    Case("the same, half of the slots drain at a time (as shipped)"),
     Case("the same, `ADAPTRY_MAX_SLOT_WAIT_SECONDS=8`: hardly any drains", slot_wait_seconds=8),
     Case("as shipped, 20 slots", slots=20),
     Case("as shipped, 24 slots", slots=24),
@@ -53,7 +56,11 @@ def measure(case: Case, trace: list[Arrival]) -> tuple[float, float, float]:
     limits = AdmissionLimits(max_slot_wait_seconds=case.slot_wait_seconds)
     shape = Shape(case.slots, HOST_PLACES, limits=limits)
     costs = replace(COSTS, step_seconds=STEP_SECONDS)
-    with patch.multiple(ready_ahead, LEAST=least, MOST=max(least, ready_ahead.MOST)):
+    per_drain = 1 if case.all_drain else planner.SLOTS_PER_DRAIN
+    with (
+        patch.multiple(ready_ahead, LEAST=least, MOST=max(least, ready_ahead.MOST)),
+        patch.object(planner, "SLOTS_PER_DRAIN", per_drain),
+    ):
         done = replay(trace, costs, shape, orders=create_orders(case.policy))
     in_time = sum(each <= GOAL_SECONDS for each in done.first_tokens)
     count = len(done.requests)

@@ -116,14 +116,21 @@ class VictimSelector:
     # ---- drains --------------------------------------------------------------------------
 
     def drain_for(
-        self, version: VersionId, can_end: Callable[[VersionId], bool]
+        self,
+        version: VersionId,
+        can_end: Callable[[VersionId], bool],
+        *,
+        most: int | None = None,
     ) -> VersionId | None:
-        """Let the hot adapter that was granted longest ago drain for this one; None if none can.
+        """Let the hot adapter that was granted longest ago drain for this one; None if none can,
+        or if it needs a slot and as many as `most` drain already.
 
         Of those that could leave, its running requests began first, so they should end first.
         None drains whose requests can't be expected to end, nor in vain without them.
         """
         if self._needs_a_slot(version):
+            if most is not None and len(self._drains) >= most:
+                return None
             able = [v for v in self.able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
             idle = set(self._idle_in_slots())

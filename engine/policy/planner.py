@@ -1,7 +1,7 @@
 """Planner: all that can be decided now, in the order in which it has to be carried out. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
@@ -11,6 +11,9 @@ from engine.policy.ready_ahead import ReadyAhead
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
+
+SLOTS_PER_DRAIN = 2
+"""Where a queue stands, one of so many drains at a time."""
 
 
 class Planner:
@@ -52,6 +55,16 @@ class Planner:
         if self._index.in_host.versions and self._may_activate():
             decisions += self._plan_activations()
         return decisions
+
+    def drain_for(
+        self, version: VersionId, can_end: Callable[[VersionId], bool]
+    ) -> VersionId | None:
+        """See `VictimSelector.drain_for`. Where a queue stands, only some of the slots drain at a
+        time: the others serve what is in them, and fewer requests wait for their turn.
+        """
+        at_once = max(1, self._tiers.slots // SLOTS_PER_DRAIN)
+        most = at_once if self._ready_ahead.queue_stands else None
+        return self._victims.drain_for(version, can_end, most=most)
 
     def _plan_evictions(self) -> Iterator[Decision]:
         for version, reason in list(self.pending_evictions.items()):

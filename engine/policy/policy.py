@@ -159,7 +159,7 @@ class CachePolicy(PolicyViews):
         of a hot adapter can be expected to end in time; others don't drain.
         """
         version = self.wait_queue.version_of(ticket)
-        return None if version is None else self._victims.drain_for(version, can_end)
+        return None if version is None else self._planner.drain_for(version, can_end)
 
     def has_drains_for(self, version: VersionId) -> bool:
         return self._victims.has_drains_for(version)

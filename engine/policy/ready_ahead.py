@@ -17,6 +17,11 @@ class ReadyAhead:
         self._most = max(MOST, slots)
         self._count = float(self._most)
 
+    @property
+    def queue_stands(self) -> bool:
+        """So many loads have not met a pause that as few as can be are made ready."""
+        return self._count <= LEAST
+
     def count(self, *, late: bool) -> int:
         """`late`: the adapter's oldest request has waited too long."""
         return self._most if late else int(self._count)

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "configs" / "ray-serve.yaml"
-SMALL_RANK = 8  # the demo's profile has 16 for the others
+SMALL_RANK, LARGE_RANK = 16, 32  # of the first replica's slots, and of the others'; traffic has 16
 
 
 def free_port() -> int:
@@ -81,7 +81,7 @@ class Cluster(ServedDemo):
         flags = [f"--{name}" for name, value in profile["vllm"].items() if value is True]
         application["args"] |= {
             "model": str(ROOT / "demo" / "base"),
-            "vllm": [*vllm, *flags, "--dtype=float32"],
+            "vllm": [*vllm, *flags, "--dtype=float32", f"--max-lora-rank={LARGE_RANK}"],
             "classes": [{"replicas": 1, "vllm": [f"--max-lora-rank={SMALL_RANK}"]}],
             "engine": profile.get("adaptry", {}),
             "gpus_per_replica": 0,
@@ -150,7 +150,8 @@ async def test_scaling_up_and_down_loses_nothing(cluster: Cluster, is_long: bool
     """The first replica's slots are smaller than those of the next one."""
     kept = Kept.nothing(is_long)
     (small,) = (each["name"] for each in cluster.cache()["replicas"])
-    source = save_padded(ROOT / "demo" / "adapters" / "upper", cluster.folder / "adapters/wide", 16)
+    upper, wide = ROOT / "demo" / "adapters" / "upper", cluster.folder / "adapters" / "wide"
+    source = save_padded(upper, wide, LARGE_RANK)
     body = {"source": str(source)}
     registered = cluster.client.post("/api/v1/adapters/wide/versions", json=body)
     assert registered.status_code in (200, 201), registered.text
@@ -163,10 +164,10 @@ async def test_scaling_up_and_down_loses_nothing(cluster: Cluster, is_long: bool
             await running.until(partial(cluster.has, replicas), START_SECONDS)
             await running.goes_on()
             if replicas == 2:
-                wide = [await asyncio.to_thread(cluster.complete, "wide") for _ in range(8)]
-                assert {answer.status_code for answer in wide} == {200}
-                assert wide[0].json()["choices"][0]["text"] == TASKS["upper"].answer("hello")
-                assert small not in {answer.headers["x-adaptry-replica"] for answer in wide}
+                found = [await asyncio.to_thread(cluster.complete, "wide") for _ in range(8)]
+                assert {answer.status_code for answer in found} == {200}
+                assert found[0].json()["choices"][0]["text"] == TASKS["upper"].answer("hello")
+                assert small not in {answer.headers["x-adaptry-replica"] for answer in found}
         assert running.count("refused") == 0
         assert running.count("connection lost") == 0
         assert running.count("cut off") == 0

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from benchmarks.policies.comparison import COSTS, closed, compare_busy, compare_quiet
+from benchmarks.policies.comparison import COSTS, arrivals, closed, compare_busy, compare_quiet
 from benchmarks.policies.in_order import misses
+from benchmarks.policies.share_in_time import RATE, REQUESTS, TOKENS, Case, measure
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.lru import LruOrder
@@ -60,6 +61,18 @@ def test_where_a_queue_stands_most_of_the_gap_to_the_optimum_is_closed(name: str
     share = closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
     assert share is not None
     assert share > 0.7
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_where_a_queue_stands_twice_as_many_come_in_time_if_half_of_the_slots_drain(
+    seed: int,
+) -> None:
+    """And the slowest come sooner than if all may drain at a time."""
+    trace = arrivals(generate("Zipf 1.0, 144", REQUESTS, seed), (RATE, TOKENS), seed)
+    any_number, slowest, _ = measure(Case("all", all_drain=True), trace)
+    shipped, slowest_shipped, _ = measure(Case("shipped"), trace)
+    assert shipped > 2 * any_number
+    assert slowest_shipped < 0.8 * slowest
 
 
 def test_a_burst_over_busy_slots_does_not_wait_for_loads_that_could_wait() -> None:
