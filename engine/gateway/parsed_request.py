@@ -41,9 +41,8 @@ class ParsedRequest(Request):
     async def json(self) -> Any:
         """Raises what Python's parser raises, of a body that was not parsed."""
         body = find_body(self.scope)
-        if body is None or body.parsed is UNPARSED:
-            return await super().json()
-        return body.parsed
+        parsed = UNPARSED if body is None else body.parsed
+        return await super().json() if parsed is UNPARSED else parsed
 
 
 _UNREADABLE = {

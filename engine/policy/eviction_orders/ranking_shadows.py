@@ -3,7 +3,7 @@
 import heapq
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from engine.policy.decayed_counts import DecayedCounts
@@ -34,8 +34,10 @@ class RankingShadow(ABC):
     want it at a time. So only the rest is ranked. A miss takes its place when the cache loads it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_grant: Callable[[VersionId, int], object]) -> None:
+        """`on_grant`: called with each that is granted, and the places of all."""
         self.hit_ratio = 0.0
+        self._on_grant = on_grant
         self._wanted: set[VersionId] = set()  # and resident
         self._ranked: OrderedDict[VersionId, EvictionKey] = OrderedDict()
 
@@ -44,9 +46,10 @@ class RankingShadow(ABC):
     ) -> None:
         """`places`: of the adapters that this follows. All that are granted are among `uses`."""
         wanted, ranked, ratio = self._wanted, self._ranked, self.hit_ratio
+        on_grant = self._on_grant
         for use, version in uses:
             if use is _GRANTED:
-                self._grant(version, places_of_all)
+                on_grant(version, places_of_all)
                 continue
             if use is _ENDED:
                 if version in wanted:
@@ -66,10 +69,6 @@ class RankingShadow(ABC):
                 if ranked and len(ranked) + len(wanted) > places:
                     self._trim(max(places - len(wanted), 0))
         self.hit_ratio = ratio
-
-    @abstractmethod
-    def _grant(self, version: VersionId, places: int) -> None:
-        """One more request holds it."""
 
     @abstractmethod
     def _keep(self, version: VersionId) -> None:
@@ -101,11 +100,8 @@ class RecencyShadow(RankingShadow):
     """
 
     def __init__(self, *, latest_first: bool) -> None:
-        super().__init__()
+        super().__init__(lambda version, places: None)
         self._latest_first = latest_first
-
-    def _grant(self, version: VersionId, places: int) -> None:
-        return
 
     def _keep(self, version: VersionId) -> None:
         self._ranked[version] = ()  # by its place in the order
@@ -126,14 +122,11 @@ class CountShadow(RankingShadow):
     """
 
     def __init__(self, counts: DecayedCounts) -> None:
-        super().__init__()
+        super().__init__(counts.use)
         self._counts = counts
         self._uses = 0
         self._in_heap: set[VersionId] = set()
         self._heap: list[tuple[EvictionKey, VersionId]] = []
-
-    def _grant(self, version: VersionId, places: int) -> None:
-        self._counts.use(version, places)
 
     def _keep(self, version: VersionId) -> None:
         self._uses += 1

@@ -184,7 +184,9 @@ def _size_of(work: "partial[Any]") -> int:
 
 def _length(value: Any) -> int:
     if isinstance(value, dict):
-        return max(_length(value.get("prompt")), _length(value.get("prompt_token_ids")))
+        text, ids = value.get("prompt"), value.get("prompt_token_ids")
+        length = len(text) if type(text) is str else _length(text)
+        return length if ids is None else max(length, _length(ids))
     if not isinstance(value, _SIZED):
         return 0
     if isinstance(value, list) and value and isinstance(value[0], dict):  # a conversation
