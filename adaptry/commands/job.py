@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from adaptry.terminal.completion import adapter_names
-from adaptry.terminal.errors import CommandError
+from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_fields, show_json, show_table, size, text
 
@@ -88,7 +88,7 @@ def cancel(
     """Cancel a job, or all that match. What they have already published stays."""
     matches = every or any(wanted is not None for wanted in (state, adapter, tenant))
     if (number is None) != matches:
-        raise CommandError("name one job, or say which: --all, --state, --adapter, --tenant")
+        raise UsageError("name one job, or say which: --all, --state, --adapter, --tenant")
     with connect(server) as client:
         if number is not None:
             _print(client.jobs.cancel(number), as_json)

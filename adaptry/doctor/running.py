@@ -173,12 +173,15 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
     if metrics["ingest_wait_seconds"] > LONG_QUEUE_SECONDS:
         minutes = metrics["ingest_wait_seconds"] / 60
         yield f"a registration has waited {minutes:.0f} minutes for its turn"
-    for name, what in (
+    for name, what in (  # with the command that shows more
         ("rates_counted_alone_total", "rates counted by this server alone"),
         ("engine_ends_total", "engines replaced"),
-        ("load_failures_total", "loads failed"),
+        ("load_failures_total", "loads failed (`adaptry cache decisions`)"),
         ("drift_total", "adapters were not where the controller had them"),
-        ("quarantines_total", "versions quarantined"),
+        (
+            "quarantines_total",
+            "versions quarantined (`adaptry adapter search --state quarantined`)",
+        ),
     ):
         if metrics[name]:
             yield f"{metrics[name]:.0f} {what} since the start"

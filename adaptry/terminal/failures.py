@@ -35,11 +35,28 @@ def failure_of(error: Exception, arguments: Sequence[str]) -> Failure | None:
     if isinstance(error, CommandError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, typer.TyperException):
-        return Failure(error.format_message(), error.exit_code)
+        return Failure(_line_of(error), error.exit_code)
     if isinstance(error, ModuleNotFoundError):
         advice = missing_extra(error, arguments)
         return None if advice is None else Failure(advice, FAILED)
     return _of_client(error, arguments)
+
+
+def _line_of(error: typer.TyperException) -> str:
+    """Options that are written alike as for adapters, and none of pydantic's words."""
+    line = error.format_message()
+    if possible := getattr(error, "possibilities", None):
+        return f"{error.message}: did you mean {' or '.join(sorted(possible))}?"
+    if error.__cause__ is None:
+        return line
+    from pydantic import ValidationError
+
+    from registry.validation import explain
+
+    if not isinstance(error.__cause__, ValidationError):
+        return line
+    problem = error.__cause__.errors()[0]
+    return line.replace(str(problem["msg"]), explain(problem))
 
 
 def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:

@@ -11,18 +11,14 @@ from adaptry.client.transport.requests import DEFAULT_SERVER
 
 SECONDS = 2.0
 MOST_NAMES = 5000
+NAMED = frozenset({"unknown_adapter", "unknown_alias", "unknown_version", "model_not_found"})
 _QUOTED = re.compile(r"'([^']+)'")
 
 
 def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     """`did you mean upper?`, or nothing."""
-    if error.code == "source_not_allowed":
-        return _advise_push(arguments)
-    if error.status == 404 and error.code in {"", "not_found"}:  # no route: the name is in the path
-        slashed = next((name for name in arguments[2:3] if "/" in name), None)
-        return "" if slashed is None else f"{slashed!r} can be no adapter's name, as it has a '/'"
-    if error.code not in {"unknown_adapter", "unknown_alias", "model_not_found"}:
-        return ""
+    if error.code not in NAMED:
+        return _without_asking(error, arguments)
     quoted = _QUOTED.findall(error.detail)
     if error.code == "model_not_found" and len(quoted) > 1:  # the model, and what of it is unknown
         del quoted[0]
@@ -30,12 +26,25 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
         with Client(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
+            if error.code == "unknown_version":
+                newest = max((each.number for each in client.versions.list(name)), default=None)
+                return "" if newest is None else f"the newest is {name}:{newest}"
             if alias:
                 return _closest(alias, (each.alias for each in client.aliases.list(name)), name)
             adapters = islice(client.adapters.list(page_size=500), MOST_NAMES)
             return _closest(name, (each.name for each in adapters))
     except AdaptryError:
         return ""
+
+
+def _without_asking(error: ApiError, arguments: Sequence[str]) -> str:
+    if error.code == "source_not_allowed":
+        return _advise_push(arguments)
+    if error.status == 404 and error.code in {"", "not_found"}:  # no route: the name is in the path
+        slashed = next((name for name in arguments[2:3] if "/" in name), None)
+        return "" if slashed is None else f"{slashed!r} can be no adapter's name, as it has a '/'"
+    choices = _QUOTED.findall(error.detail) if error.status == 422 else []
+    return next(filter(None, (_closest(each, choices) for each in arguments)), "")
 
 
 def _advise_push(arguments: Sequence[str]) -> str:

@@ -160,6 +160,28 @@ def test_a_mistyped_name_has_a_suggestion(arguments: list[str], hint: str, run: 
     assert bool(hint) == ("did you mean" in err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["adapter", "show", "upper:9"], 1, "the newest is upper:2"),
+        (["events", "list", "--kind", "alias.movd"], 1, "did you mean alias.moved"),
+        (["cache", "show", "--serer", "x"], 2, "--serer: did you mean --server?"),
+        (["adapter", "list", "--limit", "0"], 2, "'--limit': must be at least 1"),
+        (["adapter", "list", "--sort", "usd"], 2, "'--sort': 'usd' is not one of"),
+        (["adapter", "rollback", "upper", "--revision", "x"], 2, "must be a whole number"),
+        (["events", "list", "--since", "noon"], 2, "'noon' does not match"),
+        (["job", "cancel"], 2, "name one job"),
+    ],
+)
+def test_a_mistake_is_told_in_plain_words(
+    arguments: list[str], exit_code: int, said: str, run: Run
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (exit_code, "")
+    assert said in err
+    assert not re.search("Input should|Value error|unable to parse", err)
+
+
 def test_an_error_is_json_where_json_was_asked_for(run: Run) -> None:
     code, out, err = run("adapter", "show", "uper", "--json")
     assert (code, out) == (1, "")
