@@ -70,6 +70,7 @@ class RoutingIngress:
     servers: Sequence[Client]
     gpu: list[set[VersionId]] = field(init=False)
     host: list[set[VersionId]] = field(init=False)
+    ranks: None = None
     _loads: list[int] = field(init=False)
 
     def __post_init__(self) -> None:

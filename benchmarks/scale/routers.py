@@ -33,6 +33,18 @@ class Known(Protocol):
     def sent(self, adapter: VersionId, index: int) -> None:
         """Record that a request for the adapter went to a replica."""
 
+    @property
+    def ranks(self) -> "Ranks | None":
+        """None: all replicas serve all adapters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """`max_ranks`: the largest that each replica serves. `rank_of` an adapter."""
+
+    max_ranks: Sequence[int]
+    rank_of: Callable[[VersionId], int]
+
 
 def nearness_in(
     adapter: VersionId, gpu: Sequence[Set[VersionId]], host: Sequence[Set[VersionId]]
@@ -53,6 +65,7 @@ class Picture:
     replicas: Sequence[Replica]
     every_seconds: float
     key: Callable[[VersionId], str] = str
+    ranks: Ranks | None = None
     gpu: list[frozenset[VersionId]] = field(init=False)
     host: list[set[VersionId]] = field(init=False)
     closed: bool = False
@@ -82,10 +95,18 @@ class Picture:
 
 
 def ours(known: Known, _: random.Random | None = None, bound: Bound | None = None) -> Router:
-    names, limit = known.names, bound or Bound()
+    names, limit, ranks = known.names, bound or Bound(), known.ranks
 
     def route(adapter: VersionId) -> int:
-        index = choose(known.key(adapter), names, known.loads(), known.nearness(adapter), limit)
+        index = choose(
+            known.key(adapter),
+            names,
+            known.loads(),
+            known.nearness(adapter),
+            limit,
+            rank=0 if ranks is None else ranks.rank_of(adapter),
+            max_ranks=None if ranks is None else ranks.max_ranks,
+        )
         known.sent(adapter, index)
         return index
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks.common.tables import print_table
-from benchmarks.scale.routers import ROUTERS, Picture
+from benchmarks.scale.routers import ROUTERS, Picture, Ranks
 from engine.simulation.agenda import Agenda
 from engine.simulation.replica import Replica, Shape
 from engine.simulation.shared_engine import Costs, Request
@@ -97,19 +97,22 @@ def simulate(
     names: Sequence[str],
     workload: Workload,
     costs: Costs,
-    shape: Shape,
+    shape: Shape | Sequence[Shape],
     slo_seconds: float,
     *,
     warm_share: float = 0.2,
     key: Callable[[VersionId], str] = str,
+    ranks: Ranks | None = None,
 ) -> Result:
     """`names`: of the replicas; they and `key` decide where our routing sends an adapter that is
-    nowhere. `slo_seconds`: a request is good if its first token came within that. `warm_share`: of
-    the time, from the beginning, whose requests do not count."""
+    nowhere. `shape`: of all, or of each. `ranks`: for our routing only. `slo_seconds`: a request is
+    good if its first token came within that. `warm_share`: of the time, from the beginning, whose
+    requests do not count."""
     agenda = Agenda()
-    fleet = [Replica(name, agenda, costs, shape) for name in names]
+    shapes = [shape] * len(names) if isinstance(shape, Shape) else shape
+    fleet = [Replica(n, agenda, costs, each) for n, each in zip(names, shapes, strict=True)]
     make, every_seconds = ROUTERS[routing]
-    picture = Picture(agenda, fleet, every_seconds, key)
+    picture = Picture(agenda, fleet, every_seconds, key, ranks)
     route = make(picture, random.Random(workload.seed))
     warm = workload.seconds * warm_share
     counted: list[Request] = []

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.scale.by_rank import Fleet
 from benchmarks.scale.live import compare
-from benchmarks.scale.routers import ROUTERS, Picture, ours
+from benchmarks.scale.routers import ROUTERS, Picture, Ranks, ours
 from benchmarks.scale.sim import Result, Workload, named, simulate
 from engine.simulation.agenda import Agenda
 from engine.simulation.replica import Replica, Shape
@@ -120,6 +121,31 @@ def test_our_routing_keeps_its_bound_and_loads_less_than_one_without_residency()
         for routing in ("ours", "random", "least loaded")
     }
     assert loads["ours"] < 0.7 * min(loads["random"], loads["least loaded"])
+
+
+def test_slots_by_rank_serve_more_in_the_same_memory() -> None:
+    workload = Workload(adapters=100, rate=16.0, seconds=15.0)
+    alike, by_rank = (
+        simulate("ours", named(4), workload, QUICK, fleet.shapes(), 0.5, ranks=ranks)
+        for fleet in (Fleet("alike", 4, 0), Fleet("by rank", 4, 3))
+        for ranks in [Ranks(fleet.max_ranks, lambda adapter: 8 if adapter % 8 else 64)]
+    )
+    assert alike.requests == by_rank.requests
+    assert by_rank.in_slot > 1.2 * alike.in_slot
+
+
+def test_our_routing_sends_a_large_rank_only_where_it_fits() -> None:
+    agenda = Agenda()
+    fleet = [Replica(f"{n}", agenda, QUICK, Shape(2, 4)) for n in range(3)]
+    ranks = Ranks([8, 8, 64], lambda adapter: 64 if adapter == A else 8)
+    picture = Picture(agenda, fleet, every_seconds=1.0, ranks=ranks)
+    route = ours(picture)
+    for number in range(20):
+        fleet[index := route(A)].take(asked(number, 1))
+        assert index == 2
+    assert route(B) in (0, 1)
+    picture.closed = True
+    agenda.run()
 
 
 def test_our_routing_chooses_a_replica_within_its_bound() -> None:
