@@ -96,7 +96,9 @@ def test_its_history_is_that_of_the_controller_before_it(driver: Driver) -> None
         assert driver.complete(name).status_code == 200
     history = "/api/v1/cache/history"
     found = driver.client.get(history).json()
-    assert found["server"] == f"fleet~{driver.stock.url.removeprefix('http://')}"
+    servers = driver.client.get("/api/v1/cache/servers").json()["items"]
+    [fleet] = [each["name"] for each in servers if each["is_this"]]
+    assert found["server"] == f"{fleet}~{driver.stock.url.removeprefix('http://')}"
     assert sum(each["misses"] + each["host_hits"] for each in found["buckets"]) > 0
     past = driver.client.get(f"{history}/state", params={"at": datetime.now(UTC).isoformat()})
     then, now = past.json()["cache"], driver.cache()
