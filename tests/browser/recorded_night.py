@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.history.recorder import HistoryRecorder
@@ -82,15 +83,19 @@ async def record_quiet(server: ConsoleServer, night: Night, name: str) -> None:
 async def record_hours(server: ConsoleServer, night: Night) -> None:
     """Six hours of seven adapters in four slots, which thrash in the fourth hour."""
     began, rng = night.now, random.Random(1)
-    versions = [adapter(n, name) for n, name in enumerate(NAMES, 1)]
+    versions = [
+        replace(adapter(n, name), rank=16, size_bytes=8_000_000 * (1 + n % 3))
+        for n, name in enumerate(NAMES, 1)
+    ]
     async with recorded(server, night, slots=4, host=6) as (cache, recorder):
         for step in range(HOURS_AGO * 12):
             night.now = began + step * 300
+            await recorder.flush()
             weights = [1] * 7 if 36 <= step < 48 else [30, 14, 8, 5, 1, 1, 1]
             for version in rng.choices(versions, weights, k=20 + rng.randrange(30)):
                 night.now += 0.4
                 await cache.use(version)
-            await settle()
+                await settle()
             await recorder.flush()
             night.now = began + step * 300 + 290
             await recorder.flush()

@@ -70,6 +70,24 @@ def test_what_was_in_the_slots_and_who_evicted_whom(
     expect(page).to_have_url(re.compile(re.escape(f"at={at.replace(':', '%3A')}")))
     page.reload()
     expect(tier(page, "GPU slots").get_by_text("reverse:1", exact=True)).to_be_visible()
+    tiers = page.get_by_role("region", name="Both tiers").bounding_box()
+    decisions = page.get_by_role("region", name="Decisions").bounding_box()
+    assert tiers is not None
+    assert decisions is not None
+    assert decisions["y"] - tiers["y"] - tiers["height"] >= 8, "they don't touch"
+
+
+def test_thumb_and_cursor_are_at_one_time(
+    server: ConsoleServer, visit: Visit, night: Night
+) -> None:
+    """At both ends, where they would differ most."""
+    page = visit(server.url).open(f"#/history?at={night.at(30)}")
+    plot = page.get_by_role("img", name=re.compile("lookups")).bounding_box()
+    thumb = slider(page).bounding_box()
+    assert plot is not None
+    assert thumb is not None
+    assert thumb["x"] == pytest.approx(plot["x"] - 8, abs=0.5)
+    assert thumb["width"] == pytest.approx(plot["width"] + 16, abs=0.5)
 
 
 def test_steps_of_the_keyboard(server: ConsoleServer, visit: Visit, night: Night) -> None:

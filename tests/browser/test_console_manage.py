@@ -152,6 +152,19 @@ def test_pins_jobs_and_garbage(console: ConsoleServer, visit: Visit) -> None:
     assert read(console, "adapters/garbage/versions/2")["state"] == "purged"
 
 
+def test_the_settings_of_the_cache_are_shown(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url).open("#/server")
+    for term, value in {
+        "GPU slots": "2 --max-loras",
+        "Places in host memory": "4 --max-cpu-loras",
+        "Most host memory": "no limit --host-cache-bytes",
+        "Eviction policy": "adaptive ADAPTRY_EVICTION_POLICY",
+        "History": "24 hours ADAPTRY_HISTORY_HOURS",
+    }.items():
+        row = page.locator(".facts-list > div").filter(has=page.get_by_text(term, exact=True))
+        expect(row.locator("dd")).to_have_text(value)
+
+
 def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> None:
     visitor = visit(keyed.url)
     visitor.expects_a_refusal()
@@ -243,6 +256,14 @@ def test_two_versions_are_compared(console: ConsoleServer, visit: Visit) -> None
     expect(table.get_by_role("row", name=re.compile("^Rank differs 4 8"))).to_be_visible()
     page.get_by_role("button", name="Show differences only").click()
     expect(table.get_by_role("row", name=re.compile("^State"))).to_have_count(0)
+
+
+def test_a_phone_says_whose_each_value_is(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url, width=390).open("#/compare?a=upper%3A1&b=upper%3A2")
+    cells = page.get_by_role("row", name=re.compile("^Rank differs")).locator("td")
+    expect(cells).to_have_count(2)
+    named = "cells => cells.map(each => getComputedStyle(each, '::before').content)"
+    assert cells.evaluate_all(named) == ['"upper:1"', '"upper:2"']
 
 
 def test_a_page_that_is_left_calls_nobody_back(console: ConsoleServer, visit: Visit) -> None:

@@ -45,6 +45,21 @@ def test_a_prompt_without_the_invocation_says_who_answered(
     expect(side).not_to_contain_text("base model's answer")
 
 
+def test_what_was_not_asked_is_no_blank_box(
+    visitor: Visitor, scripted: tuple[str, Scripted]
+) -> None:
+    shown = "pre => getComputedStyle(pre, '::before').content"
+    page = visitor.open(ADDRESS)
+    answer = page.get_by_role("region", name="Answer of A")
+    assert answer.evaluate(shown) == '"No prompt was sent yet."'
+    scripted[1].answers = [(chunk("long") + DONE, {"x-adaptry-version": "size:1"})]
+    page.get_by_role("button", name="Send").click()
+    expect(answer).to_have_text("long")
+    assert answer.evaluate(shown) == "none"
+    other = page.get_by_role("region", name="Answer of B")
+    assert other.evaluate(shown) == '"No reference was chosen for this side."'
+
+
 def test_an_answer_that_was_cut_off_is_no_whole_answer(
     visitor: Visitor, scripted: tuple[str, Scripted]
 ) -> None:

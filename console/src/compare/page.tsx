@@ -121,8 +121,11 @@ function Differences({ a, b }: { a: Version; b: Version }) {
                   {term}
                   {left !== right && <span class="unseen"> differs</span>}
                 </th>
-                <td class={left === right ? "" : "differs"}>{left}</td>
-                <td class={left === right ? "" : "differs"}>{right}</td>
+                {[left, right].map((value, n) => (
+                  <td key={n} data-label={n ? b.reference : a.reference} class={left === right ? "" : "differs"}>
+                    {value}
+                  </td>
+                ))}
               </tr>
             ))}
           </tbody>

@@ -8,19 +8,14 @@ import { useAnswer, useInterval } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
 import { zone } from "../lib/time.tsx";
 import { moment } from "../lib/format.ts";
-import { PastCache } from "./past-cache.tsx";
-import { PastDecisions } from "./past-decisions.tsx";
-import { clamp, HOUR, iso, local, MINUTE, parse, SECOND } from "./times.ts";
+import { Moment } from "./moment.tsx";
+import { clamp, HOUR, iso, local, MINUTE, parse, SOON_MS } from "./times.ts";
 import { Timeline } from "./timeline.tsx";
 
 type History = Schema["HistoryRead"];
-type Past = Schema["PastRead"];
 type Off = { off: string; isSetting: boolean };
 
 const REFRESH_MS = 60_000;
-const SOON_MS = 150; // a slider that is dragged asks only where it rests
-const AROUND = MINUTE;
-const MOST = 400;
 const RANGES: readonly (readonly [string, number])[] = [
   ["day", 24 * HOUR],
   ["6 hours", 6 * HOUR],
@@ -162,97 +157,5 @@ function NotKept({ off, isSetting }: Off) {
         <a href="#/cache">To the cache as it is now</a>
       </p>
     </>
-  );
-}
-
-interface MomentProps {
-  at: number;
-  server: string;
-  /** The replica, where there are several; null: there is one server. */
-  of: string | null;
-  /** When what is kept begins. */
-  oldest: number;
-  chosen: string | null;
-  choose: (adapter: string | null) => void;
-  go: (at: number) => void;
-}
-
-function Moment({ at, server, of, oldest, chosen, choose, go }: MomentProps) {
-  const settled = useSettled(at);
-  const [found] = useAnswer(labelOf("The state then", of), (signal) => readMoment(server, settled, oldest, signal), [server, settled]);
-  if (!found) return null;
-  const { asked, past, decisions } = found;
-  const time = Date.parse(past.at);
-  return (
-    <div class="cache-main" aria-busy={asked !== at}>
-      {past.cache ? (
-        <PastCache
-          label={labelOf("Both tiers", of)}
-          cache={past.cache}
-          decisions={decisions.items}
-          at={time}
-          chosen={chosen}
-          choose={(name) => choose(name === chosen ? null : name)}
-        />
-      ) : (
-        <Unknown label={labelOf("Not known", of)} past={past} go={go} />
-      )}
-      <PastDecisions label={labelOf("Decisions", of)} page={decisions} at={time} chosen={chosen} choose={choose} go={go} />
-    </div>
-  );
-}
-
-/** Sections of several replicas have several names. */
-function labelOf(what: string, replica: string | null): string {
-  return replica ? `${what} of ${replica}` : what;
-}
-
-function useSettled(at: number): number {
-  const [settled, setSettled] = useState(at);
-  useEffect(() => {
-    const timer = setTimeout(() => setSettled(at), SOON_MS);
-    return () => clearTimeout(timer);
-  }, [at]);
-  return settled;
-}
-
-/** `asked`: the time that was asked for; of one that has not come yet, the server answers its present. */
-interface Found {
-  asked: number;
-  past: Past;
-  decisions: Schema["PastDecisionList"];
-}
-
-async function readMoment(server: string, at: number, oldest: number, signal: AbortSignal): Promise<Found> {
-  const until = Math.max(Math.min(at + AROUND, serverNow()), oldest + SECOND);
-  const range = { server, from: iso(Math.max(at - AROUND, oldest)), to: iso(until), limit: MOST };
-  const [past, decisions] = await Promise.all([
-    request("get", "/api/v1/cache/history/state", { query: { server, at: iso(at) }, signal }),
-    request("get", "/api/v1/cache/history/decisions", { query: range, signal }),
-  ]);
-  return { asked: at, past, decisions };
-}
-
-function Unknown({ label, past, go }: { label: string; past: Past; go: (at: number) => void }) {
-  const { since, until } = past.unknown ?? { since: null, until: null };
-  return (
-    <section class="tiers" aria-label={label}>
-      <h2>Nothing is known of this time</h2>
-      <p>The server did not run, or could not save its history. What was in the slots is not guessed from before or after.</p>
-      <p class="row">
-        {since && (
-          <button type="button" onClick={() => go(Date.parse(since) - SECOND)}>
-            Last known: {moment(since)}
-          </button>
-        )}
-        {until && (
-          <button type="button" onClick={() => go(Date.parse(until) + SECOND)}>
-            Known again: {moment(until)}
-          </button>
-        )}
-        {!since && <span class="faint">Nothing before it is kept.</span>}
-        {!until && <span class="faint">Nothing after it is recorded yet.</span>}
-      </p>
-    </section>
   );
 }

@@ -133,7 +133,8 @@ function Key({ of, text }: { of: string; text: string }) {
   return (
     <span class="history-key">
       <svg width="10" height="10" aria-hidden="true">
-        {of === "unknown" ? <rect class="unknown" width="10" height="10" /> : <rect class={of} width="10" height="10" />}
+        <rect class={of} width="10" height="10" />
+        {of === "unknown" && <path class="hatch" d="M-2 7 7 -2M-2 12 12 -2M3 12 12 3" />}
       </svg>{" "}
       {text}
     </span>

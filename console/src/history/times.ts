@@ -3,6 +3,7 @@
 export const SECOND = 1000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
+export const SOON_MS = 150; // a slider that is dragged asks only where it rests
 
 /** Whole seconds: `2026-11-30T02:50:00Z`. */
 export function iso(at: number): string {

@@ -1,4 +1,4 @@
-// The server: health of its parts, servers beside it, base models, and garbage collection.
+// The server: health of its parts, its cache's settings, servers beside it, base models, garbage collection.
 
 import { useState } from "preact/hooks";
 import { request, type Schema } from "../lib/api.ts";
@@ -23,6 +23,7 @@ export function ServerPage() {
   return (
     <ManagePage title="Server">
       <Health />
+      <Settings />
       <Servers />
       <Bases />
       <GarbageCollection />
@@ -50,6 +51,41 @@ async function readHealth(signal: AbortSignal): Promise<Pair[]> {
   const { parts } = (await ready.json()) as { parts: Record<string, string> };
   const pairs: Pair[] = [["Ready", <State of={ready.ok ? "yes" : "no"} />]];
   return [...pairs, ...Object.entries(parts)];
+}
+
+/** With the option or variable that sets each. */
+function Settings() {
+  const [facts] = useAnswer("Settings", readSettings);
+  return (
+    <section>
+      <h2>Settings of the cache</h2>
+      {facts && <Facts of={facts} />}
+      <p class="faint">They hold until the server is started with others.</p>
+    </section>
+  );
+}
+
+async function readSettings(signal: AbortSignal): Promise<Pair[]> {
+  const [cache, policy, history] = await Promise.all([
+    request("get", "/api/v1/cache", { signal }),
+    request("get", "/api/v1/cache/policy", { signal }).catch(() => null), // replicas have none together
+    request("get", "/api/v1/cache/history", { signal, query: { buckets: 1 } }).catch(() => null),
+  ]);
+  const engines = cache.replicas ?? [];
+  const set = (value: string | number, by: string) => (
+    <>
+      {value} <Code of={by} />
+    </>
+  );
+  return [
+    ["Engines", engines.map(({ name, engine_up: isUp }) => `${name} ${isUp ? "up" : "down"}`).join(", ")],
+    ["GPU slots", set(cache.slots, "--max-loras")],
+    ["Places in host memory", set(cache.host_capacity, "--max-cpu-loras")],
+    ["Most host memory", set(cache.host_bytes_limit ? bytes(cache.host_bytes_limit) : "no limit", "--host-cache-bytes")],
+    ["Eviction policy", policy && set(policy.policy, "ADAPTRY_EVICTION_POLICY")],
+    ["Candidate beside it", policy?.candidate && set(policy.candidate, "ADAPTRY_SHADOW_POLICY")],
+    ["History", set(history ? `${history.keep_hours} hours` : "none", "ADAPTRY_HISTORY_HOURS")],
+  ];
 }
 
 function Servers() {

@@ -21,6 +21,11 @@ export interface Answer {
   problem: Problem | null;
 }
 
+const EMPTY = new Map([
+  [null, "No prompt was sent yet."],
+  ["", "No reference was chosen for this side."],
+]);
+
 export const NO_ANSWER: Answer = { model: null, text: "", head: null, timing: null, problem: null };
 
 /** Shows the answer as it comes, and says how it went; nothing without a reference. */
@@ -54,7 +59,7 @@ export function Side({ letter, answer }: { letter: string; answer: Answer }) {
         {isWaiting && "waiting …"}
         {head && <Headers of={head} />}
       </div>
-      <pre class="answer" tabIndex={0} role="region" aria-label={`Answer of ${letter}`}>
+      <pre class="answer" data-empty={EMPTY.get(model) ?? ""} tabIndex={0} role="region" aria-label={`Answer of ${letter}`}>
         {text}
       </pre>
       <div>
