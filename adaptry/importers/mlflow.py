@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from adaptry.importers.base import (
@@ -20,7 +19,14 @@ from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
-from registry.sources.registries.mlflow_answers import Fields, MlflowError
+from registry.sources.registries.mlflow_answers import (
+    Fields,
+    MlflowError,
+    list_of,
+    number_of,
+    text_of,
+    time_of,
+)
 from registry.sources.registries.mlflow_client import MlflowClient, Unreachable, adapter_folder
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -81,7 +87,7 @@ def _adapter(
     tags = _pairs(model)
     adapter = ForeignAdapter(
         name=adapter_name(str(model["name"])),
-        created_at=_time(model),
+        created_at=time_of(model),
         versions=versions,
         origin=client.url,
         description=_text(model.get("description")),
@@ -127,9 +133,9 @@ def _version(client: MlflowClient, version: Fields, folder: Path) -> ForeignVers
     return ForeignVersion(
         folder=folder,
         source=f"{client.url}#models:/{version['name']}/{version['version']}"[:_MAX_TEXT],
-        created_at=_time(version),
+        created_at=time_of(version),
         created_by=str(version.get("user_id") or "mlflow")[:256],
-        number=int(version["version"]),
+        number=number_of(version),
         description=_text(version.get("description")),
         tags=_tags(tags),
         metadata=_metadata(tags, run_id=run, source=version.get("source")),
@@ -143,11 +149,11 @@ def _aliases(
     """MLflow's aliases, and its older stages if no alias has the same name."""
     found: dict[str, int] = {}
     for version in versions:  # the oldest first, so that the newest in a stage wins
-        stage, number = str(version.get("current_stage") or ""), int(version["version"])
+        stage, number = str(version.get("current_stage") or ""), number_of(version)
         if stage in _STAGES and number in numbers:
             found[stage.lower()] = number
-    for alias in model.get("aliases", []):
-        name, number = str(alias["alias"]).lower(), int(alias["version"])
+    for alias in list_of(model, "aliases"):
+        name, number = text_of(alias, "alias").lower(), number_of(alias)
         what = f"{model['name']}@{alias['alias']}"
         if not _ALIAS.fullmatch(name):
             skipped[what] = "is no valid alias here"
@@ -159,7 +165,7 @@ def _aliases(
 
 
 def _pairs(fields: Fields) -> dict[str, str]:
-    return {str(tag["key"]): str(tag.get("value") or "") for tag in fields.get("tags", [])}
+    return {text_of(tag, "key"): str(tag.get("value") or "") for tag in list_of(fields, "tags")}
 
 
 def _tags(pairs: dict[str, str]) -> tuple[str, ...]:
@@ -180,8 +186,3 @@ def _metadata(tags: dict[str, str], **fields: object) -> dict[str, object]:
 
 def _text(value: object) -> str | None:
     return str(value)[:_MAX_TEXT] if value else None
-
-
-def _time(fields: Fields) -> datetime:
-    """MLflow counts milliseconds since 1970."""
-    return datetime.fromtimestamp(int(fields["creation_timestamp"]) / 1000, UTC)

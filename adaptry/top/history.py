@@ -129,11 +129,7 @@ def _show_state(client: "Client", at: datetime, around: int, of: str | None, as_
     others = [name for name in first.replicas if of is None and name != first.server]
     rest = [client.cache.state_at(at, of=name) for name in others]
     margin = timedelta(seconds=around)
-    begin, until = at - margin, min(at + margin, datetime.now(UTC))
-    found = [
-        (past, client.cache.past_decisions(since=begin, until=until, of=past.server, limit=_MOST))
-        for past in (first, *rest)
-    ]
+    found = [(past, _decisions(client, at, margin, past.server)) for past in (first, *rest)]
     if as_json:
         pairs = [list(each) for each in found]
         show_json(pairs if rest else pairs[0])
@@ -143,6 +139,21 @@ def _show_state(client: "Client", at: datetime, around: int, of: str | None, as_
             print()
         _show_past(past)
         _show_decided(decided)
+
+
+def _decisions(client: "Client", at: datetime, margin: timedelta, of: str) -> "PastDecisionList":
+    """From the oldest on, if the margin reaches back beyond what is kept."""
+    from adaptry.client import ApiError
+
+    until = min(at + margin, datetime.now(UTC))
+    try:
+        return client.cache.past_decisions(since=at - margin, until=until, of=of, limit=_MOST)
+    except ApiError as error:
+        if error.code != "time_out_of_range":
+            raise
+    oldest = client.cache.history(of=of, buckets=1).oldest or at
+    since = min(max(at - margin, oldest), at)
+    return client.cache.past_decisions(since=since, until=until, of=of, limit=_MOST)
 
 
 def _show_decided(decided: "PastDecisionList") -> None:

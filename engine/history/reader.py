@@ -1,14 +1,15 @@
 """History reader: recorded spans by time, those that are not saved yet among them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from engine.errors import EngineUnavailable, HistoryOff, TimeOutOfRange
 from engine.history.counts import Counts, add_up
-from engine.history.replay import More, PastState, PastWait, RecordedSpan, to_time
-from engine.history.span import unpack_counts
+from engine.history.replay import More, PastState, PastWait, readable_spans, to_time
+from engine.history.span import UnreadableRow, unpack_counts
 from engine.history.timeline import Bucket, Unknown, fill_buckets, find_gaps
 from engine.telemetry.decision_log import EventFilter, LoggedEvent
 from registry.cache_history import MICROSECONDS, CacheHistoryStore, HistoryRow, split_name
@@ -136,21 +137,23 @@ class HistoryReader:
         rows = {row.began_at: row for row in (*saved, *await self._unsaved(server))}
         ordered = [rows[began] for began in sorted(rows)]
         within = [row for row in ordered if row.began_at < end and row.ended_at >= begin]
-        totals = [row.totals for row in within]
+        totals = {row.began_at: row.totals for row in within}
         counted = totals if sees is None else await self._count(server, within, sees)
-        return fill_buckets(within, counted, begin, end, bucket), find_gaps(within, begin, end)
+        known = [row for row in within if row.began_at in counted]
+        counts = [counted[row.began_at] for row in known]
+        return fill_buckets(known, counts, begin, end, bucket), find_gaps(known, begin, end)
 
     async def _count(
         self, server: str, rows: Sequence[HistoryRow], sees: Callable[[str], bool]
-    ) -> list[Mapping[str, float]]:
+    ) -> dict[int, Counts]:
         """A few rows at a time: the contents of a day are large."""
-        found: dict[int, Mapping[str, float]] = {}
+        found: dict[int, Counts] = {}
         for n in range(0, len(rows), _SPANS):
             part = rows[n : n + _SPANS]
             saved = await self._store.within(server, part[0].began_at, part[-1].began_at + 1)
             unsaved = [row for row in part if row.content]
             found |= await self._unpack(_count, [*saved, *unsaved], sees)
-        return [found.get(row.began_at, {}) for row in rows]
+        return found
 
     async def decisions(
         self, server: str, begin: int, end: int, limit: int, accepts: EventFilter | None = None
@@ -189,20 +192,24 @@ class HistoryReader:
 
 
 def _moment(rows: Sequence[HistoryRow], at: int) -> PastMoment | None:
-    spans = [RecordedSpan(row) for row in rows if row.ended_at >= at]
+    within = [row for row in rows if row.ended_at >= at]
+    spans = list(readable_spans(within))
     holding = [span for span in spans if span.began <= at]
     if not holding:
-        return None
+        unread = [Unknown(row.began_at, row.ended_at) for row in within if row.began_at <= at]
+        return PastMoment(None, unread[-1]) if unread else None
     waits = [wait for span in spans for wait in span.waits_at(at)]
     return PastMoment(holding[-1].state_at(at), waits=waits)
 
 
 def _count(rows: Sequence[HistoryRow], sees: Callable[[str], bool]) -> dict[int, Counts]:
-    """By when each row begins."""
-    return {
-        row.began_at: add_up(counts for adapter, counts in unpack_counts(row) if sees(adapter))
-        for row in rows
-    }
+    """By when each row begins; without those that can't be read."""
+    found: dict[int, Counts] = {}
+    for row in rows:
+        with suppress(UnreadableRow):
+            counted = unpack_counts(row)
+            found[row.began_at] = add_up(counts for adapter, counts in counted if sees(adapter))
+    return found
 
 
 def _add_events(
@@ -212,7 +219,7 @@ def _add_events(
     end: int,
     accepts: EventFilter | None,
 ) -> None:
-    for span in map(RecordedSpan, rows):
+    for span in readable_spans(rows):
         page.events += [
             logged
             for logged in span.events()

@@ -1,6 +1,7 @@
 """Replay of a recorded span: the state at a time in it, and its decisions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from engine.events import CacheEvent, EngineLost, EngineReady, LookedUp
 from engine.history.places import Places
 from engine.history.records import MORE, SAMPLE, decode_event, decode_name, decode_place
-from engine.history.span import unpack
+from engine.history.span import UnreadableRow, unpack
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, VersionId
 from registry.cache_history import MICROSECONDS, HistoryRow
@@ -76,10 +77,18 @@ class PastState:
     is_exact: bool = True
 
 
+def readable_spans(rows: Iterable[HistoryRow]) -> Iterator["RecordedSpan"]:
+    """Without those that a later Adaptry has written: what they hold is not known."""
+    for row in rows:
+        with suppress(UnreadableRow):
+            yield RecordedSpan(row)
+
+
 class RecordedSpan:
     """One row, unpacked: takes milliseconds."""
 
     def __init__(self, row: HistoryRow) -> None:
+        """Raises UnreadableRow."""
         self.began, self.ended = row.began_at, row.ended_at
         self._document = unpack(row)
         names = self._document["names"]

@@ -171,9 +171,29 @@ def pack(document: Mapping[str, Any], began: int, ended: int, totals: Counts) ->
     return HistoryRow(began, ended, totals, zlib.compress(whole, _PACKING))
 
 
+class UnreadableRow(Exception):
+    """A row that a later Adaptry has written, on the same database, or a damaged one."""
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
 def unpack(row: HistoryRow) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(zlib.decompress(row.content))
+    """Raises UnreadableRow."""
+    document: dict[str, Any] = json.loads(_content(row))
     return document
+
+
+def _content(row: HistoryRow) -> bytes:
+    try:
+        content = zlib.decompress(row.content)
+        found = msgspec.json.decode(content, type=_Format).format
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise UnreadableRow(str(error)) from error
+    if found != FORMAT:
+        raise UnreadableRow(f"format {found}")
+    return content
 
 
 class _Counted(msgspec.Struct):
@@ -184,7 +204,6 @@ class _Counted(msgspec.Struct):
 
 
 def unpack_counts(row: HistoryRow) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """Of each adapter, by its name."""
-    counted = msgspec.json.decode(zlib.decompress(row.content), type=_Counted)
-    for index, counts in counted.counts:
-        yield counted.names[index][1], counts
+    """Of each adapter, by its name. Raises UnreadableRow."""
+    counted = msgspec.json.decode(_content(row), type=_Counted)
+    return ((counted.names[index][1], counts) for index, counts in counted.counts)

@@ -110,7 +110,9 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
         Versions are bound to the base model that was loaded; what adapters a worker has, the cache
         decides; and the next call would read the reply that a timeout left behind.
         """
-        name = str(method)
+        if not isinstance(method, str):
+            raise CallRefused("a method is called by its name, a text")
+        name = method
         if name in _CHANGES_WEIGHTS:
             raise WeightUpdateRefused(name)
         if name in _ROUTES:

@@ -21,6 +21,7 @@ from registry.sources.urls import SourceUrl, UrlRules, parse_url
 Headers = Mapping[str, str]
 
 _MAX_PAGE_BYTES = 2**20
+_SIZE_DIGITS = 19
 _LINK = re.compile(rb"""href=["'](?:\./)?([^"'/?#:]{1,1024})["']""", re.IGNORECASE)
 
 
@@ -112,7 +113,7 @@ class HttpFiles:
         size = headers.get("Content-Length", "")
         return RemoteFile(
             self._chunks(file, first, _display_url(url)),
-            int(size) if size.isdigit() else None,
+            int(size) if size.isascii() and size.isdigit() and len(size) < _SIZE_DIGITS else None,
             headers.get("ETag", "").strip('"') or None,
         )
 

@@ -85,7 +85,9 @@ class BucketFiles:
         if info is None:
             yield None
             return
-        size_bytes = int(info["size"])
+        size_bytes = info.get("size")
+        if not isinstance(size_bytes, int):
+            raise SourceUnavailable(f"{self._url}: the store does not say the size of a file")
         yield RemoteFile(self._chunks(path, size_bytes, _state(info)), size_bytes, _state(info))
 
     async def has(self, name: str) -> bool:
@@ -114,7 +116,7 @@ class BucketFiles:
                 info: dict[str, Any] = await self._system._info(path)
         except FileNotFoundError:
             return None
-        return info if info["type"] == "file" else None
+        return info if info.get("type") == "file" else None
 
     async def _chunks(self, path: str, size_bytes: int, state: str) -> AsyncIterator[bytes]:
         for start in range(0, size_bytes, _RANGE_BYTES):
@@ -137,5 +139,5 @@ class BucketFiles:
 
 def _state(info: dict[str, Any]) -> str:
     """S3's entity tag or Google's generation: it changes with the content."""
-    state = info.get("generation") or info.get("ETag") or info.get("etag") or info["size"]
+    state = info.get("generation") or info.get("ETag") or info.get("etag") or info.get("size")
     return str(state).strip('"')

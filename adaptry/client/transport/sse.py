@@ -74,6 +74,6 @@ class EventReader:
             self._data.append(value)
         elif name == "id" and "\0" not in value:
             self._next_id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 10:
             self._retry_seconds = int(value) / 1000
         return None

@@ -1,5 +1,6 @@
 """MLflow answers: fields of what a server said that may be no MLflow. Each raises MlflowError."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 Fields = dict[str, Any]
@@ -29,6 +30,14 @@ def number_of(version: Fields) -> int:
         return int(text_of(version, "version"))
     except ValueError:
         raise _foreign("a version has no number") from None
+
+
+def time_of(fields: Fields) -> datetime:
+    """When it was made: MLflow counts milliseconds since 1970."""
+    try:
+        return datetime.fromtimestamp(int(text_of(fields, "creation_timestamp")) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise _foreign("a creation_timestamp is no time") from None
 
 
 def size_of(file: Fields) -> int:

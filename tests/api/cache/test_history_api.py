@@ -1,10 +1,12 @@
 """History of the cache over HTTP: past states, counts, decisions, gaps, tenants, servers."""
 
 import asyncio
+import json
 import time
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,7 +17,7 @@ from fastapi import FastAPI
 from engine.api.history import create_history_router
 from engine.history.reader import HistoryReader
 from engine.history.recorder import HistoryRecorder
-from engine.history.replay import RecordedSpan
+from engine.history.span import unpack
 from engine.types import AdapterVersion, Tier
 from registry.auth.caller import Caller
 from registry.auth.scopes import EVERY_SCOPE
@@ -283,18 +285,18 @@ async def test_history_is_unpacked_for_one_caller_at_a_time(
 ) -> None:
     now, most = 0, 0
 
-    def slow(row: HistoryRow) -> RecordedSpan:
+    def slow(row: HistoryRow) -> dict[str, Any]:
         nonlocal now, most
         now += 1
         most = max(most, now)
         time.sleep(0.02)
         now -= 1
-        return RecordedSpan(row)
+        return unpack(row)
 
     async with served(database) as server:
         await server.use(10, A, B)
         server.clock.now += 60
-        monkeypatch.setattr("engine.history.reader.RecordedSpan", slow)
+        monkeypatch.setattr("engine.history.replay.unpack", slow)
         states = [server.get("/state", {"at": at(20)}) for _ in range(4)]
         decisions = [server.get("/decisions", {"from": at(0)}) for _ in range(4)]
         await asyncio.gather(*states, *decisions)
@@ -317,6 +319,35 @@ async def test_each_server_has_its_own_history(database: Database) -> None:
         assert asked["server"] == "there"
         assert residents(asked) == {"a2:1": 0}
         assert (await here.get("", {"server": "nowhere"}, 404))["code"] == "unknown_server"
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize("content", ["later", "damaged"])
+async def test_a_row_that_cant_be_read_is_passed_over_as_unknown(
+    database: Database, content: str
+) -> None:
+    """As a later Adaptry writes it, which ran on this database before."""
+    async with served(database) as server:
+        await server.use(10, A)
+        await server.use(70, B)
+        await server.recorder.flush()
+        store = CacheHistoryStore(database, "here", keep_seconds=86400, max_bytes=10**6)
+        whole = (int(START * 10**6), int((START + 200) * 10**6))
+        first, *_ = await store.within("here", *whole)
+        later = zlib.compress(json.dumps({"format": 2, "names": "of another form"}).encode())
+        unread = later if content == "later" else b"damaged"
+        await store.save(replace(first, content=unread))
+        server.clock.now = START + 200
+        past = await server.get("/state", {"at": at(20)})
+        assert past["cache"] is None
+        assert datetime.fromisoformat(past["unknown"]["since"]).timestamp() == START
+        assert residents(await server.get("/state", {"at": at(75)})) == {"a1:1": 0, "a2:1": 1}
+        decided = await server.get("/decisions", {"from": at(0)})
+        assert {each["reference"] for each in decided["items"]} == {"a2:1"}
+        of_one = await server.get("", {"from": at(0), "adapter": "a1"})
+        assert of_one["unknown"]
+        assert of_one["buckets"][0]["recorded_seconds"] == 0
+        assert (await server.get("", {"from": at(0)}))["buckets"][0]["misses"] == 1
 
 
 async def test_a_server_that_records_nothing_says_so_and_shows_the_others(

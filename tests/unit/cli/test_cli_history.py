@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from adaptry.client import InvalidRequest
 from adaptry.client.models import HistoryRead, PastDecisionList, PastRead
 from adaptry.terminal.errors import UsageError
 from adaptry.top import history
 
 AT = "2026-11-30T02:50:00Z"
+OLDEST = datetime(2026, 11, 29, 9, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -97,7 +99,10 @@ class Recorded:
         here = {"server": of or "here", "replicas": self._replicas, "at": AT, "unknown": None}
         return PastRead.model_validate(here | self._past)
 
-    def past_decisions(self, **_: Any) -> PastDecisionList:
+    def past_decisions(self, *, since: datetime, **_: Any) -> PastDecisionList:
+        if since < OLDEST:
+            raise InvalidRequest(422, "time_out_of_range", "it goes back 24 hours")
+        self.since = since
         more = [{"since": AT, "at": AT, "count": 41}]
         page = {"server": "here", "items": [EVICTED], "more": more, "next": None}
         return PastDecisionList.model_validate(page)
@@ -106,7 +111,7 @@ class Recorded:
         self.asked = asked
         known = {"at": AT, "recorded_seconds": 60, "hits": 5, "misses": 2, "evictions": 1}
         found = {"server": asked["of"] or "here", "servers": ["here"], "keep_hours": 24}
-        found |= {"replicas": self._replicas, "oldest": AT}
+        found |= {"replicas": self._replicas, "oldest": OLDEST}
         gap = {"since": AT, "until": None}
         found |= {"since": AT, "until": AT, "bucket_seconds": 3600, "grafana": None}
         return HistoryRead.model_validate(
@@ -129,6 +134,15 @@ def test_the_slots_of_a_time_and_who_evicted_whom(capsys: pytest.CaptureFixture[
         "02:49:58Z  vowels:1  evicted from GPU slot 0 for upper:3",
         "02:50:00Z  41 more decisions in this second",
     ]
+
+
+def test_a_margin_that_reaches_back_beyond_the_oldest_begins_there() -> None:
+    client: Any = Recorded({"cache": CACHE})
+    at = OLDEST + timedelta(seconds=10)
+    history._show_state(client, at, 3600, None, as_json=False)
+    assert client.since == OLDEST
+    history._show_state(client, at, 5, None, as_json=False)
+    assert client.since == at - timedelta(seconds=5)
 
 
 def test_a_time_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:

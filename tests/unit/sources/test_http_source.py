@@ -8,8 +8,11 @@ import socket
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -31,6 +34,7 @@ from registry.errors import (
 from registry.inspection.training_files import FOLDER, NAMES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard
+from registry.sources.http import HttpFiles
 from registry.sources.http_client import GuardedSockets
 from registry.sources.registry import RemoteSources
 from tests.support.servers.web import Handler, WebServer, web_server
@@ -228,6 +232,32 @@ async def test_too_large_is_known_from_the_header_or_found_out(
     server.answers[f"/support/{WEIGHTS}"] = endless
     with pytest.raises(SourceTooLarge):
         await fetch(f"{server.url}/support")
+
+
+@pytest.mark.parametrize("size", ["²", "-1", "9" * 5000, "", "1e3"])
+async def test_a_length_that_is_no_number_is_an_unknown_one(size: str) -> None:
+    class Opened:
+        r = SimpleNamespace(headers={"Content-Length": size})
+
+        async def read(self, _: int) -> bytes:
+            return b""
+
+        async def close(self) -> None: ...
+
+    async def open_async(*_: object, **__: object) -> Opened:
+        return Opened()
+
+    sockets: Any = SimpleNamespace(translate_errors=_nothing_to_translate)
+    system = SimpleNamespace(open_async=open_async)
+    files = HttpFiles(system, lambda name: URL(f"https://example.com/{name}"), sockets)
+    async with files.open("adapter_config.json") as file:
+        assert file is not None
+        assert file.size_bytes is None
+
+
+@asynccontextmanager
+async def _nothing_to_translate(_: str) -> AsyncIterator[None]:
+    yield
 
 
 async def test_unrequested_compression_is_refused(server: WebServer, fetch: Fetch) -> None:

@@ -3,13 +3,18 @@
 import gzip
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from adaptry.importers.mlflow import from_mlflow
+from adaptry.terminal.errors import CommandError
 from registry.sources.registries import mlflow_client
 from registry.sources.registries.mlflow_answers import MlflowError
 from registry.sources.registries.mlflow_client import MlflowClient, Unreachable
 from tests.support.servers.scripted_http import Answers, answering
+
+ADAPTER = Path(__file__).resolve().parents[3] / "demo" / "adapters" / "upper"
 
 
 @pytest.fixture
@@ -30,6 +35,43 @@ def test_a_password_in_its_url_is_used_and_shown_nowhere(server: Answers) -> Non
         client.version("a", "1")
     assert "secret" not in f"{caught.value} {unreached.value}"
     assert server.keys == [f"Basic {b64encode(b'ann:secret').decode()}"]
+
+
+MODEL = {"name": "a", "creation_timestamp": 1_700_000_000_000}
+VERSION = MODEL | {"version": "1", "status": "READY"}
+
+
+@pytest.mark.parametrize(
+    ("model", "version"),
+    [
+        ({"aliases": [{"alias": "prod"}]}, {}),
+        ({"aliases": [{"version": "1"}]}, {}),
+        ({"aliases": [{"alias": "prod", "version": "first"}]}, {}),
+        ({"aliases": "prod"}, {}),
+        ({"tags": [{"value": "team"}]}, {}),
+        ({"tags": ["team"]}, {}),
+        ({"creation_timestamp": None}, {}),
+        ({"creation_timestamp": 10**30}, {}),
+        ({}, {"creation_timestamp": "yesterday"}),
+        ({}, {"tags": {"key": "value"}}),
+    ],
+)
+def test_an_import_of_what_lacks_fields_is_an_error_that_says_so(
+    server: Answers, tmp_path: Path, model: dict[str, object], version: dict[str, object]
+) -> None:
+    server.will_say(200, {"registered_model": MODEL | model})
+    server.will_say(200, {"model_versions": [VERSION | version]})
+    server.will_say(200, {"artifact_uri": str(ADAPTER)})
+    with pytest.raises(CommandError, match="does not speak MLflow's API"):
+        from_mlflow(server.url, tmp_path, models=["a"])
+
+
+def test_an_import_needs_neither_aliases_nor_tags(server: Answers, tmp_path: Path) -> None:
+    server.will_say(200, {"registered_model": MODEL | {"aliases": None, "tags": None}})
+    server.will_say(200, {"model_versions": [VERSION]})
+    server.will_say(200, {"artifact_uri": str(ADAPTER)})
+    (found,), skipped = from_mlflow(server.url, tmp_path, models=["a"])
+    assert (found.name, [each.number for each in found.versions], skipped) == ("a", [1], {})
 
 
 @pytest.mark.parametrize("answer", [b"[" * 200_000, b"[]", b"{}", b'{"model_version": 3}', b"\xff"])
