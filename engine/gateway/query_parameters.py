@@ -12,10 +12,12 @@ from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.gateway.openai_errors import error_content, send_json
+from engine.gateway.model_list import MODELS
+from engine.gateway.openai_errors import error_content
 from registry.http.dialects import is_own
 from registry.http.problems import ProblemRoute, unknown_parameters_response
 from registry.redaction import redact
@@ -27,50 +29,63 @@ _UNREAD = re.compile(r"/|/console(/.*)?|/health|/ping")
 route ignores misleads nobody, and a refused probe takes a healthy server out."""
 _SHOWN_CHARACTERS = 100
 
+Names = Mapping[str, frozenset[str]]
+UNDECLARED: Names = {
+    MODELS: frozenset({"limit", "after", "client_version"}),
+    f"{MODELS}/{{model:path}}": frozenset(),
+    "/metrics": frozenset({"name[]"}),
+    "/sleep": frozenset({"level", "mode"}),
+    "/wake_up": frozenset({"tags"}),
+    "/adapters": frozenset({"name", "src", "load_inplace", "preload", "pin"}),
+}
+"""Query parameters that routes take from the request, by their path: vLLM 0.26 reads `/sleep`'s so.
+Codex lists models with its `client_version`, which nothing here depends on."""
 
-def refuse_unknown_parameters(
-    routes: Iterable[Any], more: Mapping[str, frozenset[str]] | None = None
-) -> None:
-    """`more`: what routes read that don't declare it, by their path."""
+
+def refuse_unknown_parameters(routes: Iterable[Any], undeclared: Names = UNDECLARED) -> None:
+    """`undeclared`: what routes read that don't declare it, by their path."""
     for route in routes:
         if not isinstance(route, Route) or isinstance(route, ProblemRoute):
             continue
-        if _UNREAD.fullmatch(route.path):
-            continue
-        known = set((more or {}).get(route.path, ()))
+        known = undeclared.get(route.path, frozenset())
         if isinstance(route, APIRoute):
             dependant = get_flat_dependant(route.dependant)
             known |= {parameter.alias for parameter in dependant.query_params}
-        elif not known and route.path not in (more or {}):
+        elif route.path not in undeclared:
             continue  # pages of the documentation, and their files
-        if route.path.startswith("/v1/"):
-            known |= _OF_CLIENTS
-        route.app = _KnownParameters(route.app, frozenset(known))
+        route.app = _KnownParameters(route.app, route.path, known)
 
 
 class _KnownParameters:
-    def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, path: str, known: frozenset[str]) -> None:
         self._app = app
+        self._path = path
         self._known = known
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if not scope["query_string"]:
-            return self._app(scope, receive, send)
-        return self._check(scope, receive, send)
+        app = unknown_parameters_refusal(scope, self._path, self._known) or self._app
+        return app(scope, receive, send)
 
-    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = QueryParams(scope["query_string"])
-        unknown = [name for name in query if name not in self._known]
-        if not unknown:
-            await self._app(scope, receive, send)
-        elif is_own(path := scope["path"]):
-            request = Request(scope, receive)
-            await unknown_parameters_response(request, unknown, self._known)(scope, receive, send)
-        else:
-            name = redact(unknown[0][:_SHOWN_CHARACTERS])
-            known = ", ".join(sorted(self._known - _OF_CLIENTS))
-            takes = f"this route takes {known}" if known else "this route takes none"
-            message = f"no such query parameter: {name}; {takes}"
-            status = HTTPStatus.BAD_REQUEST
-            content = error_content(path, status, "invalid_request", message, param=name)
-            await send_json(send, status, content)
+
+def unknown_parameters_refusal(
+    scope: Scope, route: str, known: frozenset[str] = frozenset()
+) -> ASGIApp | None:
+    """The answer to a request with a parameter that its route, with this path, does not read.
+
+    In the route's dialect. `known`: what the route reads.
+    """
+    query: bytes = scope.get("query_string", b"")
+    if not query or _UNREAD.fullmatch(route):
+        return None
+    passed = known | _OF_CLIENTS if route.startswith("/v1/") else known
+    unknown = [name for name in QueryParams(query) if name not in passed]
+    if not unknown:
+        return None
+    if is_own(path := scope["path"]):
+        return unknown_parameters_response(Request(scope), unknown, known)
+    name = redact(unknown[0][:_SHOWN_CHARACTERS])
+    takes = f"this route takes {', '.join(sorted(known)) or 'none'}"
+    message = f"no such query parameter: {name}; {takes}"
+    status = HTTPStatus.BAD_REQUEST
+    content = error_content(path, status, "invalid_request", message, param=name)
+    return JSONResponse(content, status)

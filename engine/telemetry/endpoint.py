@@ -36,8 +36,7 @@ def create_metrics_route(
     async def metrics(request: Request) -> Response:
         opened = accepts_open_metrics(request)
         compressed = "gzip" in request.headers.get("accept-encoding", "")
-        names = frozenset(request.query_params.getlist("name[]"))
-        wanted = _Named(registry, names) if names else registry
+        wanted = named_series(registry, wanted_names(request))
         with freeze_gauges():
             content = await asyncio.to_thread(encode, wanted, opened, compressed)
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
@@ -48,7 +47,17 @@ def create_metrics_route(
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
 
 
-class _Named:
+def wanted_names(request: Request) -> frozenset[str]:
+    """Empty for all."""
+    return frozenset(request.query_params.getlist("name[]"))
+
+
+def named_series(registry: CollectorRegistry, names: frozenset[str]) -> Collector:
+    """Those with one of these names; all without any."""
+    return _Named(registry, names) if names else registry
+
+
+class _Named(Collector):
     """Series with these names. The registry's own choice misses what has none beforehand."""
 
     def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:

@@ -55,18 +55,6 @@ _OFTEN_CALLED = (
 )
 
 
-_UNDECLARED = {
-    MODELS: frozenset({"limit", "after", "client_version"}),
-    f"{MODELS}/{{model:path}}": frozenset[str](),
-    "/metrics": frozenset({"name[]"}),
-    "/sleep": frozenset({"level", "mode"}),
-    "/wake_up": frozenset({"tags"}),
-    "/adapters": frozenset({"name", "src", "load_inplace", "preload", "pin"}),
-}
-"""Query parameters that routes take from the request, by their path: vLLM 0.26 reads `/sleep`'s so.
-Codex lists models with its `client_version`, which nothing here depends on."""
-
-
 class EngineBinding:
     """Connects the application's routes to an engine, and to its successor when that has ended."""
 
@@ -161,7 +149,7 @@ async def build_application(
     put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
     parse_bodies_once(app.routes)
-    refuse_unknown_parameters(app.routes, _UNDECLARED)
+    refuse_unknown_parameters(app.routes)
     app.user_middleware[:0] = guards
     document_generate_api(app)
     document_errors(app)

@@ -21,6 +21,7 @@ from engine.bootstrap.registry import ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import create_rate_gauges, create_registry_metrics
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
+from engine.gateway.query_parameters import refuse_unknown_parameters
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
 from engine.operations.module_naming import EngineNaming
@@ -150,6 +151,7 @@ async def run_ingress(
         )
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))
+        refuse_unknown_parameters(app.routes)
         app.router.routes.append(Mount("/", proxy))
         work = [poller.run(), pins.run(), warm_up.run(), *registry.work(app)]
         await stack.enter_async_context(run_in_background(app, work))

@@ -12,7 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
-from engine.telemetry.endpoint import CONTENT_TYPE, PATH, accepts_open_metrics, encode
+from engine.telemetry.endpoint import (
+    CONTENT_TYPE,
+    PATH,
+    accepts_open_metrics,
+    encode,
+    named_series,
+    wanted_names,
+)
 from fleet.ingress.merge_metrics import merge
 from fleet.messages import ReplicaResults
 from fleet.ports import Replicas
@@ -33,12 +40,14 @@ def count_http_requests(app: FastAPI) -> None:
 
 
 def create_metrics_route(replicas: Replicas) -> Route:
-    """While no replica answers, the ingress's series alone."""
+    """While no replica answers, the ingress's series alone. `name[]` as on one server."""
 
     async def metrics(request: Request) -> Response:
         opened = accepts_open_metrics(request)
-        own = await asyncio.to_thread(encode, REGISTRY, opened, compressed=False)
-        content = merge(own.decode(), (await _scrape(replicas, opened)).values).encode()
+        names = wanted_names(request)
+        wanted = named_series(REGISTRY, names)
+        own = await asyncio.to_thread(encode, wanted, opened, compressed=False)
+        content = merge(own.decode(), (await _scrape(replicas, opened, names)).values).encode()
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
         if "gzip" in request.headers.get("accept-encoding", ""):
             content = await asyncio.to_thread(gzip.compress, content, 1)
@@ -48,8 +57,8 @@ def create_metrics_route(replicas: Replicas) -> Route:
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
 
 
-async def _scrape(replicas: Replicas, opened: bool) -> ReplicaResults[str]:
+async def _scrape(replicas: Replicas, opened: bool, names: frozenset[str]) -> ReplicaResults[str]:
     try:
-        return await replicas.call("scrape", opened)
+        return await replicas.call("scrape", opened, names)
     except EngineUnavailable:
         return ReplicaResults()

@@ -9,7 +9,7 @@ from engine.errors import EngineError, NotPinned
 from engine.operations.probe import ProbeResult
 from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
-from engine.telemetry.endpoint import encode
+from engine.telemetry.endpoint import encode, named_series
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.messages import EngineFacts, Failure, Report, WantedPin
 from fleet.replica.server import ReplicaServer
@@ -62,10 +62,11 @@ class Operations:
         newest = found[-1].id if len(found) == _MOST_DECISIONS else log.newest_id
         return Report(self._cache.controller.snapshot(), tuple(found), newest)
 
-    async def scrape(self, opened: bool) -> str:
-        """`opened`: in OpenMetrics, else in Prometheus' text format."""
+    async def scrape(self, opened: bool, names: frozenset[str]) -> str:
+        """`opened`: in OpenMetrics, else in Prometheus' text format. `names`: all if empty."""
+        wanted = named_series(self._registry, names)
         with self._freeze_metrics():
-            content = await asyncio.to_thread(encode, self._registry, opened, compressed=False)
+            content = await asyncio.to_thread(encode, wanted, opened, compressed=False)
         return content.decode()
 
     async def uses(self, version: VersionId) -> bool:

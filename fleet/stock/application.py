@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
 from engine.gateway.default_adapter import DefaultAdapter
-from engine.gateway.model_list import MODELS, Card, ModelList
+from engine.gateway.model_list import Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
+from engine.gateway.query_parameters import UNDECLARED, unknown_parameters_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
@@ -28,7 +29,7 @@ from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import AnswerCutShort, Answering, restore_model, whole_lines
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
-from fleet.stock.routes import GENERATING, READ
+from fleet.stock.routes import GENERATING, READ, is_served
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
@@ -86,20 +87,24 @@ class StockApplication:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method == "POST" and path in GENERATING:
+        if not is_served(method, path):
+            detail = f"there is no {method} {path} here"
+            await send_json(send, 404, error_content(path, 404, "not_found", detail))
+            return
+        known = UNDECLARED.get(path, frozenset())
+        if (refusal := unknown_parameters_refusal(scope, path, known)) is not None:
+            await refusal(scope, receive, send)
+        elif path in GENERATING:
             await self._generate(scope, receive, send)
-        elif method == "GET" and (path == MODELS or path.startswith(f"{MODELS}/")):
-            shown = await self._models.show(self._base_models(), Request(scope))
-            await shown(scope, receive, send)
-        elif method == "GET" and path == INFO:
+        elif path == INFO:
             model = (await self._server.cards())[0]  # vLLM lists its base model first
             info = server_info(model["root"], model["max_model_len"])
             await send_json(send, 200, info.model_dump())
-        elif method == "GET" and path in READ:
+        elif path in READ:
             await self._forward(scope, b"", receive, Answering(send))
         else:
-            content = error_content(path, 404, "not_found", f"there is no {method} {path} here")
-            await send_json(send, 404, content)
+            shown = await self._models.show(self._base_models(), Request(scope))
+            await shown(scope, receive, send)
 
     def _base_models(self) -> list[Card]:
         return [{"id": name, "object": "model", "owned_by": "vllm"} for name in self._base_names]
@@ -215,12 +220,7 @@ class StockApplication:
             async with self._server.stream(
                 scope["method"], scope["path"], _request_headers(scope), body
             ) as response:
-                kept = [
-                    (k, v)
-                    for k, v in response.headers.raw
-                    if k.lower().decode() not in _DROPPED_HEADERS
-                ]
-                answer.begin(AnswerHead(response.status_code, kept))
+                answer.begin(AnswerHead(response.status_code, _kept(response.headers.raw)))
                 usage = answering.usage
                 usage.begin(response.status_code)
                 async for lines in whole_lines(response.aiter_bytes()):
@@ -238,6 +238,10 @@ class StockApplication:
 def _request_headers(scope: Scope) -> dict[str, str]:
     sent = Headers(scope=scope)
     return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
+
+
+def _kept(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(k, v) for k, v in headers if k.lower().decode() not in _DROPPED_HEADERS]
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -219,6 +219,40 @@ async def test_what_ends_a_request_ends_the_servers_work_and_the_lease(end: str)
     assert stage.tally.outcomes == ["cancelled"]
 
 
+@pytest.mark.parametrize(
+    ("method", "url", "known"),
+    [
+        ("POST", "/v1/completions", "none"),
+        ("POST", "/tokenize", "none"),
+        ("GET", "/v1/models", "after, client_version, limit"),
+        ("GET", "/v1/models/base", "none"),
+        ("GET", "/info", "none"),
+        ("GET", "/version", "none"),
+    ],
+)
+async def test_a_query_parameter_that_no_route_reads_is_refused_as_on_one_server(
+    method: str, url: str, known: str
+) -> None:
+    transport = httpx.ASGITransport(app=Stage([]).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        refused = await client.request(method, url, params={"levle": "2"})
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_request", "levle")
+    assert error["message"] == f"no such query parameter: levle; this route takes {known}"
+
+
+async def test_what_clients_send_with_everything_and_what_the_list_reads_pass() -> None:
+    stage = Stage([b"{}\n"])
+    transport = httpx.ASGITransport(app=stage.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        body = {"model": "a1", "prompt": "x"}
+        passed = await client.post("/v1/completions?api-version=2026-01-01", json=body)
+        assert passed.status_code == 200
+        assert (await client.get("/v1/models?limit=5&client_version=0.133")).status_code == 200
+        assert (await client.get("/no/such/route?x=1")).status_code == 404
+
+
 async def test_info_is_what_tgis_clients_read_of_the_servers_base_model() -> None:
     transport = httpx.ASGITransport(app=Stage([]).app)
     async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
