@@ -63,6 +63,8 @@ class _KnownParameters:
         self._known = known
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if not scope["query_string"]:
+            return self._app(scope, receive, send)
         app = unknown_parameters_refusal(scope, self._path, self._known) or self._app
         return app(scope, receive, send)
 

@@ -136,9 +136,10 @@ async def test_the_workers_are_not_called_past_the_cache(
     for method in ("sleep", "wake_up", "add_lora", "adaptry_apply", "_adaptry_move", "shutdown"):
         with pytest.raises(CallRefused):
             await engine.collective_rpc(method=method, timeout=None, args=(), kwargs={})
-    for method in (5, True, ["reload_weights"], {"name": "sleep"}):
+    others: list[Any] = [5, True, ["reload_weights"], {"name": "sleep"}]
+    for other in others:
         with pytest.raises(CallRefused, match="a text"):
-            await engine.collective_rpc(method=method, timeout=None, args=(), kwargs={})
+            await engine.collective_rpc(method=other, timeout=None, args=(), kwargs={})
     with pytest.raises(WeightUpdateRefused):
         await engine.collective_rpc("reload_weights")
     with pytest.raises(CallRefused, match="timeout"):
