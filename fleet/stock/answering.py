@@ -12,6 +12,8 @@ from fleet.cut_answer import end_answer
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer
 from fleet.stock.usage import AnswerUsage, uncounted_usage
 
+_DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
+
 
 class AnswerCutShort(Exception):
     """The rest of an answer will not come, and its client has been told in its stream."""
@@ -53,6 +55,11 @@ class Answering:
 
 def _part(body: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def kept_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Those of the server's that hold for the answer as it is sent on."""
+    return [(k, v) for k, v in headers if k.lower().decode() not in _DROPPED_HEADERS]
 
 
 def restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import httpx
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -26,19 +25,22 @@ from engine.ports import Resolver
 from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
-from fleet.stock.answering import AnswerCutShort, Answering, restore_model, whole_lines
+from fleet.stock.answering import (
+    AnswerCutShort,
+    Answering,
+    kept_headers,
+    restore_model,
+    whole_lines,
+)
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
-from fleet.stock.routes import GENERATING, READ, is_served
+from fleet.stock.routes import GENERATING, READ, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 logger = logging.getLogger(__name__)
-
-_FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
-_DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
 
 
 class Counter(Protocol):
@@ -218,9 +220,9 @@ class StockApplication:
         """Up to its end, which is that of the server's work; to leave earlier aborts that."""
         try:
             async with self._server.stream(
-                scope["method"], scope["path"], _request_headers(scope), body
+                scope["method"], scope["path"], request_headers(scope), body
             ) as response:
-                answer.begin(AnswerHead(response.status_code, _kept(response.headers.raw)))
+                answer.begin(AnswerHead(response.status_code, kept_headers(response.headers.raw)))
                 usage = answering.usage
                 usage.begin(response.status_code)
                 async for lines in whole_lines(response.aiter_bytes()):
@@ -233,15 +235,6 @@ class StockApplication:
             answer.end()
         finally:
             answering.on_read()
-
-
-def _request_headers(scope: Scope) -> dict[str, str]:
-    sent = Headers(scope=scope)
-    return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
-
-
-def _kept(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [(k, v) for k, v in headers if k.lower().decode() not in _DROPPED_HEADERS]
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,5 +1,8 @@
 """Routes of a stock server that are passed on: those that generate, and a few that only read."""
 
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
 from engine.gateway.model_list import MODELS
 from engine.tgi.info import INFO
 
@@ -10,6 +13,7 @@ GENERATING = frozenset(
         *("/v1/score", "/rerank", "/v1/rerank"),
     }
 )
+_FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
 READ = frozenset({"/health", "/version", "/openapi.json"})
 
 
@@ -19,3 +23,9 @@ def is_served(method: str, path: str) -> bool:
         return path in GENERATING
     is_read = path in READ or path in (MODELS, INFO) or path.startswith(f"{MODELS}/")
     return method == "GET" and is_read
+
+
+def request_headers(scope: Scope) -> dict[str, str]:
+    """Those that are passed on."""
+    sent = Headers(scope=scope)
+    return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
