@@ -62,11 +62,11 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _last_moved(client: "Client") -> tuple[str, str]:
-    events = client.events.list(kinds=MOVES, newest_first=True, page_size=1)
-    last = next(iter(events), None)
-    if last is None or last.adapter is None or last.alias is None:
-        raise CommandError("no alias has moved yet: there is nothing to undo")
-    return last.adapter, last.alias
+    for event in client.events.list(kinds=MOVES, newest_first=True):
+        was_elsewhere = event.from_version is not None or event.kind == "alias.deleted"
+        if was_elsewhere and event.adapter is not None and event.alias is not None:
+            return event.adapter, event.alias
+    raise CommandError("no alias has moved yet: there is nothing to undo")
 
 
 def _states(client: "Client", name: str, alias: str) -> "tuple[AliasRead | None, AliasRead]":

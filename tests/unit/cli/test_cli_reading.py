@@ -222,3 +222,10 @@ def test_an_unknown_model_is_suggested_like_an_unknown_adapter(
 ) -> None:
     error = ApiError(404, "model_not_found", detail)
     assert suggest(error, ["--server", server]) == hint
+
+
+def test_undo_leaves_aliases_alone_that_were_never_elsewhere(run: Run) -> None:
+    run("adapter", "promote", "upper:1", "--no-warm")
+    run("adapter", "promote", "upper:2", "--no-warm")
+    run("adapter", "promote", "vowels:1", "--alias", "new", "--no-warm")
+    assert run("undo", "--no-warm") == (0, "upper@default: 2 -> 1\n", "")
