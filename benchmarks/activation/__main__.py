@@ -68,6 +68,8 @@ def report(rows: list[dict[str, Any]]) -> None:
             )
         enqueued = statistics.median(row["ours"]["enqueue_ms"])
         print(f"rank {row['rank']}: our copy keeps the engine's thread for {enqueued:.2f} ms")
+        reads = ", ".join(f"{n}: {statistics.median(ms):.2f}" for n, ms in row["read_ms"].items())
+        print(f"rank {row['rank']}: reading the file takes, by threads, ms: {reads}")
     print_table(table)
 
 

@@ -11,8 +11,10 @@ from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.request import LoRARequest
 
 from engine.worker.extension import AdapterCacheExtension
+from engine.worker.safetensors_file import open_adapter
 
 _PASSES = 7
+_READERS = (1, 2, 4, 8)
 
 
 class ActivationProbe(AdapterCacheExtension):
@@ -26,7 +28,13 @@ class ActivationProbe(AdapterCacheExtension):
             ours = self._probe_ours(folder)
             stock = self._probe_stock(folder)
         same = ours.pop("digest") == stock.pop("digest")
-        return {"ours": ours, "stock": stock, "same_slot": same, "copy_ms": self._probe_copy()}
+        return {
+            "ours": ours,
+            "stock": stock,
+            "same_slot": same,
+            "copy_ms": self._probe_copy(),
+            "read_ms": {str(readers): self._probe_read(folder, readers) for readers in _READERS},
+        }
 
     def _probe_ours(self, folder: str) -> dict[str, Any]:
         staging = self._adaptry_staging()
@@ -69,6 +77,21 @@ class ActivationProbe(AdapterCacheExtension):
             digest = self._probe_digest(lora_id)
             tiers.remove_adapter(lora_id)
         return {"load_ms": load_ms[2:], "activate_ms": activate_ms[2:], "digest": digest}
+
+    def _probe_read(self, folder: str, readers: int) -> list[float]:
+        """The file alone, from the page cache into the arena, by so many threads."""
+        staging = self._adaptry_staging()
+        passes = []
+        with open_adapter(folder) as adapter:
+            layout = staging.reader._layouts[adapter.kind]
+            assert layout is not None
+            block = staging.arena.allocate(layout.size_bytes)
+            for _ in range(_PASSES):
+                started = time.perf_counter()
+                adapter.read_into(block.memory, layout.reads, readers)
+                passes.append((time.perf_counter() - started) * 1000)
+            staging.arena.release(block)
+        return passes[2:]
 
     def _probe_copy(self) -> list[float]:
         """The limit: the same bytes in one piece, from pinned memory, or within host memory."""
