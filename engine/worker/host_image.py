@@ -1,6 +1,8 @@
 """Host images: adapters in host memory as the bytes of their file that this rank needs."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cachetools import LRUCache
@@ -11,6 +13,7 @@ from vllm.lora.request import LoRARequest
 from engine.worker.arena import Block, HostArena
 from engine.worker.classification_heads import read_heads
 from engine.worker.layout_tracer import trace
+from engine.worker.parallel_read import choose_thread_count
 from engine.worker.safetensors_file import OpenAdapter, open_adapter
 from engine.worker.slot_layout import SlotLayout, SlotSources
 
@@ -45,6 +48,8 @@ class ImageReader:
         self._arena = arena
         self._layouts: LRUCache[str, SlotLayout | None] = LRUCache(MAX_KINDS)
         self._tracing: dict[str, threading.Event] = {}
+        self._threads = choose_thread_count(with_device=arena.is_pinned)
+        self._reading = 0
         self._lock = threading.Lock()
 
     def read(self, manager: Any, request: LoRARequest) -> ImageLoRA | None:
@@ -56,7 +61,8 @@ class ImageReader:
                 return None
             block = self._arena.allocate(layout.size_bytes)
             try:
-                adapter.read_into(block.memory, layout.reads)
+                with self._share_of_threads() as threads:
+                    adapter.read_into(block.memory, layout.reads, threads)
             except BaseException:
                 self._arena.release(block)
                 raise
@@ -64,6 +70,18 @@ class ImageReader:
             image.modules_to_save = read_heads(layout, block.memory)
             manager._adapter_manager.adaptry_slot_writer.prepare(image)
             return image
+
+    @contextmanager
+    def _share_of_threads(self) -> Iterator[int]:
+        """For one load: all threads if it is read alone, one of many read together."""
+        with self._lock:
+            self._reading += 1
+            share = max(1, self._threads // self._reading)
+        try:
+            yield share
+        finally:
+            with self._lock:
+                self._reading -= 1
 
     def _layout_of(
         self, adapter: OpenAdapter, manager: Any, request: LoRARequest

@@ -16,17 +16,22 @@ LEAST_MEAN_BYTES = 256 * 2**10
 """Of pieces, for more than one thread: between short ones each waits for the GIL."""
 MAX_THREADS = 4
 CPUS_PER_THREAD = 4
-"""The others are for the model's own threads, and for other loads that are read meanwhile."""
+"""The others are for the model's own threads. With a device these are few, and half of the CPUs
+read: eight threads take 3.6 ms for 84 MB where four take 5.4."""
 
 
 class EndOfFile(Exception):
     """The file ends before a range does."""
 
 
-def choose_thread_count(cpus: int | None = None) -> int:
-    """`cpus`: by default, as many as this process may use."""
+def choose_thread_count(cpus: int | None = None, *, with_device: bool = False) -> int:
+    """For all loads that are read at a time. `cpus`: by default, as many as this process may use.
+
+    `with_device`: the model is on one.
+    """
     usable = len(os.sched_getaffinity(0)) if cpus is None else cpus
-    return max(1, min(MAX_THREADS, usable // CPUS_PER_THREAD))
+    factor = 2 if with_device else 1
+    return max(1, min(factor * MAX_THREADS, factor * usable // CPUS_PER_THREAD))
 
 
 def read_ranges(

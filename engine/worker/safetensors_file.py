@@ -7,6 +7,7 @@ section (https://huggingface.co/docs/safetensors).
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 
-from engine.worker.parallel_read import EndOfFile, choose_thread_count, read_ranges
+from engine.worker.parallel_read import EndOfFile, read_ranges
 from engine.worker.slot_layout import Read
 
 WEIGHTS = "adapter_model.safetensors"
@@ -23,6 +25,7 @@ CONFIG = "adapter_config.json"
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER_BYTES = 100 * 2**20
+_MAX_KNOWN_BYTES = 2**20
 
 _MIXTURE = (".experts.lora_A.weight", ".experts.base_layer.lora_A.weight")
 
@@ -31,6 +34,10 @@ _IGNORED_KEYS = frozenset(
     {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
     | {"alora_invocation_tokens"}  # when it acts, not where
 )
+
+# By the digest of header and configuration. Nothing changes the headers.
+_kinds: LRUCache[bytes, tuple[Mapping[str, Any], str]] = LRUCache(32)
+_lock = threading.Lock()
 
 
 class Unreadable(Exception):
@@ -65,17 +72,14 @@ class OpenAdapter:
         """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
         return {name: _stored_tensor(name, entry) for name, entry in self.header.items()}
 
-    def read_into(
-        self, memory: torch.Tensor, reads: Sequence[Read], threads: int | None = None
-    ) -> None:
+    def read_into(self, memory: torch.Tensor, reads: Sequence[Read], threads: int = 1) -> None:
         """Read ranges of the data section, without the GIL. `memory`: (bytes,) uint8 on the host.
 
-        `threads`: by default, what fits this machine. Raises Unreadable if the file ends before.
+        Raises Unreadable if the file ends before.
         """
         view = memoryview(memory.numpy())
         try:
-            count = threads or choose_thread_count()
-            read_ranges(self.descriptor, self.data_start, reads, view, count)
+            read_ranges(self.descriptor, self.data_start, reads, view, threads)
         except EndOfFile as error:
             raise Unreadable("the file is shorter than its header says") from error
 
@@ -91,7 +95,7 @@ def _stored_tensor(name: str, entry: Mapping[str, Any]) -> StoredTensor:
 @contextmanager
 def open_adapter(folder: str) -> Iterator[OpenAdapter]:
     """Raises OSError if a file is missing, Unreadable if it is not a safetensors file."""
-    config = json.loads(Path(folder, CONFIG).read_bytes())
+    config = Path(folder, CONFIG).read_bytes()
     descriptor = os.open(Path(folder, WEIGHTS), os.O_RDONLY | os.O_CLOEXEC)
     try:
         length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
@@ -101,8 +105,7 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
         size_bytes = os.fstat(descriptor).st_size - 8 - length
         if len(header) < length or size_bytes <= 0:
             raise Unreadable("the file is shorter than its header says")
-        entries = _parse_header(header)
-        kind = _kind(entries, config)
+        entries, kind = _read_kind(header, config)
         yield OpenAdapter(descriptor, 8 + length, size_bytes, entries, kind)
     finally:
         os.close(descriptor)
@@ -115,6 +118,21 @@ def holds_mixtures(folder: str) -> bool:
     """
     with open_adapter(folder) as adapter:
         return any(name.endswith(_MIXTURE) for name in adapter.header)
+
+
+def _read_kind(header: bytes, config: bytes) -> tuple[Mapping[str, Any], str]:
+    """Adapters trained alike have equal headers: parsing one takes longer than reading 20 MB."""
+    texts = hashlib.sha256(header)
+    texts.update(len(header).to_bytes(8) + config)
+    with _lock:
+        known = _kinds.get(texts.digest())
+    if known is None:
+        entries = _parse_header(header)
+        known = (entries, _kind(entries, json.loads(config)))
+        if len(header) <= _MAX_KNOWN_BYTES:
+            with _lock:
+                _kinds[texts.digest()] = known
+    return known
 
 
 def _parse_header(header: bytes) -> Mapping[str, Any]:

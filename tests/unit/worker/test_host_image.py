@@ -78,5 +78,16 @@ def test_a_kind_whose_trace_failed_is_traced_again(monkeypatch: pytest.MonkeyPat
     assert subject._layout_of(of_kind("a"), None, request("a")) is None
 
 
+def test_a_load_that_is_read_alone_has_all_threads_and_many_share_them() -> None:
+    subject = reader()
+    subject._threads = 8
+    with subject._share_of_threads() as first, subject._share_of_threads() as second:
+        with subject._share_of_threads() as third:
+            assert (first, second, third) == (8, 4, 2)
+        assert subject._reading == 2
+    with subject._share_of_threads() as alone:
+        assert alone == 8
+
+
 def request(name: str) -> Any:
     return SimpleNamespace(lora_name=name)

@@ -115,4 +115,7 @@ def test_short_ranges_are_read_by_one_thread(
 
 
 def test_small_machines_read_with_one_thread() -> None:
-    assert [choose_thread_count(cpus) for cpus in (1, 2, 7, 8, 16, 128)] == [1, 1, 1, 2, 4, 4]
+    cpus = (1, 2, 7, 8, 16, 128)
+    assert [choose_thread_count(each) for each in cpus] == [1, 1, 1, 2, 4, 4]
+    with_device = [choose_thread_count(each, with_device=True) for each in cpus]
+    assert with_device == [1, 1, 3, 4, 8, 8]

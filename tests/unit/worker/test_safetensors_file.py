@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.worker import safetensors_file
 from engine.worker.safetensors_file import CONFIG, WEIGHTS, Unreadable, open_adapter
 from engine.worker.slot_layout import Read
 
@@ -40,6 +41,26 @@ def test_metadata_makes_no_kind_of_its_own(tmp_path: Path) -> None:
         }.items()
     }
     assert len(kinds) == 1
+
+
+def test_a_header_that_is_known_is_not_parsed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    parse = safetensors_file._parse_header
+
+    def note(header: bytes) -> Any:
+        parsed.append(header)
+        return parse(header)
+
+    monkeypatch.setattr(safetensors_file, "_parse_header", note)
+    named = {"of": "this test"}
+    first, again = (write(tmp_path / name, metadata=named) for name in "ab")
+    assert kind_of(first) == kind_of(again)
+    assert len(parsed) == 1
+    Path(again, CONFIG).write_text(json.dumps({"r": 99}))
+    assert kind_of(again) != kind_of(first)
+    assert len(parsed) == 2
 
 
 def test_shapes_and_configuration_make_a_kind(tmp_path: Path) -> None:
