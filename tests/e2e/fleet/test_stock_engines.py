@@ -266,7 +266,8 @@ def test_a_server_that_dies_is_waited_for_and_filled_again(driver: Driver) -> No
     ],
 )
 def test_a_mistake_is_one_line(options: list[str], said: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base"), *options]
+    model = str(ROOT / "demo" / "base")
+    command = [sys.executable, "-m", "adaptry", "serve", model, "--port=0", *options]
     log = tmp_path / "log"
     assert fork_server(command, inherited(), log).wait(120) != 0
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("adaptry: ")]
