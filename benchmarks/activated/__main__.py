@@ -47,7 +47,8 @@ def _gpu() -> tuple[str, ...]:
     return (
         "--max-model-len=40000",
         "--max-num-seqs=64",
-        "--gpu-memory-utilization=0.85",
+        "--gpu-memory-utilization=0.5",
+        "--kv-cache-memory-bytes=42949672960",  # ten conversations of 32k on the 8B shape
         '--compilation-config={"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}',
     )
 

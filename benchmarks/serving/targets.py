@@ -61,7 +61,7 @@ TARGETS = (
         "stall",
         _ratio("cold itl p99 ms", "resident itl p99 ms"),
         1.20,
-        1.10,
+        1.05,
     ),
     Target(
         "first token of a cold adapter over a resident one, ours ÷ stock",
