@@ -144,6 +144,21 @@ def test_what_is_no_generation_does_not_reach_it(driver: Driver) -> None:
     assert driver.client.get("/version").status_code == 200
 
 
+def test_query_parameters_that_no_route_reads_are_refused_as_on_one_server(driver: Driver) -> None:
+    body = {"model": "upper", "prompt": "x", "max_tokens": 1}
+    for path in ("/v1/completions", "/v1/load_lora_adapter", "/tokenize"):
+        answer = driver.client.post(path, params={"levle": "1"}, json=body)
+        assert answer.status_code == 400, (path, answer.text)
+        assert "no such query parameter: levle" in answer.text, path
+    metrics = driver.client.get("/metrics", params={"levle": "1"})
+    assert (metrics.status_code, metrics.json()["code"]) == (422, "invalid_request")
+    one = driver.client.get("/metrics", params={"name[]": "adaptry_slots"}).text
+    named = [line.partition("{")[0] for line in one.splitlines() if not line.startswith("#")]
+    assert set(named) == {"adaptry_slots"}
+    assert driver.client.get("/health?_=1").status_code == 200
+    assert driver.client.get("/console/?utm_source=mail").status_code == 200
+
+
 def test_vllm_s_clients_load_and_unload_there_too(driver: Driver) -> None:
     """Into our registry, and by our cache into the stock server under the version's own name."""
     load = {"lora_name": "mine", "lora_path": str(ROOT / "demo" / "adapters" / "rot13")}
