@@ -57,6 +57,21 @@ def test_unknown_names_are_refused_as_by_one_server(fleet: ServedFleet) -> None:
     assert fleet.client.get("/no/such/page").status_code == 404
 
 
+def test_query_parameters_that_no_route_reads_are_refused_as_by_one_server(
+    fleet: ServedFleet,
+) -> None:
+    body = {"model": "upper", "prompt": "x", "max_tokens": 1}
+    for path in ("/v1/completions", "/v1/load_lora_adapter", "/v1/chat/completions"):
+        answer = fleet.client.post(path, params={"levle": "1"}, json=body)
+        assert answer.status_code == 400, (path, answer.text)
+        assert "no such query parameter: levle" in answer.text, path
+    metrics = fleet.client.get("/metrics", params={"levle": "1"})
+    assert (metrics.status_code, metrics.json()["code"]) == (422, "invalid_request")
+    passed = fleet.client.post("/v1/completions", params={"api-version": "1"}, json=body)
+    assert passed.status_code == 200
+    assert fleet.client.get("/health?_=1").status_code == 200
+
+
 def test_requests_stay_where_their_adapter_is(fleet: ServedFleet) -> None:
     for name in KNOWN:
         answered = {fleet.complete(name).headers[REPLICA] for _ in range(4)}
