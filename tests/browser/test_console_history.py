@@ -214,6 +214,17 @@ def test_a_server_that_keeps_none_says_how_to(
         expect(page.get_by_text("ADAPTRY_HISTORY_HOURS=24")).to_be_visible()
 
 
+def test_a_link_to_a_server_that_is_gone_offers_those_that_have_a_history(
+    server: ConsoleServer, visit: Visit, night: Night
+) -> None:
+    visitor = visit(server.url)
+    visitor.expects_a_refusal()
+    page = visitor.open(f"#/history?server=long-gone&at={night.at(15)}")
+    expect(page.get_by_role("main").get_by_text("long-gone")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^History of ")).first.click()
+    expect(tier(page, "GPU slots").get_by_text("upper:1")).to_be_visible()
+
+
 def test_grafana_is_linked_at_the_same_time(
     tmp_path_factory: pytest.TempPathFactory, visit: Visit, night: Night
 ) -> None:

@@ -14,6 +14,8 @@ import { Timeline } from "./timeline.tsx";
 
 type History = Schema["HistoryRead"];
 type Off = { off: string; isSetting: boolean };
+/** A link to a server whose history is gone; `servers`: those that have one. */
+type Gone = { gone: string; servers: string[] };
 
 const REFRESH_MS = 60_000;
 const RANGES: readonly (readonly [string, number])[] = [
@@ -36,6 +38,7 @@ export function HistoryPage({ query }: PageProps) {
   }, [at, server, chosen]);
   if (!history) return <h1>History</h1>;
   if ("off" in history) return <NotKept {...history} />;
+  if ("gone" in history) return <NoServer why={history.gone} servers={history.servers} choose={setServer} />;
   const replicas = history.replicas.length > 1 ? history.replicas : [];
   const oldest = serverNow() - history.keep_hours * HOUR;
   const go = (time: number) => {
@@ -120,7 +123,7 @@ export function HistoryPage({ query }: PageProps) {
   );
 }
 
-async function readHistory(server: string, range: number, middle: number, signal: AbortSignal): Promise<History | Off> {
+async function readHistory(server: string, range: number, middle: number, signal: AbortSignal): Promise<History | Off | Gone> {
   const now = serverNow();
   const until = range === 24 * HOUR ? now : Math.min(now, middle + range / 2);
   const query = { server: server || undefined, from: iso(until - range), to: iso(until) };
@@ -129,6 +132,10 @@ async function readHistory(server: string, range: number, middle: number, signal
   } catch (error) {
     if (error instanceof Problem && ["history_off", "engine_unavailable"].includes(error.code ?? "")) {
       return { off: `${error.message}.`, isSetting: error.code === "history_off" };
+    }
+    if (error instanceof Problem && error.code === "unknown_server" && server) {
+      const own = await request("get", "/api/v1/cache/history", { query: {}, signal });
+      return { gone: `${error.message}.`, servers: own.servers };
     }
     if (error instanceof Problem && error.code === "time_out_of_range") {
       return request("get", "/api/v1/cache/history", { query: { server: server || undefined }, signal });
@@ -155,6 +162,22 @@ function NotKept({ off, isSetting }: Off) {
           "This page asks again every minute."
         )}{" "}
         <a href="#/cache">To the cache as it is now</a>
+      </p>
+    </>
+  );
+}
+
+function NoServer({ why, servers, choose }: { why: string; servers: string[]; choose: (server: string) => void }) {
+  return (
+    <>
+      <h1>History</h1>
+      <p>{why}</p>
+      <p class="row">
+        {servers.map((name) => (
+          <button key={name} type="button" onClick={() => choose(name)}>
+            History of {name}
+          </button>
+        ))}
       </p>
     </>
   );
