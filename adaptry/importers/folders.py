@@ -70,10 +70,10 @@ def _parse(module: str) -> list[tuple[str, str]]:
 
 
 def _adapter(name: str, folder: Path) -> ForeignAdapter:
-    saved = datetime.fromtimestamp((folder / "adapter_config.json").stat().st_mtime, UTC)
+    now = datetime.now(UTC)  # of its registration: a file's time says when it was saved or copied
     source = str(folder.absolute())
-    version = ForeignVersion(folder, source, created_at=saved, created_by="import")
-    return ForeignAdapter(adapter_name(name), created_at=saved, versions=[version])
+    version = ForeignVersion(folder, source, created_at=now, created_by="import")
+    return ForeignAdapter(adapter_name(name), created_at=now, versions=[version])
 
 
 def _add(found: dict[str, ForeignAdapter], adapter: ForeignAdapter) -> None:

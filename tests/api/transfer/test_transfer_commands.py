@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,19 @@ async def test_a_folder_of_peft_folders_is_imported(
     again = await run("import", "--from", "peft", str(folders), "--json")
     report = json.loads(again[1])
     assert (report["versions_added"], report["versions_unchanged"]) == (0, 2)
+
+
+async def test_an_imported_folder_is_dated_by_its_import(
+    run: Run, client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> None:
+    """Not by its file, which may be older than the registry: it is not what was registered then."""
+    folder = make_adapter("a/bot", seed=1)
+    os.utime(folder / "adapter_config.json", (0, 0))
+    before = datetime.now(UTC)
+    await run("import", "--from", "peft", str(folder))
+    for path in ("/adapters/bot", "/adapters/bot/versions/1"):
+        created = (await client.get(path)).json()["created_at"]
+        assert before <= datetime.fromisoformat(created) <= datetime.now(UTC)
 
 
 async def test_a_retrained_adapter_becomes_the_next_version(
