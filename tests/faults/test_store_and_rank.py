@@ -16,6 +16,7 @@ from tests.support.traffic.fault_trial import trial
 
 pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
 
+QUARANTINES = "adaptry_quarantines_total"
 RETRYABLE = ("store_unavailable", "adapter_files_missing", "warming_failed")
 
 
@@ -35,12 +36,6 @@ def state(served: Victim, name: str) -> str:
     return found
 
 
-def quarantines(served: Victim) -> float:
-    lines = served.client.get("/metrics").text.splitlines()
-    counted = [line for line in lines if line.startswith("adaptry_quarantines_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in counted)
-
-
 def is_served(served: Victim, name: str, does: str) -> bool:
     return served.ask(name) == (200, TASKS[does].answer("hello"))
 
@@ -49,7 +44,7 @@ async def test_a_disk_that_is_not_mounted_condemns_nothing_under_traffic(served:
     names = [f"unmounted-{number}" for number in range(4)]
     for name in names:
         await asyncio.to_thread(served.new_adapter, name, "rot13")
-    before = quarantines(served)
+    before = served.total(QUARANTINES)
     async with trial(served, served.kept, retryable=RETRYABLE) as running:
         with empty_mount(served.folder / "store"):
             for name in names:
@@ -62,7 +57,7 @@ async def test_a_disk_that_is_not_mounted_condemns_nothing_under_traffic(served:
             soon = partial(is_served, served, name, "rot13")
             await asyncio.to_thread(served.wait_until, soon, 20)
     assert {state(served, name) for name in names} == {"ready"}
-    assert quarantines(served) == before
+    assert served.total(QUARANTINES) == before
 
 
 async def test_a_restart_with_a_smaller_rank_condemns_nothing(served: Victim) -> None:
@@ -82,7 +77,7 @@ async def test_a_restart_with_a_smaller_rank_condemns_nothing(served: Victim) ->
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "rank_too_large")
             assert answer.headers["retry-after"]
             assert state(served, name) == "ready"
-        assert quarantines(served) == 0
+        assert served.total(QUARANTINES) == 0
     finally:
         served.more = ()
         await asyncio.to_thread(served.stop)

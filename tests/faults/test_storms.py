@@ -60,9 +60,8 @@ def files(served: Victim) -> int:
 def is_calm(served: Victim) -> bool:
     cache = served.cache()
     leases = sum(resident["leases"] for resident in cache["gpu"])
-    text = served.client.get("/metrics").text.splitlines()
-    names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
-    inside = sum(float(line.rpartition(" ")[2]) for line in text if line.startswith(names))
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    inside = sum(map(served.total, names))
     return not leases and not cache["waiting"] and not cache["loading"] and not inside
 
 

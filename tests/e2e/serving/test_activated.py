@@ -68,11 +68,6 @@ class Served:
         usage = self.post(model, prompt, **options).json()["usage"]
         return int((usage["prompt_tokens_details"] or {}).get("cached_tokens") or 0)
 
-    def metric(self, series: str) -> float:
-        lines = self.server.client.get("/metrics").text.splitlines()
-        values = [line.rpartition(" ")[2] for line in lines if line.startswith(series)]
-        return sum(map(float, values))
-
     def versions(self, adapter: str) -> int:
         found = self.server.client.get(f"/api/v1/adapters/{adapter}/versions").json()["items"]
         return max(int(version["number"]) for version in found)
@@ -137,7 +132,8 @@ def test_what_is_before_the_invocation_is_shared_and_nothing_else(served: Served
     assert served.cached("plain-judge", judged) == 0
     assert served.cached("base", judged) == whole_blocks, "not what an adapter has computed"
     assert served.cached("router", [*prompt, 42, 50], cache_salt="another tenant") == 0
-    assert served.metric('adaptry_shared_prefix_tokens_total{adapter="router"}') >= whole_blocks
+    shared = served.server.total("adaptry_shared_prefix_tokens_total", adapter="router")
+    assert shared >= whole_blocks
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -200,10 +196,11 @@ def test_preempted_requests_are_computed_again_as_they_were(served: Served) -> N
         return choice["token_ids"], (choice["logprobs"] or {}).get("token_logprobs", [])
 
     preempted, drafted = "vllm:num_preemptions_total", "vllm:spec_decode_num_draft_tokens_total"
-    before = served.metric(preempted)
+    total = served.server.total
+    before = total(preempted)
     alone = [answer(each, "alone") for each in saying]
-    assert served.metric(preempted) == before, "there is room for each by itself"
-    assert served.metric(drafted) > 0
+    assert total(preempted) == before, "there is room for each by itself"
+    assert total(drafted) > 0
     assert alone[0][1] != pytest.approx(alone[1][1], abs=2e-2), "one is the base model's"
     for turn in (1, -1):  # vLLM preempts who came last
         for attempt in range(5):  # on a busy machine they may come one after the other
@@ -217,10 +214,10 @@ def test_preempted_requests_are_computed_again_as_they_were(served: Served) -> N
                     assert logprobs == pytest.approx(certain, abs=2e-3), len(prompt)
                 else:
                     assert tokens == served.reference.tokens(model, prompt, count), model
-            if served.metric(preempted) > before:
+            if total(preempted) > before:
                 break
-        assert served.metric(preempted) > before
-        before = served.metric(preempted)
+        assert total(preempted) > before
+        before = total(preempted)
 
 
 def test_a_fan_out_through_fewer_slots_beside_another(served: Served) -> None:

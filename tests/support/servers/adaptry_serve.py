@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from demo.tasks import TASKS, prompt_for
+from tests.support.metrics_text import total
 from tests.support.servers.forked_server import ForkedServer, fork_server
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -154,6 +155,10 @@ class ServedDemo:
             if name == sample:
                 return float(value)
         raise AssertionError(f"{sample} is not on /metrics")
+
+    def total(self, name: str, **labels: str) -> float:
+        """Of all series of a metric that have these labels."""
+        return total(self.client.get("/metrics").text, name, **labels)
 
     def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
