@@ -25,7 +25,7 @@ def test_a_page_prints_its_output(page: str, tmp_path: Path) -> None:
 def _register_as_the_demo(server: str) -> None:
     demo = ROOT / "demo"
     with Client(server) as client:
-        for folder in (demo / "adapters").iterdir():  # the activated one needs an engine
+        for folder in sorted((demo / "adapters").iterdir()):  # the activated one needs an engine
             client.versions.register(folder.name, str(folder))
         second = client.versions.register("upper", str(demo / "adapters-v2" / "upper")).version
         for number in (1, second.number):
