@@ -19,8 +19,8 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 def split_experts(source: Path, target: Path, experts: int) -> Path:
-    """Copy an adapter that PEFT saved; `target` has its experts one by one."""
-    shutil.copytree(source, target)
+    """Copy an adapter that PEFT saved; `target` has its experts one by one. It may be there."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
     config = json.loads((source / _CONFIG).read_text())
     config["target_modules"] = sorted({*config["target_modules"], *_MATRICES})
     config["target_parameters"] = None

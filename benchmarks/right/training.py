@@ -72,7 +72,7 @@ def _write_served(folder: Path, name: str) -> None:
     if ONE_BY_ONE in name:
         split_experts(trained, served, EXPERTS)
     else:
-        shutil.copytree(trained, served)
+        shutil.copytree(trained, served, dirs_exist_ok=True)
 
 
 def prompts(base_folder: Path, kinds: Kinds, name: str, count: int) -> list[list[int]]:
