@@ -141,7 +141,8 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema(
     before = counts(empty_database)
     killed = 0
     for statement in range(2, 1000, 11 if is_long else 37):
-        upgrading = FORKS.Process(target=killed_upgrade.run, args=(empty_database, statement))
+        arguments = (empty_database, statement)
+        upgrading = FORKS.Process(target=killed_upgrade.run, args=arguments, daemon=True)
         upgrading.start()
         upgrading.join(120)
         if upgrading.exitcode == 0:
