@@ -48,8 +48,9 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def rows_of(server: str) -> ColumnElement[bool]:
     """All rows of the server, its replicas' among them."""
-    name = col(CacheHistory.server)
-    return or_(name == server, name.startswith(replica_name(server, ""), autoescape=True))
+    name, beginning = col(CacheHistory.server), replica_name(server, "")
+    # SQLite's LIKE takes `GPU-1` for `gpu-1`
+    return or_(name == server, func.substr(name, 1, len(beginning)) == beginning)
 
 
 class CacheHistoryStore:

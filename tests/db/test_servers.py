@@ -103,7 +103,14 @@ async def test_a_fleet_is_forgotten_with_the_history_of_its_replicas(database: D
     await start(database, "fleet_1")
     stores = {
         name: CacheHistoryStore(database, name, keep_seconds=3600, max_bytes=1000)
-        for name in ("fleet_1", "fleet_1~one", "fleet_1~two", "fleet_10", "fleetX1~one")
+        for name in (
+            "fleet_1",
+            "fleet_1~one",
+            "fleet_1~two",
+            "fleet_10",
+            "fleetX1~one",
+            "Fleet_1~one",
+        )
     }
     for store in stores.values():
         await store.save(HistoryRow(1, 9, {}, b"x"))
@@ -111,7 +118,7 @@ async def test_a_fleet_is_forgotten_with_the_history_of_its_replicas(database: D
     assert await here.replicas("fleet_1", 0, 5) == ["fleet_1~one", "fleet_1~two"]
     assert await here.replicas("fleet_1", 10, 15) == [], "they ran before"
     await ServerDirectory(database, "here").forget("fleet_1", actor="sre")
-    assert set(await here.servers()) == {"fleetX1~one", "fleet_10"}
+    assert set(await here.servers()) == {"Fleet_1~one", "fleetX1~one", "fleet_10"}
 
 
 def test_the_default_name_is_stable_where_one_machine_is_all_there_is(
