@@ -1,6 +1,7 @@
 """Entry point of the command line: the command tree, and errors as one line on stderr."""
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -58,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # else it was closed
+            sys.stdout.flush()
         return code
-    except BrokenPipeError:  # what reads the output has ended, as `head` does
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
@@ -72,6 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         failure.show(as_json="--json" in arguments)
         return failure.exit_code
+
+
+def _is_unread() -> bool:
+    """Whether what reads the output has ended, as `head` does: the pipe may be another one."""
+    if sys.stdout is None:
+        return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in output.poll(0))
 
 
 def _run(arguments: list[str]) -> int:

@@ -121,6 +121,35 @@ def test_a_busy_port_stops_the_demo_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
+def test_output_that_nobody_reads_ends_a_command_quietly() -> None:
+    program = "import sys; from adaptry.cli import main; sys.exit(main(['--help']))"
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=written, stderr=subprocess.PIPE, check=False
+    )
+    os.close(written)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_broken_pipe_to_another_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when an engine ends while it starts."""
+
+    def send(arguments: list[str]) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("adaptry.cli._run", send)
+    with open(os.devnull, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(BrokenPipeError):
+            main(["serve", "any"])
+
+
+def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--help"]) == 0
+
+
 def test_help_loads_neither_the_engine_nor_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "adaptry", "--help"],
