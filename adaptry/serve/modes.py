@@ -63,7 +63,7 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
         StockSizes(each.max_loras, each.max_cpu_loras, each.max_lora_rank)
         for each in (classes[options.arguments_of(place)] for place in places)
     ]
-    if parsed.api_key:
+    if any(each.api_key for each in classes.values()):
         raise UsageError(
             f"--api-key: the engines' key is read from {_ENGINE_KEY}; create clients' keys with "
             "`adaptry key create`, and require them with --require-keys"

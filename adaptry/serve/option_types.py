@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from adaptry.serve.profile import with_dashes
 from registry.database.urls import check_url
 from registry.sources.urls import UrlRules
 
@@ -65,7 +66,7 @@ def replica_class(text: str) -> tuple[int, tuple[str, ...]]:
         raise argparse.ArgumentTypeError(f"{text!r} can't be read: {error}") from error
     if len(words) < 2 or not words[1].startswith("-"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number and arguments of `vllm serve`")
-    return replica_count(words[0]), tuple(words[1:])
+    return replica_count(words[0]), tuple(map(with_dashes, words[1:]))
 
 
 def port_number(text: str) -> int:

@@ -2,18 +2,21 @@
 
 import re
 import socket
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from adaptry.serve import modes
 from adaptry.serve.adapter_folders import linked_files
-from adaptry.serve.arguments import parse
+from adaptry.serve.arguments import ServeArguments, parse
 from adaptry.serve.command import _listen, _registry_settings, run
 from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
 from fleet.options import FleetOptions, ReplicaClass
 from fleet.process import fleet_rank
+from registry.settings import RegistrySettings
 
 WriteProfile = Callable[[str], str]
 
@@ -365,7 +368,7 @@ def test_the_files_that_a_folders_links_lead_to_may_be_read(tmp_path: Path) -> N
 
 
 def test_some_engines_may_have_arguments_of_their_own() -> None:
-    given = ["m", "--replicas", "3", "--replica-class", "2 --max-lora-rank 8 --max-loras=64"]
+    given = ["m", "--replicas", "3", "--replica-class", "2 --max-lora-rank 8 --max_loras=64"]
     arguments = parse([*given, "--max-lora-rank", "64"])
     assert arguments.replica_classes == ((2, ("--max-lora-rank", "8", "--max-loras=64")),)
     options = FleetOptions(
@@ -384,6 +387,22 @@ def test_some_engines_may_have_arguments_of_their_own() -> None:
     assert options.arguments_in_use() == [small, arguments.vllm]
     assert fleet_rank(options) == 64
     assert fleet_rank(options.model_copy(update={"replicas": 2})) == 8
+
+
+def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be taken for a lock, and lock nothing."""
+
+    def parsed(arguments: ServeArguments, given: Sequence[str]) -> Namespace:
+        key = ["secret"] if "--api-key" in given else None
+        return Namespace(api_key=key, max_loras=4, max_cpu_loras=8, max_lora_rank=8)
+
+    monkeypatch.setattr("fleet.ray.launch.prepare_environment", lambda database: None)
+    monkeypatch.setattr(modes, "_parse", parsed)
+    monkeypatch.setattr(modes, "_parse_for_vllm", lambda given, engines: parsed(given, given.vllm))
+    given = ["m", "--engines", "http://a:1", "http://b:1"]
+    arguments = parse([*given, "--replica-class", "1 --api-key secret"])
+    with pytest.raises(UsageError, match="--api-key"):
+        modes.serve_stock_engines(arguments, RegistrySettings())
 
 
 @pytest.mark.parametrize(
