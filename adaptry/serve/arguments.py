@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from adaptry.serve import option_types
 from adaptry.serve.adapter_folders import Adapters, name_adapters
@@ -205,7 +206,10 @@ def _model(first: Sequence[str], option: str | None) -> str:
 def _engines(ours: argparse.Namespace) -> tuple[str, ...]:
     if ours.engines and ours.replicas is not None:
         raise UsageError("--engines or --replicas: the engines are either stock servers or our own")
-    return tuple(dict.fromkeys(ours.engines))
+    urls = tuple(dict.fromkeys(ours.engines))
+    if len({urlsplit(url).netloc.rpartition("@")[2] for url in urls}) < len(urls):
+        raise UsageError("--engines: two servers have the same host and port")
+    return urls
 
 
 def _replica_classes(ours: argparse.Namespace) -> tuple[tuple[int, tuple[str, ...]], ...]:

@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 _GRACEFUL_SECONDS = 5
 
 
+def server_name(url: str) -> str:
+    """Its host and port, which responses and the database show: without a password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 async def serve_stock(
     urls: Sequence[str],
     facts: EngineFacts,
@@ -47,7 +52,7 @@ async def serve_stock(
     begin_process(options)
     settings, registry = EngineSettings(**options.engine), options.registry_settings()
     bound = Bound(options.slack_requests, options.share_of_average)
-    names = {urlsplit(url).netloc: url for url in urls}
+    names = {server_name(url): url for url in urls}
     sizes_of = dict(zip(names, sizes, strict=True))
     facts_of = {name: replace(facts, max_rank=each.max_rank) for name, each in sizes_of.items()}
     replicas = StockReplicas(facts_of, bound)

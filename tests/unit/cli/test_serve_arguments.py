@@ -16,6 +16,7 @@ from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
 from fleet.options import FleetOptions, ReplicaClass
 from fleet.process import fleet_rank
+from fleet.stock.launch import server_name
 from registry.settings import RegistrySettings
 
 WriteProfile = Callable[[str], str]
@@ -332,6 +333,10 @@ def test_several_engines_are_our_own_or_stock_servers() -> None:
     assert parse(["m", "--replicas", "3"]).replicas == 3
     urls = ["http://a:1", "https://b:2/", "http://a:1"]
     assert parse(["m", "--engines", *urls]).engines == ("http://a:1", "https://b:2")
+    for other in ("https://a:1", "http://user:secret@a:1"):
+        with pytest.raises(UsageError, match="the same host and port"):
+            parse(["m", "--engines", "http://a:1", other])
+    assert server_name("http://user:secret@a:1") == "a:1"
     with pytest.raises(UsageError, match="--engines or --replicas"):
         parse(["m", "--engines", "http://a:1", "--replicas", "2"])
 
