@@ -27,8 +27,10 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     try:
         with Client(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
             if error.code == "unknown_version":
-                newest = max((each.number for each in client.versions.list(name)), default=None)
-                return "" if newest is None else f"the newest is {name}:{newest}"
+                versions = islice(client.versions.list(name, page_size=500), MOST_NAMES)
+                numbers = [each.number for each in versions]
+                is_known = 0 < len(numbers) < MOST_NAMES  # the oldest come first
+                return f"the newest is {name}:{max(numbers)}" if is_known else ""
             if alias:
                 return _closest(alias, (each.alias for each in client.aliases.list(name)), name)
             adapters = islice(client.adapters.list(page_size=500), MOST_NAMES)
@@ -43,7 +45,9 @@ def _without_asking(error: ApiError, arguments: Sequence[str]) -> str:
     if error.status == 404 and error.code in {"", "not_found"}:  # no route: the name is in the path
         slashed = next((name for name in arguments[2:3] if "/" in name), None)
         return "" if slashed is None else f"{slashed!r} can be no adapter's name, as it has a '/'"
-    choices = _QUOTED.findall(error.detail) if error.status == 422 else []
+    if error.code != "invalid_request":
+        return ""
+    choices = set(_QUOTED.findall(error.detail)).difference(arguments)  # else what was refused
     return next(filter(None, (_closest(each, choices) for each in arguments)), "")
 
 

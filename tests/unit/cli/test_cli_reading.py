@@ -224,6 +224,26 @@ def test_an_unknown_model_is_suggested_like_an_unknown_adapter(
     assert suggest(error, ["--server", server]) == hint
 
 
+def test_no_newest_version_is_looked_for_among_very_many(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "the newest is upper:2" in run("adapter", "show", "upper:9")[2]
+    monkeypatch.setattr("adaptry.terminal.suggestions.MOST_NAMES", 2)
+    assert "newest" not in run("adapter", "show", "upper:9")[2]
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        ("host_unknown", "there is no address for the host 'hooks.exampel.com'"),
+        ("invalid_request", "body.url: 'https://hooks.exampel.com/a' is no webhook's"),
+    ],
+)
+def test_what_was_refused_is_not_suggested(code: str, detail: str) -> None:
+    arguments = ["webhook", "add", "https://hooks.exampel.com/a"]
+    assert suggest(ApiError(422, code, detail), arguments) == ""
+
+
 def test_undo_leaves_aliases_alone_that_were_never_elsewhere(run: Run) -> None:
     run("adapter", "promote", "upper:1", "--no-warm")
     run("adapter", "promote", "upper:2", "--no-warm")
