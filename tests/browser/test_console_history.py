@@ -11,7 +11,7 @@ from registry.auth.scopes import Scope
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
 from tests.browser.helpers import tier
-from tests.browser.recorded_night import Night, record, record_quiet
+from tests.browser.recorded_night import HOURS_AGO, Night, record, record_quiet
 from tests.browser.test_console_accessible_pages import AXE, violations
 
 LOCAL = "at => new Date(at).toLocaleString('sv').replace(' ', 'T')"
@@ -169,6 +169,19 @@ def test_the_replicas_of_a_fleet_are_side_by_side(
         assert beside == (width == 1440)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert violations(page) == []
+
+
+def test_replicas_that_keep_less_than_a_day_are_drawn_too(
+    tmp_path_factory: pytest.TempPathFactory, visit: Visit, night: Night
+) -> None:
+    settings = EngineSettings(history_hours=HOURS_AGO + 1)
+    with console_server(tmp_path_factory.mktemp("short"), settings=settings) as server:
+        server.run(record(server, night, "fleet~one"))
+        server.run(record_quiet(server, night, "fleet~two"))
+        visitor = visit(server.url)
+        visitor.expects_a_refusal()  # of a day that is named
+        page = visitor.open(f"#/history?server=fleet~two&at={night.at(15)}")
+        expect(page.get_by_role("img", name=re.compile("^fleet~(one|two): "))).to_have_count(2)
 
 
 def test_now_is_the_cache_as_it_is(server: ConsoleServer, visit: Visit) -> None:

@@ -77,7 +77,9 @@ export function Timeline({ history, at, onChange }: Props) {
 
 /** Of another replica, at the same times. */
 function ReplicaPlot({ history, name, ...rest }: Props & { name: string }) {
-  const query = { server: name, from: history.since, to: history.until };
+  const isDay = Date.parse(history.until) - Date.parse(history.since) === 24 * HOUR;
+  // a day is the default: a server that keeps less refuses a day that is named
+  const query = { server: name, from: isDay ? undefined : history.since, to: history.until };
   const read = (signal: AbortSignal) => request("get", "/api/v1/cache/history", { query, signal });
   const [found] = useAnswer(`History of ${name}`, read, [name, history.since, history.until]);
   return found && <Plot history={found} {...rest} isNamed />;
