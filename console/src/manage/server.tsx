@@ -1,7 +1,7 @@
 // The server: health of its parts, its cache's settings, servers beside it, base models, garbage collection.
 
 import { useState } from "preact/hooks";
-import { request, type Schema } from "../lib/api.ts";
+import { Problem, request, type Schema } from "../lib/api.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
@@ -69,9 +69,10 @@ async function readSettings(signal: AbortSignal): Promise<Pair[]> {
   const [cache, policy, history] = await Promise.all([
     request("get", "/api/v1/cache", { signal }),
     request("get", "/api/v1/cache/policy", { signal }).catch(() => null), // replicas have none together
-    request("get", "/api/v1/cache/history", { signal, query: { buckets: 1 } }).catch(() => null),
+    request("get", "/api/v1/cache/history", { signal, query: { buckets: 1 } }).then(({ keep_hours }) => `${keep_hours} hours`, noneKept),
   ]);
   const engines = cache.replicas ?? [];
+  const whole = (sum: string | number) => (engines.length ? `${sum} in all` : sum);
   const set = (value: string | number, by: string) => (
     <>
       {value} <Code of={by} />
@@ -79,13 +80,18 @@ async function readSettings(signal: AbortSignal): Promise<Pair[]> {
   );
   return [
     ["Engines", engines.map(({ name, engine_up: isUp }) => `${name} ${isUp ? "up" : "down"}`).join(", ")],
-    ["GPU slots", set(cache.slots, "--max-loras")],
-    ["Places in host memory", set(cache.host_capacity, "--max-cpu-loras")],
-    ["Most host memory", set(cache.host_bytes_limit ? bytes(cache.host_bytes_limit) : "no limit", "--host-cache-bytes")],
+    ["GPU slots", set(whole(cache.slots), "--max-loras")],
+    ["Places in host memory", set(whole(cache.host_capacity), "--max-cpu-loras")],
+    ["Most host memory", set(cache.host_bytes_limit ? whole(bytes(cache.host_bytes_limit)) : "no limit", "--host-cache-bytes")],
     ["Eviction policy", policy && set(policy.policy, "ADAPTRY_EVICTION_POLICY")],
     ["Candidate beside it", policy?.candidate && set(policy.candidate, "ADAPTRY_SHADOW_POLICY")],
-    ["History", set(history ? `${history.keep_hours} hours` : "none", "ADAPTRY_HISTORY_HOURS")],
+    ["History", history && set(history, "ADAPTRY_HISTORY_HOURS")],
   ];
+}
+
+/** Of a history that can't be read at the moment, nothing is said. */
+function noneKept(problem: Error): string | null {
+  return problem instanceof Problem && problem.code === "history_off" ? "none" : null;
 }
 
 function Servers() {
