@@ -74,12 +74,15 @@ class HistoryReader:
 
         Raises HistoryOff, UnknownServer; EngineUnavailable if no replica has recorded yet.
         """
-        own, known = self._store.server, await self.servers()
+        own, saved = self._store.server, await self._store.servers()
+        if server in saved:
+            return server  # without asking all replicas
+        recorded = await self._recorded()
+        known = sorted({*saved, *recorded})
         if server in known:
             return server
         if server not in (None, own):
             raise UnknownServer(server)
-        recorded = await self._recorded()
         ours = recorded or [each for each in known if split_name(each)[0] == own]
         if ours:
             return min(ours)

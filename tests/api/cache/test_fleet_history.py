@@ -107,6 +107,25 @@ async def test_a_replica_that_is_gone_leaves_its_history_and_no_guess(database: 
         assert past["unknown"]["until"] is None
 
 
+async def test_only_the_replica_that_is_named_is_asked(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The console asks for each of them in turn."""
+    async with served(database, "one", "two") as fleet:
+        await fleet.replicas.there[0].controlled.use(A)
+        await fleet.recorders["one"].flush()
+        asked: list[str] = []
+        call = fleet.replicas.call
+
+        async def counted(name: str, *given: Any, **chosen: Any) -> Any:
+            asked.append(name)
+            return await call(name, *given, **chosen)
+
+        monkeypatch.setattr(fleet.replicas, "call", counted)
+        assert await fleet.slots("fleet~one") == ["a1:1"]
+        assert set(asked) == {"unsaved_history"}
+
+
 async def test_a_fleet_says_why_it_has_none(database: Database) -> None:
     async with served(database) as fleet:
         problem = await fleet.get(status=503)
