@@ -823,7 +823,7 @@ class HistoryRead(ResponseModel):
 
     server: str
     servers: list[str]
-    replicas: list[str]
+    replicas: list[str] = []
     keep_hours: float
     oldest: AwareDatetime | None
     since: AwareDatetime
@@ -844,7 +844,7 @@ class PastRead(ResponseModel):
     """
 
     server: str
-    replicas: list[str]
+    replicas: list[str] = []
     at: AwareDatetime
     cache: PastCacheRead | None
     unknown: UnknownRead | None
@@ -1057,7 +1057,7 @@ class OverviewItem(ResponseModel):
     created_at: AwareDatetime
     updated_at: AwareDatetime | None
     aliases: dict[str, int]
-    splits: dict[str, list[WeightRead]]
+    splits: dict[str, list[WeightRead]] = Field({}, validate_default=True)
     versions: int
     version: int | None
     state: str | None

@@ -78,7 +78,7 @@ class PastRead(BaseModel):
     """
 
     server: str
-    replicas: list[str]
+    replicas: list[str] = []
     at: datetime
     cache: PastCacheRead | None
     unknown: UnknownRead | None

@@ -49,7 +49,7 @@ class HistoryRead(BaseModel):
 
     server: str
     servers: list[str]
-    replicas: list[str]
+    replicas: list[str] = []
     keep_hours: float
     oldest: datetime | None
     since: datetime

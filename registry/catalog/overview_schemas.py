@@ -14,7 +14,7 @@ class OverviewItem(AdapterRead):
     """
 
     aliases: dict[str, int]
-    splits: dict[str, list[WeightRead]]
+    splits: dict[str, list[WeightRead]] = {}  # noqa: RUF012  # pydantic copies it
     versions: int
     version: int | None
     state: str | None
