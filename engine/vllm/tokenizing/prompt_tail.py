@@ -56,9 +56,17 @@ def find_tail(tokenizer: Any, prompt: Sequence[int], *, skips_special: bool) -> 
     """
     for count in _TAILS:
         tail = list(prompt[-count:])
-        while tail and (tokenizer.id_to_token(tail[0]) or _BYTE).startswith(_BYTE):
+        while tail and not _separates(tokenizer, tail[0], skips_special=skips_special):
             tail.pop(0)
         text = tokenizer.decode(tail, skip_special_tokens=skips_special)
         if len(text.strip()) >= _MIN_CHARS and not text.endswith(_HALF_CHARACTER):
             return tail
     return None
+
+
+def _separates(tokenizer: Any, token: int, *, skips_special: bool) -> bool:
+    """Whether bytes before it are decoded without those after it. Skipped tokens don't."""
+    name = tokenizer.id_to_token(token)
+    if name is None or name.startswith(_BYTE):
+        return False
+    return bool(tokenizer.decode([token], skip_special_tokens=skips_special))

@@ -103,7 +103,7 @@ def test_a_long_prompt_costs_no_more_than_its_end() -> None:
     prompt = TOKENIZERS["bytes"].encode("forest=" * 4000).ids
     tail = find_tail(tokenizer, prompt, skips_special=True)
     assert tail == prompt[-64:]
-    assert tokenizer.tokens == 64
+    assert tokenizer.tokens == 64 + 1, "and whether the first is skipped"
 
 
 def test_an_end_that_says_nothing_leaves_all_of_the_prompt() -> None:
@@ -113,6 +113,18 @@ def test_an_end_that_says_nothing_leaves_all_of_the_prompt() -> None:
     for end in (half, [eos] * 600, [0xE6, 0x97, 0xA5] * 300):
         assert find_tail(tokenizer, [word] * 999 + end, skips_special=True) is None
     assert find_tail(tokenizer, [word] * 999 + [eos] * 500, skips_special=True) is not None
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_bytes_go_on_over_tokens_that_are_skipped(*, skips: bool) -> None:
+    """The tail would begin with one of these, and the run of bytes before them makes no text."""
+    tokenizer = TOKENIZERS["sentencepiece"]
+    word, eos = (tokenizer.get_vocab()[name] for name in ("▁the", "<eos>"))
+    prompt = [word] * 999 + [0xFF] + [eos] * 10 + [ord("a")] * 60
+    whole = DecodeStream(ids=prompt, skip_special_tokens=skips)
+    cut = detokenizer(tokenizer, prompt, skips=skips)
+    cut_prompt(cut, prompt)
+    assert texts_after(cut.stream, tokenizer, [word]) == texts_after(whole, tokenizer, [word])
 
 
 def test_each_new_request_is_cut_and_one_that_goes_on_is_not() -> None:
