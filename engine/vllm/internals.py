@@ -9,6 +9,7 @@ from importlib import import_module
 from types import CodeType
 from typing import Any
 
+_DETOKENIZER = ("stream", "tokenizer", "skip_special_tokens")
 _LAYERS = ("set_lora", "reset_lora", "lora_a_stacked", "lora_b_stacked")
 
 # module, class (None: the module itself), names. A name may be a method, a class attribute, or an
@@ -71,16 +72,18 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("vllm.v1.core.kv_cache_utils", None, ("generate_block_hash_extra_keys",)),
     ("vllm.v1.core.block_pool", None, ("generate_block_hash_extra_keys",)),
     ("vllm.v1.request", "Request", ("lora_request", "update_block_hashes")),
+    ("vllm.v1.engine", "EngineCoreRequest", ("prompt_token_ids", "lora_request")),
+    ("vllm.lora.request", "LoRARequest", ("base_model_name",)),
+    ("vllm.lora.worker_manager", None, ("PEFTHelper",)),
+    ("vllm.v1.engine.output_processor", "RequestState", ("num_cached_tokens", "request_id")),
     # worker.prefix_hashes: hashes of a prompt's blocks
     ("vllm.v1.engine.core", None, ("get_request_block_hasher",)),
     ("vllm.v1.request", "Request", ("block_hashes", "all_token_ids", "num_tokens")),
     ("vllm.v1.request", "Request", ("mm_features", "prompt_embeds")),
     # tokenizing.prompt_tail: text of a generation
+    ("vllm.v1.engine.output_processor", "OutputProcessor", ("add_request", "request_states")),
     ("vllm.v1.engine.output_processor", "RequestState", ("detokenizer",)),
-    ("vllm.v1.engine", "EngineCoreRequest", ("prompt_token_ids", "lora_request")),
-    ("vllm.lora.request", "LoRARequest", ("base_model_name",)),
-    ("vllm.lora.worker_manager", None, ("PEFTHelper",)),
-    ("vllm.v1.engine.output_processor", "RequestState", ("num_cached_tokens", "request_id")),
+    ("vllm.v1.engine.detokenizer", "FastIncrementalDetokenizer", _DETOKENIZER),
     # worker.layout_tracer: how vLLM reads a file and fills a slot
     ("vllm.lora.lora_model", "LoRAModel", ("from_lora_tensors", "loras", "rank")),
     ("vllm.lora.layers.base_linear", "BaseLinearLayerWithLoRA", _LAYERS),

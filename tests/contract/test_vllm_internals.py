@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vllm.v1.engine import detokenizer
 
 from adaptry.serve import arguments as serve_arguments
 from adaptry.serve import modes
@@ -35,6 +36,15 @@ def test_what_is_missing_is_named(
     assert vllm_internals.find_missing() == [shown]
     with pytest.raises(vllm_compat.UnsupportedVllm, match=f"lacks what .* relies on: {shown}$"):
         vllm_compat.check_internals()
+
+
+def test_a_detokenizer_of_another_kind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each long prompt would end in an AttributeError."""
+    changed = type("FastIncrementalDetokenizer", (), {})
+    monkeypatch.setattr(detokenizer, "FastIncrementalDetokenizer", changed)
+    names = ("stream", "tokenizer", "skip_special_tokens")
+    of = f"{detokenizer.__name__}.FastIncrementalDetokenizer"
+    assert vllm_internals.find_missing() == [f"{of}.{name}" for name in names]
 
 
 @pytest.mark.parametrize("version", ["0.26.0", "0.29.1", "0.32.0+cpu", "0.33.0"])
