@@ -11,6 +11,9 @@ from cachetools import LRUCache
 from engine.worker.host_image import MAX_KINDS, ImageLoRA
 from engine.worker.slot_layout import SlotLayout
 
+_SHARE_OF_FREE = 2
+"""Of the device's memory that vLLM leaves free: its steps may take some of it later."""
+
 Compiled = TypeVar("Compiled")
 
 
@@ -85,7 +88,10 @@ class CudaSlotWriter:
         """Kernels for the slots' dtype and for float32, which PEFT saves by default."""
         for source in {slots, torch.float32}:
             _compile(source, slots, self._device)
-        with contextlib.suppress(torch.OutOfMemoryError):  # smaller adapters may fit
+        free, _ = torch.cuda.mem_get_info(self._device)
+        if _buffer_bytes(size_bytes) > free // _SHARE_OF_FREE:
+            return  # smaller adapters may be all that come
+        with contextlib.suppress(torch.OutOfMemoryError):
             self._reserve(size_bytes)
 
     def prepare(self, image: ImageLoRA) -> None:
@@ -97,7 +103,7 @@ class CudaSlotWriter:
     def _reserve(self, size_bytes: int) -> None:
         with self._preparing, torch.cuda.device(self._device):
             if self._larger.numel() < size_bytes:
-                size = 1 << (size_bytes - 1).bit_length()
+                size = _buffer_bytes(size_bytes)
                 self._larger = torch.empty(size, dtype=torch.uint8, device=self._device)
 
     def write(self, slot: int, image: ImageLoRA) -> None:
@@ -116,6 +122,10 @@ class CudaSlotWriter:
         compute.wait_event(image.last_read)
         image.scatter.write(slot, staged)
         self._scattered.record(compute)
+
+
+def _buffer_bytes(size_bytes: int) -> int:
+    return 1 << (size_bytes - 1).bit_length()
 
 
 class _Scatter(Protocol):

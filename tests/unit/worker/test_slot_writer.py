@@ -47,6 +47,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
     for name in ("Stream", "Event", "device", "stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, NoDevice)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2048, 4096))
     found: list[tuple[Any, str]] = []
 
     def compile_(layout: Any, device: Any) -> Any:
@@ -106,6 +107,21 @@ def test_a_writer_without_room_for_the_largest_adapter_still_starts(
         full.setattr(torch, "empty", is_full)
         writer.warm(torch.bfloat16, 1000)
     writer.prepare(image_of(Layout()))
+
+
+@pytest.mark.parametrize(("size_bytes", "is_reserved"), [(1024, True), (1025, False)])
+def test_a_warm_writer_leaves_half_of_the_free_memory_to_vllm(
+    size_bytes: int,
+    *,
+    is_reserved: bool,
+    compiled: list[tuple[Any, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slot may be far larger than any adapter that comes."""
+    monkeypatch.setattr(module, "_compile", lambda *_: None)
+    writer = CudaSlotWriter(torch.device("cpu"))
+    writer.warm(torch.bfloat16, size_bytes)
+    assert (writer._larger.numel() > 0) == is_reserved
 
 
 def test_a_cache_that_threads_share_stays_whole() -> None:
