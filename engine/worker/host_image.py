@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from cachetools import LRUCache
+from safetensors import SafetensorError
+from vllm.exceptions import LoRAAdapterNotFoundError
 from vllm.logger import init_logger
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
@@ -22,6 +24,9 @@ logger = init_logger(__name__)
 MAX_KINDS = 64
 _PATIENCE_SECONDS = 5.0
 """For another thread that traces the same kind: its file may hang."""
+
+_OF_ONE_FILE = (OSError, MemoryError, SafetensorError, LoRAAdapterNotFoundError)
+"""What says nothing of other files of the same kind: those would take the slower path for ever."""
 
 
 class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
@@ -111,6 +116,8 @@ class ImageReader:
 def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
     try:
         return trace(manager, request, adapter.tensors(), adapter.size_bytes)
+    except _OF_ONE_FILE:
+        raise
     except Exception as reason:  # vLLM's own path works, or reports better what is wrong
         logger.warning("%s takes vLLM's own, slower path: %r", request.lora_name, reason)
         return None

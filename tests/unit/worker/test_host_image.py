@@ -11,6 +11,7 @@ import pytest
 from engine.worker import host_image
 from engine.worker.arena import HostArena
 from engine.worker.host_image import ImageReader
+from engine.worker.layout_tracer import Untraceable
 
 
 def reader() -> ImageReader:
@@ -76,6 +77,30 @@ def test_a_kind_whose_trace_failed_is_traced_again(monkeypatch: pytest.MonkeyPat
             subject._layout_of(of_kind("a"), None, request("a"))
     monkeypatch.setattr(host_image, "_try_trace", lambda *_: None)
     assert subject._layout_of(of_kind("a"), None, request("a")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_the_kind"), [(OSError(5, "read failed"), False), (Untraceable("why"), True)]
+)
+def test_a_disk_that_fails_once_makes_no_kind_slow(
+    error: Exception, *, is_of_the_kind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([error])
+
+    def trace(*_: Any) -> object:
+        for each in answers:
+            raise each
+        return object()
+
+    monkeypatch.setattr(host_image, "trace", trace)
+    adapter = SimpleNamespace(kind="a", tensors=dict, size_bytes=1)
+    subject: Any = reader()
+    if is_of_the_kind:
+        assert subject._layout_of(adapter, None, request("a")) is None
+    else:
+        with pytest.raises(OSError, match="read failed"):
+            subject._layout_of(adapter, None, request("a"))
+    assert (subject._layout_of(adapter, None, request("b")) is None) == is_of_the_kind
 
 
 def test_a_load_that_is_read_alone_has_all_threads_and_many_share_them() -> None:
