@@ -31,6 +31,7 @@ from engine.fanout.schemas import (
 )
 from engine.gateway.body_validation import first_error_validator
 from engine.gateway.request_context import current_request
+from registry.http.headers import is_form
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
 _EVENTS_AHEAD = 64  # of a slow reader
@@ -72,6 +73,8 @@ def create_fanout_router() -> APIRouter:
 
 async def _read_request(request: Request) -> FanoutRequest:
     """Raises RequestValidationError."""
+    if is_form(request.scope):  # which is not checked as JSON, and what is handed on is not again
+        raise RequestValidationError(["a fan-out is JSON, and no form"])
     try:
         asked: FanoutRequest = _VALIDATOR.validate_python(await request.json())
     except ValidationError as error:

@@ -125,3 +125,26 @@ async def test_what_is_no_request_is_refused(monkeypatch: pytest.MonkeyPatch, bo
         response = await client.post("/v1/fanout", content=body)
     assert response.status_code in (400, 422), response.text
     assert served.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"models": ["base"], "prompt": [1], "x": ' + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"models": ["base"], "prompt": [1], "x": ' + b"[" * 300 + b"]" * 300 + b"}",
+        rb'{"models": ["base"], "prompt": [1], "stop": ["\ud83d"]}',
+        b'{"models": ["base"], "prompt": [1]}',
+    ],
+    ids=["deeper than Python reads", "deep", "half a character", "good"],
+)
+async def test_a_form_is_refused_for_its_json_is_not_checked(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    served = Served(monkeypatch)
+    transport = httpx.ASGITransport(served.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        form = {"content-type": "multipart/form-data; boundary=x"}
+        response = await client.post("/v1/fanout", content=body, headers=form)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["code"] == "invalid_request"
+    assert served.asked == []
