@@ -51,7 +51,7 @@ def _check(content: bytes, max_values: int, is_utf8: bool) -> None:
         raise BodyTooManyValues(max_values)
     if is_utf8:
         try:
-            if has_half_character(content):
+            if b"\0" in content or has_half_character(content):  # Python's parser reads UTF-16
                 raise BodyNotText
             if len(content) <= _SLICE_BYTES:
                 content.decode()
@@ -146,6 +146,8 @@ def has_more_values(content: bytes, max_values: int) -> bool:
     """Whether its arrays and objects hold more than that, by their commas and colons."""
     if content.count(b",") + (MEMBER_VALUES - 1) * content.count(b":") < max_values:
         return False
+    if b"\0" in content:
+        return True
     values = 0
     for signs, outside in _slices(content):
         values += int(np.count_nonzero(outside & (signs == _COMMA)))

@@ -102,6 +102,19 @@ def test_utf_16_can_hide_nothing() -> None:
     assert is_too_deep(hidden, 3)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+async def test_utf_16_hides_neither_values_nor_half_characters(encoding: str) -> None:
+    """Python's parser reads it, and so would a route."""
+    many = '{"\\"": [%s 1]}' % ("1," * 400)
+    assert json.loads(many.encode(encoding)) == json.loads(many)
+    assert has_more_values(many.encode(encoding), 100)
+    for text in (r'"\ud83d"', '"\udc80"', '"good"'):
+        content = text.encode(encoding, "surrogatepass")
+        assert json.loads(content) == json.loads(text)
+        with pytest.raises(BodyNotText):
+            await check_json(content)
+
+
 MEMORY = """
 import resource, sys
 from registry.http.json_shape import has_more_values, is_too_deep
