@@ -14,6 +14,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
 from engine.gateway.request_body import RequestBody, hand_on_body
+from registry.http.rate_limits import request_rates, with_rates
 
 _SAME = ("type", "http_version", "scheme", "server", "client", "state", "extensions")
 _OF_ONE_BODY = frozenset(
@@ -59,6 +60,8 @@ async def call_inside(
     body = _make_body(content)
     call = _InnerCall(body.content, on_head, on_data)
     scope = call.scope(outer, path)
+    if (rates := request_rates(outer)) is not None:  # of an ingress: a server's own replaces them
+        scope = with_rates(scope, rates)
     hand_on_body(scope, body)
     work = app(scope, call.receive, call.send)
     running = asyncio.ensure_future(work)

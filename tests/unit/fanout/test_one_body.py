@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineUnavailable
 from engine.fanout.router import create_fanout_router
@@ -18,6 +19,8 @@ from engine.telemetry.spans import NullTracing
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
 from registry.http.json_shape import check_json
+from registry.http.rate_limits import request_rates, with_rates
+from registry.rates.caller_rates import uncounted_rates
 
 PROMPT = list(range(2000))
 
@@ -83,6 +86,8 @@ class Served:
         )
 
     async def _answer(self, raw_request: Request) -> dict[str, Any]:
+        if (rates := request_rates(raw_request.scope)) is not None:
+            rates.count("tokens", 30)
         self.sent.append(await raw_request.body())
         asked = await raw_request.json()
         self.asked.append(deepcopy(asked))
@@ -148,3 +153,20 @@ async def test_a_form_is_refused_for_its_json_is_not_checked(
     assert response.status_code == 400, response.text
     assert response.json()["error"]["code"] == "invalid_request"
     assert served.asked == []
+
+
+async def test_what_the_models_use_on_a_replica_is_counted_for_the_ingress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica limits nothing: it says what a request used of its caller's tokens."""
+    served, rates = Served(monkeypatch), uncounted_rates()
+
+    async def replica(scope: Scope, receive: Receive, send: Send) -> None:
+        await served.app(with_rates(scope, rates), receive, send)
+
+    transport = httpx.ASGITransport(replica)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        asked = {"models": ["base", "judge"], "prompt": PROMPT}
+        response = await client.post("/v1/fanout", json=asked)
+    assert response.status_code == 200, response.text
+    assert rates.used("tokens") == 60
