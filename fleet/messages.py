@@ -29,7 +29,8 @@ Failure = EngineError | RegistryError
 class ForwardedRequest:
     """One whole HTTP request. `version`: what its model was resolved to, if it was.
 
-    `near`: replicas that held it a few seconds ago. `avoid`: replicas that failed to answer it.
+    `rank`: the largest that its replica has to serve, of one that names several models. `near`:
+    replicas that held it a few seconds ago. `avoid`: replicas that failed to answer it.
     `counts_tokens`: its response is to be followed by a message with the tokens that it used.
     """
 
@@ -39,6 +40,7 @@ class ForwardedRequest:
     near: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
     counts_tokens: bool = False
+    rank: int = 0
 
     @property
     def reference(self) -> str | None:

@@ -72,6 +72,12 @@ def choose(
     return min((index for index in able if loads[index] <= most), key=cost)
 
 
+def least_busy(loads: Sequence[int], rank: int, max_ranks: Sequence[int | None]) -> int:
+    """The index of the least busy replica that serves this rank: any, of a request without one."""
+    able = _fitting(rank, max_ranks) if rank else range(len(loads))
+    return min(able, key=loads.__getitem__)
+
+
 def order(
     adapter: str, replicas: Sequence[str], rank: int = 0, max_ranks: Mapping[str, int] | None = None
 ) -> list[str]:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from engine.fanout.inner_call import InnerAnswer, call_inside
 from engine.fanout.schemas import (
+    FANOUT,
     FanoutAnswer,
     FanoutEvent,
     FanoutModel,
@@ -44,7 +45,7 @@ def create_fanout_router() -> APIRouter:
     body = {"required": True, "content": {"application/json": {"schema": _body_schema()}}}
 
     @router.post(
-        "/v1/fanout",
+        FANOUT,
         response_model=FanoutResponse,
         openapi_extra={"requestBody": body},
         responses={200: {"description": f"The answers by name. {_STREAM_DESCRIPTION}", **_EVENTS}},

@@ -1,9 +1,11 @@
 """Fan-out schemas: one prompt or conversation, several models, and an answer from each."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+FANOUT, COMPLETIONS = "/v1/fanout", "/v1/completions"
 MAX_MODELS = 128
 
 Messages = list[dict[str, Any]]
@@ -60,7 +62,7 @@ class FanoutRequest(BaseModel):
 
     def path(self) -> str:
         """The route that each model is asked on."""
-        return "/v1/completions" if self.messages is None else "/v1/chat/completions"
+        return COMPLETIONS if self.messages is None else "/v1/chat/completions"
 
     def body(self, target: FanoutModel) -> dict[str, Any]:
         """What is sent there."""
@@ -73,6 +75,14 @@ class FanoutRequest(BaseModel):
             return {"messages": [*self.messages, *(target.messages or [])]}
         prompt: Any = self.prompt
         return {"prompt": prompt if target.suffix is None else prompt + target.suffix}
+
+
+def models_of(members: Mapping[str, Any]) -> list[str]:
+    """The models that a body names which nothing has checked yet."""
+    asked = members.get("models")
+    listed = asked[:MAX_MODELS] if isinstance(asked, list) else []
+    named = (each.get("model") if isinstance(each, dict) else each for each in listed)
+    return [name for name in named if isinstance(name, str)]
 
 
 class FanoutUsage(BaseModel):

@@ -3,6 +3,7 @@
 The reference is resolved here, once, so that every replica serves the same version.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
+from engine.fanout.schemas import COMPLETIONS, FANOUT, models_of
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
@@ -26,6 +28,7 @@ from fleet.proxied_response import ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
+from registry.http.problems import route_path
 from registry.http.rate_limits import request_rates
 from registry.rates.caller_rates import RequestRates
 
@@ -101,7 +104,8 @@ class ReplicaProxy:
         try:
             version = await self._version(scope, body)
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            request = ForwardedRequest(_scope_of(scope), content, version, near)
+            rank = await self._largest_rank(scope, body)
+            request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
             await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
         finally:
             end()
@@ -118,6 +122,17 @@ class ReplicaProxy:
             return await self._resolver.resolve(model, named.draw)
         except RegistryError:
             return None
+
+    async def _largest_rank(self, scope: Scope, body: RequestBody) -> int:
+        """Of the adapters of a fan-out: one replica asks them all. 0 of any other request."""
+        if scope["method"] != "POST" or route_path(scope) != FANOUT:
+            return 0
+        rank, asked = 0, {**scope, "path": scope.get("root_path", "") + COMPLETIONS}
+        for model in models_of(body.members):
+            content = json.dumps({"model": model, "user": body.members.get("user")})
+            version = await self._version(asked, RequestBody(content.encode()))
+            rank = max(rank, version.rank if version is not None else 0)
+        return rank
 
     async def _forward(
         self, request: ForwardedRequest, send: Send, rates: RequestRates | None

@@ -9,7 +9,7 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 
 from engine.types import VersionId
 from fleet.messages import ForwardedRequest, ReplicaResidency
-from fleet.placement import Bound, Nearness, choose
+from fleet.placement import Bound, Nearness, choose, least_busy
 
 RESIDENCY = "residency"
 """Key of a `fleet.messages.ReplicaResidency` in a replica's routing statistics."""
@@ -49,8 +49,9 @@ class AdapterRouter(RequestRouter):
         self, replicas: list[RunningReplica], request: ForwardedRequest | None
     ) -> RunningReplica:
         loads = [self.replica_queue_len_cache.get(r.replica_id) or 0 for r in replicas]
+        limits = [_max_rank(each) for each in replicas]
         if request is None or request.version is None:
-            return replicas[loads.index(min(loads))]
+            return replicas[least_busy(loads, 0 if request is None else request.rank, limits)]
         names = [each.replica_id.unique_id for each in replicas]
         nearness = [_nearness(each, request.version.id, request.near) for each in replicas]
         chosen = choose(
@@ -60,7 +61,7 @@ class AdapterRouter(RequestRouter):
             nearness,
             self._bound,
             rank=request.version.rank,
-            max_ranks=[_max_rank(each) for each in replicas],
+            max_ranks=limits,
         )
         return replicas[chosen]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -107,9 +108,10 @@ class Ingress:
         body = {"model": "a"} if content is None else content
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"content-type": "application/json"} | options.pop("headers", {})
+        path = options.pop("path", "/v1/completions")
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            return await http.post("/v1/completions", content=raw, headers=headers)
+            return await http.post(path, content=raw, headers=headers)
 
 
 async def test_the_resolved_reference_is_forwarded_and_the_response_names_its_replica() -> None:
@@ -175,6 +177,20 @@ async def test_a_rank_that_one_replica_has_no_room_for_is_tried_on_another() -> 
     assert (answer.status_code, answer.json()) == (200, {"id": "1"})
     alone = await Ingress(respond_with(503, small)).post()
     assert (alone.status_code, alone.json()["error"]["code"]) == (503, "rank_too_large")
+
+
+@pytest.mark.parametrize("models", [["wide", "a"], ["a", {"model": "wide"}, "demo", "nobody", 5]])
+async def test_a_fan_out_goes_where_the_largest_of_its_ranks_fits(models: list[object]) -> None:
+    ingress = Ingress(respond_with(200, b"{}"))
+    ingress.names.means["wide"] = replace(B, rank=64)
+    await ingress.post({"models": models}, path="/v1/fanout")
+    odd: list[object] = [{"models": "wide"}, {"models": [["wide"], {"model": 1}]}, [], b"{"]
+    for each in odd:
+        await ingress.post(each, path="/v1/fanout")
+    await ingress.post({"models": models})
+    asked = ingress.replicas[0].asked
+    assert [request.rank for request in asked] == [64, 0, 0, 0, 0, 0]
+    assert {request.version for request in asked} == {None}, "each model is resolved there"
 
 
 async def test_after_three_dead_replicas_the_engine_is_unavailable() -> None:

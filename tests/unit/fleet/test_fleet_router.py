@@ -118,6 +118,17 @@ async def test_a_rank_goes_only_to_a_replica_whose_slots_have_room_for_it(
     assert await choose(router, [silent, large], {"two": 9}, version=wide) == "two"
 
 
+async def test_a_request_for_several_models_goes_where_the_largest_rank_fits(
+    router: AdapterRouter,
+) -> None:
+    small, large = replica("one", max_rank=8), replica("two", max_rank=64)
+    assert await choose(router, [small, large], {"two": 50}, rank=16) == "two"
+    assert await choose(router, [small, large], {"two": 50}, rank=8) == "one"
+    silent = replica("three")
+    silent.routing_stats = {}
+    assert await choose(router, [small, silent], {"one": 1}) == "three", "it asks for no rank"
+
+
 async def test_without_a_request_all_replicas_are_left_to_ray(router: AdapterRouter) -> None:
     replicas = [replica(name) for name in NAMES]
     assert await router.choose_replicas(replicas, None) == [replicas]
