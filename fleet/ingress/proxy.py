@@ -5,7 +5,7 @@ The reference is resolved here, once, so that every replica serves the same vers
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -88,8 +88,10 @@ class ReplicaProxy:
         if content is None:  # the client left before the request was complete
             return
         body = RequestBody(content, has_parts=has_parts)
-        rates = request_rates(scope)
+        rates, models = request_rates(scope), _fanned_out(scope, body)
         try:
+            if rates is not None and models:  # each is a request, which no replica counts
+                await rates.take("requests", len(models))
             if rates is not None and scope["method"] == "POST":
                 await take_tokens(rates, body)
             end = self._in_flight.begin()
@@ -104,7 +106,7 @@ class ReplicaProxy:
         try:
             version = await self._version(scope, body)
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            rank = await self._largest_rank(scope, body)
+            rank = await self._largest_rank(scope, body, models)
             request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
             await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
         finally:
@@ -123,12 +125,10 @@ class ReplicaProxy:
         except RegistryError:
             return None
 
-    async def _largest_rank(self, scope: Scope, body: RequestBody) -> int:
-        """Of the adapters of a fan-out: one replica asks them all. 0 of any other request."""
-        if scope["method"] != "POST" or route_path(scope) != FANOUT:
-            return 0
+    async def _largest_rank(self, scope: Scope, body: RequestBody, models: Iterable[str]) -> int:
+        """Of the adapters of a fan-out: one replica asks them all."""
         rank, asked = 0, {**scope, "path": scope.get("root_path", "") + COMPLETIONS}
-        for model in models_of(body.members):
+        for model in models:
             content = json.dumps({"model": model, "user": body.members.get("user")})
             version = await self._version(asked, RequestBody(content.encode()))
             rank = max(rank, version.rank if version is not None else 0)
@@ -165,6 +165,12 @@ class ReplicaProxy:
                         await response.receive(message)
                 if request.version is not None and response.is_good:
                     self._recent.record(request.version.id, response.replica)
+
+
+def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[str]:
+    """The models of a fan-out; none of any other request."""
+    is_fanout = scope["method"] == "POST" and route_path(scope) == FANOUT
+    return models_of(body.members) if is_fanout else ()
 
 
 def _scope_of(scope: Scope) -> dict[str, Any]:

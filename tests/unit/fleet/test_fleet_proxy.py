@@ -337,6 +337,30 @@ async def test_tokens_are_taken_at_the_ingress_and_corrected_by_what_a_replica_u
     assert len(ingress.replicas[0].asked) == 1
 
 
+async def test_each_model_of_a_fan_out_is_a_request_and_what_is_refused_takes_no_tokens() -> None:
+    """A replica has no rates of its own to count them by."""
+    while time.time() % 60 > 58:
+        await asyncio.sleep(0.1)
+    ingress, windows = Ingress(respond_with(200, b"{}")), RateWindows()
+    limited = RateLimitMiddleware(ingress.app, rates=CallerRates(windows, unlimited))
+    limits = RateLimits(max_requests_per_minute=12, max_tokens_per_minute=1000)
+    transport = httpx.ASGITransport(limited)
+    asked = {"models": ["a", {"model": "demo"}, "b", "c"], "prompt": "x", "max_tokens": 9}
+    left: list[tuple[int, int, int]] = []
+    with as_caller(Caller("app", EVERY_SCOPE, rates=limits)):
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            for _ in range(3):
+                answer = await http.post("/v1/fanout", json=asked)
+                requests = (await windows.state("requests of key app", 12)).remaining
+                tokens = (await windows.state("tokens of key app", 1000)).remaining
+                left.append((answer.status_code, requests, tokens))
+    (first, _, before), (second, _, then), (third, requests, tokens) = left
+    assert (first, second, third) == (200, 200, 429)
+    assert before > then == tokens
+    assert requests == 2
+    assert len(ingress.replicas[0].asked) == 2
+
+
 async def test_the_estimate_of_a_request_that_is_not_forwarded_is_given_back() -> None:
     ingress, windows = Ingress(respond_with(200, b"{}")), RateWindows()
     ingress.in_flight.most = 0
