@@ -35,6 +35,9 @@ from engine.gateway.request_context import current_request
 from registry.http.headers import is_form
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
+MAX_BYTES = 2**28
+"""Of the bodies for all models together: each has the prompt, and all are there at once."""
+
 _EVENTS_AHEAD = 64  # of a slow reader
 _STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` of its model."
 _EVENTS = {"content": {"text/event-stream": {"schema": FanoutEvent.model_json_schema()}}}
@@ -88,7 +91,14 @@ async def _read_request(request: Request) -> FanoutRequest:
             "input": None,
         }
         raise RequestValidationError([invalid]) from error
+    if len(await request.body()) * len(asked.models) > MAX_BYTES and _is_too_large(asked):
+        raise RequestValidationError([f"the bodies of its models have more than {MAX_BYTES} bytes"])
     return asked
+
+
+def _is_too_large(asked: FanoutRequest) -> bool:
+    shared = asked.model_dump(exclude={"models"})
+    return len(json.dumps(shared)) * len(asked.models) > MAX_BYTES
 
 
 Answer = TypeVar("Answer")

@@ -170,3 +170,19 @@ async def test_what_the_models_use_on_a_replica_is_counted_for_the_ingress(
         response = await client.post("/v1/fanout", json=asked)
     assert response.status_code == 200, response.text
     assert rates.used("tokens") == 60
+
+
+async def test_what_all_models_are_sent_is_bounded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a replica no other bound counts it."""
+    served = Served(monkeypatch)
+    monkeypatch.setattr("engine.fanout.router.MAX_BYTES", 10_000)
+    models = [{"model": f"judge-{number}", "suffix": [7] * 300} for number in range(8)]
+    assert (await served.fan_out(models=models, prompt=[1] * 300)).status_code == 200
+    served.asked.clear()
+    for shared in ({"prompt": [1] * 500}, {"prompt": [1], "x": "y" * 1500}):
+        refused = await served.fan_out(models=models, **shared)
+        assert refused.status_code == 400, refused.text
+        assert "more than 10000 bytes" in refused.json()["error"]["message"]
+    assert served.asked == []
