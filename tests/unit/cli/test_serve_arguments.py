@@ -410,6 +410,12 @@ def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.Monk
         modes.serve_stock_engines(arguments, RegistrySettings())
 
 
+def test_the_options_of_a_class_may_have_underscores_as_all_others() -> None:
+    given = ["--replica-class", "1 --max_lora_rank 8 --max_loras=64"]
+    arguments = parse(["m", "--replicas", "2", *given])
+    assert arguments.replica_classes == ((1, ("--max-lora-rank", "8", "--max-loras=64")),)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
