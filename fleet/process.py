@@ -57,12 +57,12 @@ def fleet_rank(options: FleetOptions) -> int:
 
 
 def gpus_of(options: FleetOptions) -> float:
-    """The GPUs that Ray reserves for one replica."""
+    """The GPUs that Ray reserves for one replica, whichever of the classes it will be of."""
     from engine.vllm import compat as vllm_compat
 
     if options.gpus_per_replica is not None:
         return options.gpus_per_replica
     if vllm_compat.is_cpu_build():
         return 0
-    arguments = engine_arguments(options)
-    return float(arguments.tensor_parallel_size * arguments.pipeline_parallel_size)
+    found = (engine_arguments(options, given) for given in options.arguments_in_use())
+    return float(max(each.tensor_parallel_size * each.pipeline_parallel_size for each in found))

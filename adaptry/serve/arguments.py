@@ -207,7 +207,7 @@ def _engines(ours: argparse.Namespace) -> tuple[str, ...]:
     if ours.engines and ours.replicas is not None:
         raise UsageError("--engines or --replicas: the engines are either stock servers or our own")
     urls = tuple(dict.fromkeys(ours.engines))
-    if len({urlsplit(url).netloc.rpartition("@")[2] for url in urls}) < len(urls):
+    if len({urlsplit(url).netloc.rpartition("@")[2].lower() for url in urls}) < len(urls):
         raise UsageError("--engines: two servers have the same host and port")
     return urls
 

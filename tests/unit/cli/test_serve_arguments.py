@@ -15,7 +15,7 @@ from adaptry.serve.command import _listen, _registry_settings, run
 from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
 from fleet.options import FleetOptions, ReplicaClass
-from fleet.process import fleet_rank
+from fleet.process import fleet_rank, gpus_of
 from fleet.stock.launch import server_name
 from registry.settings import RegistrySettings
 
@@ -408,6 +408,17 @@ def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.Monk
     arguments = parse([*given, "--replica-class", "1 --api-key secret"])
     with pytest.raises(UsageError, match="--api-key"):
         modes.serve_stock_engines(arguments, RegistrySettings())
+
+
+def test_a_replica_gets_the_gpus_that_the_largest_class_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray reserves as many for each, and numbers the replicas only later."""
+    monkeypatch.setattr("engine.vllm.compat.is_cpu_build", lambda: False)
+    large = ReplicaClass(replicas=1, vllm=("--tensor-parallel-size", "2"))
+    options = FleetOptions(model="m", replicas=2, classes=(large,))
+    assert gpus_of(options) == 2
+    assert gpus_of(options.model_copy(update={"classes": ()})) == 1
 
 
 def test_the_options_of_a_class_may_have_underscores_as_all_others() -> None:
