@@ -89,8 +89,8 @@ class FleetWarmUp:
         if joined and self._waiting_since is None:
             self._waiting_since = time.monotonic()
         if self._is_time(len(snapshots)):
-            await self._reload(snapshots)
-            self._waiting_since, self._lost = None, []
+            self._lost = await self._reload(snapshots)
+            self._waiting_since = None
 
     def _is_time(self, up: int) -> bool:
         """Only once all expected replicas are up: before, it is unknown what belongs where."""
@@ -98,15 +98,21 @@ class FleetWarmUp:
             return False
         return up >= self._expected or (time.monotonic() - self._waiting_since > _PATIENCE_SECONDS)
 
-    async def _reload(self, snapshots: Mapping[str, CacheSnapshot]) -> None:
+    async def _reload(self, snapshots: Mapping[str, CacheSnapshot]) -> list[AdapterVersion]:
+        """Returns those whose rank none of these serves: they wait for a replica that does."""
         resident = {
             version.id for version in chain.from_iterable(map(_in_memory, snapshots.values()))
         }
         missing = [version.reference for version in self._lost if version.id not in resident]
         limits = max_ranks((await self._replicas.call("facts")).values)
-        placed = _place(await resolve_servable(missing, self._resolver), snapshots, limits)
-        for name, versions in placed.items():
+        servable = await resolve_servable(missing, self._resolver)
+
+        def fits(version: AdapterVersion) -> bool:
+            return any(version.rank <= limits.get(name, version.rank) for name in snapshots)
+
+        for name, versions in _place(list(filter(fits, servable)), snapshots, limits).items():
             await self._replicas.call("bring_back", versions, only=frozenset({name}))
+        return [version for version in servable if not fits(version)]
 
     async def save(self) -> None:
         """Save which adapters are in memory anywhere or were lost, last used first."""

@@ -13,7 +13,7 @@ from fleet.ingress.warmup import FleetWarmUp
 from fleet.placement import first_for
 from registry.errors import DatabaseUnavailable
 from registry.residency import NullResidencyStore
-from tests.support.cache.controller_harness import adapter, until
+from tests.support.cache.controller_harness import adapter, settle, until
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
 
 ALL = [adapter(number) for number in range(1, 9)]
@@ -90,6 +90,24 @@ async def test_what_has_small_ranks_is_reloaded_where_the_slots_are_small() -> N
         await fleet.poll()
         await until(lambda: fleet.resident() == references(ALL))
         assert len(replicas.held()["small"]) == PLACES, "all that have room there"
+
+
+async def test_what_no_replica_has_room_for_waits_for_one_that_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", -1.0)
+    small = FakeReplica("small", host=PLACES, max_rank=4)
+    async with fake_fleet(FakeReplica("large", host=PLACES), small) as replicas:
+        large = replicas.there.pop(0)
+        fleet = Fleet(replicas, Store(*ALL[:4]), expected=2)
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await settle()
+        assert fleet.resident() == []
+        replicas.there.append(large)
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:4]))
+        assert replicas.held()["small"] == set()
 
 
 async def test_nothing_is_reloaded_before_all_replicas_are_up(
