@@ -66,6 +66,11 @@ class Planner:
         most = at_once if self._ready_ahead.queue_stands else None
         return self._victims.drain_for(version, can_end, most=most)
 
+    def note_arrival(self) -> None:
+        """A request comes. If no other waits, and not every slot is leased, no queue stands."""
+        if not len(self._wait_queue) and self._may_activate():
+            self._ready_ahead.note_pause()
+
     def _plan_evictions(self) -> Iterator[Decision]:
         for version, reason in list(self.pending_evictions.items()):
             if self._tiers.is_settled(version) and not self._tiers.lease_count(version):

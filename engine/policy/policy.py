@@ -82,6 +82,7 @@ class CachePolicy(PolicyViews):
             outcome = CacheOutcome.HOST_HIT
         else:
             outcome = CacheOutcome.MISS
+        self._planner.note_arrival()
         self.wait_queue.add(ticket, version, outcome)
 
     def try_lease(self, version: VersionId) -> bool:

@@ -26,7 +26,12 @@ class ReadyAhead:
         """`late`: the adapter's oldest request has waited too long."""
         return self._most if late else int(self._count)
 
+    def note_pause(self) -> None:
+        """Nothing waits. All that is wanted may be in host memory then, and nothing be loaded."""
+        self._count = float(self._most)
+
     def begin_load(self, *, alone: bool) -> None:
         """`alone`: no other adapter waits."""
-        fewer = max(self._count - _FEWER_PER_LOAD, float(LEAST))
-        self._count = float(self._most) if alone else fewer
+        self._count = max(self._count - _FEWER_PER_LOAD, float(LEAST))
+        if alone:
+            self.note_pause()

@@ -1,0 +1,71 @@
+"""Drains at a time: half of the slots where a queue stands, any number after a pause."""
+
+from engine.policy.decisions import Activate, Commit, StartLoad
+from engine.policy.policy import CachePolicy
+from engine.types import VersionId
+
+SLOTS = 4
+
+
+def settle(policy: CachePolicy) -> None:
+    """All loads and moves succeed."""
+    while decisions := policy.advance():
+        for decision in decisions:
+            match decision:
+                case StartLoad(version):
+                    policy.on_loaded(version)
+                case Commit(version) | Activate(version):
+                    policy.on_moved(version)
+
+
+def standing_queue() -> tuple[CachePolicy, list[int], list[int]]:
+    """Every slot is leased, and so many adapters wait that a queue stands. With those in slots, and
+    those that wait; their tickets have the same numbers.
+    """
+    policy = CachePolicy(slots=SLOTS, host_capacity=200)
+    leased: list[int] = []
+    waiting: list[int] = []
+    for number in range(1, 120):
+        policy.arrive(number, VersionId(number))
+        waiting.append(number)
+        settle(policy)
+        if number > 2 * SLOTS:
+            policy.release(VersionId(leased.pop(0)))
+            settle(policy)
+        granted = [n for n in waiting if policy.wait_queue.version_of(n) is None]
+        leased += granted
+        waiting = [n for n in waiting if n not in granted]
+    assert len(leased) == SLOTS
+    return policy, leased, waiting
+
+
+def drained(policy: CachePolicy, tickets: list[int]) -> int:
+    return sum(policy.drain_for(ticket) is not None for ticket in tickets)
+
+
+def burst(policy: CachePolicy) -> list[int]:
+    """Requests for what is in host memory only, one for each slot."""
+    found = [v for v in map(VersionId, range(1, 120)) if policy.is_evictable(v)]
+    tickets = list(range(1000, 1000 + SLOTS))
+    for ticket, version in zip(tickets, found, strict=False):
+        policy.arrive(ticket, version)
+        settle(policy)
+    return tickets
+
+
+def test_where_a_queue_stands_half_of_the_slots_drain_at_a_time() -> None:
+    policy, _, waiting = standing_queue()
+    assert drained(policy, [*waiting, *burst(policy)]) == SLOTS // 2
+
+
+def test_after_a_pause_any_number_may_though_all_that_is_wanted_is_in_memory() -> None:
+    """Nothing has been loaded since the queue stood."""
+    policy, leased, waiting = standing_queue()
+    for ticket in waiting:
+        policy.cancel(ticket)
+    policy.release(VersionId(leased[0]))
+    settle(policy)
+    policy.arrive(999, VersionId(waiting[0]))
+    settle(policy)
+    assert policy.wait_queue.version_of(999) is None, "it has the slot that was idle"
+    assert drained(policy, burst(policy)) == SLOTS
