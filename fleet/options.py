@@ -73,8 +73,13 @@ class FleetOptions(BaseModel):
         return self.vllm
 
     def arguments_in_use(self) -> list[tuple[str, ...]]:
-        """Each different one of all engines."""
-        return list(dict.fromkeys(map(self.arguments_of, range(self.replicas))))
+        """Each different one of all engines. If only the deployment says how many there are, of as
+        many as have any.
+        """
+        places = self.replicas
+        if "replicas" not in self.model_fields_set:
+            places = sum(each.replicas for each in self.classes) + 1
+        return list(dict.fromkeys(map(self.arguments_of, range(places))))
 
     def registry_settings(self) -> RegistrySettings:
         """The registry settings, with the database from the environment."""

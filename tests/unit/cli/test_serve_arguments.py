@@ -410,6 +410,14 @@ def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.Monk
         modes.serve_stock_engines(arguments, RegistrySettings())
 
 
+def test_where_only_the_deployment_has_the_number_of_replicas_the_rest_counts_too() -> None:
+    """As in configs/ray-serve.yaml, whose `num_replicas` may be changed while the fleet runs."""
+    small = {"replicas": 3, "vllm": ["--max-lora-rank", "8"]}
+    given = {"model": "m", "vllm": ["--max-lora-rank", "64"], "classes": [small]}
+    assert fleet_rank(FleetOptions.model_validate(given)) == 64
+    assert fleet_rank(FleetOptions.model_validate(given | {"replicas": 3})) == 8
+
+
 def test_a_replica_gets_the_gpus_that_the_largest_class_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
