@@ -152,6 +152,21 @@ def test_locks_hold_every_dependency() -> None:
     assert dev <= locked("cpu") | locked("dev")
 
 
+def test_the_install_page_has_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`[a-z0-9]+`(?:, )?)+) \|", page, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`([a-z0-9]+)`", row)]
+    assert sorted(listed) == sorted(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.name)
+def test_no_page_installs_adaptry_from_an_index(page: Path) -> None:
+    """It is on none: only from a checkout, or from a wheel."""
+    for command in re.findall(r"pip install [^\n`]*", page.read_text(encoding="utf-8")):
+        assert not re.search(r"\badaptry(?!\S*\.whl)", command), command
+
+
 def name_of(requirement: str) -> str:
     match = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert match, requirement
