@@ -78,6 +78,13 @@ def test_every_operation_has_a_method_and_every_method_an_operation() -> None:
     assert without == {"versions.register", "versions.push", "jobs.wait", "jobs.cancel_all"}
 
 
+def test_the_client_s_page_lists_every_method() -> None:
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `client\.?(\w*)` \| (.*) \|$", page, re.MULTILINE)
+    listed = [f"{g}.{m}".lstrip(".") for g, row in rows for m in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(name for name, _ in calls())
+
+
 def sample(name: str, parameter: inspect.Parameter, hint: Any) -> Any:
     """A value that no default is equal to."""
     if name in SAMPLES:
