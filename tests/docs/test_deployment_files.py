@@ -307,6 +307,13 @@ def test_one_replica_takes_one_gpu_and_no_more_memory_than_it_requests() -> None
     assert {"cpu", "ephemeral-storage"} <= set(resources["limits"])
 
 
+def test_every_page_that_a_deployment_file_points_at_exists() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*") if path.is_file()]
+    pages = {page for text in texts for page in re.findall(r"docs/[\w/-]+\.md", text)}
+    assert "docs/operations/deployment.md" in pages
+    assert {page for page in pages if not (ROOT / page).is_file()} == set()
+
+
 def test_every_setting_that_is_named_exists() -> None:
     known = {
         f"ADAPTRY_{name}".upper()

@@ -1,5 +1,6 @@
 """The command line: what it prints, on which stream, and its exit codes."""
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -88,6 +89,11 @@ def test_a_group_without_a_command_shows_its_help(
 ) -> None:
     assert main(group) == 0
     assert "Commands:" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"adaptry {importlib.metadata.version('adaptry')}\n"
 
 
 def test_a_database_is_created_and_printed_without_its_password(
