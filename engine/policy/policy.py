@@ -34,9 +34,8 @@ class CachePolicy(PolicyViews):
     """Decides for `slots` GPU places over `host_capacity` host places of `host_bytes` in total.
 
     `eviction_order`: empty, and not shared; None: LRU. `slot_order`: the same for the slots, which
-    are in the order of host memory if it is None. Raises ValueError if there is
-    no slot, or the host tier is smaller than the GPU tier: vLLM keeps a host copy of everything in
-    a slot.
+    are in the order of host memory if it is None. Raises ValueError if there is no slot, or the
+    host tier is smaller than the GPU tier: vLLM keeps a host copy of everything in a slot.
     """
 
     def __init__(
