@@ -70,6 +70,8 @@ def test_a_key_is_sent_with_everything_and_forgotten_with_the_tab(
     expect(dialog).to_have_count(0)
     page.wait_for_timeout(300)
     asked = [(url, header) for url, header in sent if "/api/" in url]
+    while asked and asked[0][1] is None:  # before the key was given
+        asked.pop(0)
     assert any(url.endswith("/cache/stream") for url, _ in asked)
     assert {header for _, header in asked} == {"Bearer sesame"}
     assert page.evaluate("JSON.stringify({...localStorage})").find("sesame") == -1
