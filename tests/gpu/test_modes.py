@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo.tasks import HELD_OUT_WORDS, TASKS, prompt_for
-from tests.support.servers.adaptry_serve import ServedDemo
+from demo.tasks import ACTIVATED, HELD_OUT_WORDS, TASKS, prompt_for
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -99,6 +99,9 @@ class Served(ServedDemo):
         return command
 
 
+WITH_ACTIVATED = ("eager", "cuda-graphs", "cuda-graphs-speculation", "chunked-prefill")
+
+
 @pytest.fixture(scope="module")
 def device(pytestconfig: pytest.Config) -> str:
     return str(pytestconfig.getoption("--engine-on"))
@@ -161,18 +164,47 @@ def wrong_answers(server: Served) -> list[tuple[str, str]]:
     return [each for each, is_right in zip(asked, right, strict=True) if not is_right]
 
 
+def available(name: str, device: str) -> Mode:
+    mode = MODES[name]
+    if mode.needs not in ("", device) or mode.gpus > gpus(device):
+        pytest.skip(f"needs {mode.needs or mode.gpus}")
+    return mode
+
+
 @pytest.mark.parametrize("name", MODES)
 def test_every_adapter_answers_rightly_while_streams_run(
     name: str, device: str, tmp_path: Path
 ) -> None:
-    mode = MODES[name]
-    if mode.needs not in ("", device) or mode.gpus > gpus(device):
-        pytest.skip(f"needs {mode.needs or mode.gpus}")
+    mode = available(name, device)
     with served(tmp_path, mode) as server:
         with streams(server):
             assert wrong_answers(server) == []
         assert server.total("adaptry_cache_evictions_total", tier="gpu") > len(TASKS)
         assert server.total("adaptry_cache_evictions_total", tier="host") > 0
+
+
+@pytest.mark.parametrize("name", WITH_ACTIVATED)
+def test_an_activated_adapter_answers_rightly_among_others(
+    name: str, device: str, tmp_path: Path
+) -> None:
+    """Before its invocation it has no effect, whatever else is in the batch."""
+    with served(tmp_path, available(name, device)) as server:
+        folder = ROOT / "demo" / "adapters-activated" / ACTIVATED.name
+        body = {"source": str(folder)}
+        added = server.client.post(f"/api/v1/adapters/{ACTIVATED.name}/versions", json=body)
+        assert added.is_success, added.text
+        with streams(server), ThreadPoolExecutor(1) as pool:
+            others = pool.submit(wrong_answers, server)
+            wrong = [word for word in HELD_OUT_WORDS if not is_judged_rightly(server, word)]
+            assert (wrong, others.result()) == ([], [])
+        assert server.total("adaptry_cache_evictions_total", tier="gpu") > len(TASKS)
+
+
+def is_judged_rightly(server: Served, word: str) -> bool:
+    prompt = ACTIVATED.prompt(word)
+    response = server.complete(ACTIVATED.name, prompt=prompt).raise_for_status()
+    assert response.headers["x-adaptry-invocation"] == "found"
+    return bool(response.json()["choices"][0]["text"] == ACTIVATED.answer(word))
 
 
 def test_sleep_gives_memory_back_and_every_adapter_answers_rightly_after_it(
