@@ -40,9 +40,9 @@ def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replic
             f"--replicas needs Ray Serve, of the extra [replicas]: {HOW.format('replicas')}"
         )
     prepare_environment(settings.database_url)
-    _parse_for_vllm(arguments, engines=replicas)
+    parsed = _parse_for_vllm(arguments, engines=replicas)
     options = _fleet_options(arguments, settings, replicas)
-    _parse_classes(arguments, options)
+    _parse_classes(arguments, options, parsed)
     serve_fleet(options, arguments.host, arguments.port)
 
 
@@ -57,7 +57,7 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
     prepare_environment(settings.database_url)
     parsed = _parse_for_vllm(arguments, engines=1)
     options = _fleet_options(arguments, settings, len(arguments.engines))
-    classes = _parse_classes(arguments, options)
+    classes = _parse_classes(arguments, options, parsed)
     places = range(len(arguments.engines))
     sizes = [
         StockSizes(each.max_loras, each.max_cpu_loras, each.max_lora_rank)
@@ -112,9 +112,17 @@ def _fleet_options(arguments: ServeArguments, settings: RegistrySettings, replic
     )
 
 
-def _parse_classes(arguments: ServeArguments, options: Any) -> dict[tuple[str, ...], Any]:
-    """vLLM's own parse of each different engine's arguments, by these. Raises UsageError."""
-    return {given: _parse(arguments, given) for given in options.arguments_in_use()}
+def _parse_classes(
+    arguments: ServeArguments, options: Any, parsed: Any
+) -> dict[tuple[str, ...], Any]:
+    """vLLM's own parse of each different engine's arguments, by these. Raises UsageError.
+
+    `parsed`: of those that are no class, which warns of what is not heeded.
+    """
+    return {
+        given: parsed if given == arguments.vllm else _parse(arguments, given)
+        for given in options.arguments_in_use()
+    }
 
 
 def _parse(arguments: ServeArguments, given: Sequence[str]) -> Any:

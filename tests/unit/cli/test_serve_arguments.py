@@ -410,6 +410,25 @@ def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.Monk
         modes.serve_stock_engines(arguments, RegistrySettings())
 
 
+def test_the_arguments_of_all_engines_are_parsed_once_beside_those_of_a_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A parse warns of what is not heeded."""
+    parses: list[tuple[str, ...]] = []
+
+    def parsed(arguments: ServeArguments, given: Sequence[str]) -> Namespace:
+        parses.append(tuple(given))
+        return Namespace(api_key=None, max_loras=4, max_cpu_loras=8, max_lora_rank=8)
+
+    monkeypatch.setattr("fleet.ray.launch.prepare_environment", lambda database: None)
+    monkeypatch.setattr("fleet.ray.launch.serve_fleet", lambda *given: None)
+    monkeypatch.setattr(modes, "_parse", parsed)
+    monkeypatch.setattr(modes, "_parse_for_vllm", lambda given, engines: parsed(given, given.vllm))
+    arguments = parse(["m", "--replicas", "2", "--replica-class", "1 --max-loras 9"])
+    modes.serve_replicas(arguments, RegistrySettings(), 2)
+    assert sorted(parses) == sorted([arguments.vllm, (*arguments.vllm, "--max-loras", "9")])
+
+
 def test_where_only_the_deployment_has_the_number_of_replicas_the_rest_counts_too() -> None:
     """As in configs/ray-serve.yaml, whose `num_replicas` may be changed while the fleet runs."""
     small = {"replicas": 3, "vllm": ["--max-lora-rank", "8"]}
