@@ -39,7 +39,8 @@ def check_torchvision(torch: str | None, torchvision: str | None) -> None:
     """Both for CPUs, or vLLM can't be imported: pip may find torchvision for CUDA only."""
     if not torch or not torchvision or not torch.endswith("+cpu"):
         return
-    if not torchvision.endswith("+cpu"):
+    local = torchvision.partition("+")[2]  # another one is somebody's own build
+    if not local or local.startswith("cu"):
         raise NotReady(
             f"torchvision {torchvision} is not for torch {torch}, and vLLM can't start with it: "
             "`pip uninstall -y torchvision torchaudio torchcodec` (text needs none of them)"

