@@ -57,6 +57,16 @@ def detokenizer(tokenizer: Tokenizer, prompt: list[int], *, skips: bool) -> Any:
     return SimpleNamespace(stream=stream, tokenizer=tokenizer, skip_special_tokens=skips)
 
 
+def stream_after(tokenizer: Tokenizer, prompt: list[int], *, skips: bool) -> Any:
+    """After all of a prompt, and where it ends within a character, after the one before that."""
+    for end in range(len(prompt), len(prompt) - 9, -1):
+        if not tokenizer.decode(prompt[:end], skip_special_tokens=skips).endswith("\ufffd"):
+            stream = DecodeStream(ids=prompt[:end], skip_special_tokens=skips)
+            assert texts_after(stream, tokenizer, prompt[end:]) == [None] * (len(prompt) - end)
+            return stream
+    return DecodeStream(ids=prompt, skip_special_tokens=skips)
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.data(), st.sampled_from(sorted(TOKENIZERS)), st.booleans())
 def test_text_goes_on_as_after_the_whole_prompt(
@@ -70,7 +80,7 @@ def test_text_goes_on_as_after_the_whole_prompt(
     run = [token for tokens, times in runs for token in tokens * times]
     generated = data.draw(st.lists(ids, min_size=1, max_size=6))
     prompt = [size - 2] * max(LONG + 1 - len(run), 0) + run
-    whole = DecodeStream(ids=prompt, skip_special_tokens=skips)
+    whole = stream_after(tokenizer, prompt, skips=skips)
     cut = detokenizer(tokenizer, prompt, skips=skips)
     cut_prompt(cut, prompt)
     try:
@@ -101,16 +111,38 @@ class Counting:
 def test_a_long_prompt_costs_no_more_than_its_end() -> None:
     tokenizer = Counting(TOKENIZERS["bytes"])
     prompt = TOKENIZERS["bytes"].encode("forest=" * 4000).ids
-    tail = find_tail(tokenizer, prompt, skips_special=True)
-    assert tail == prompt[-64:]
-    assert tokenizer.tokens == 64 + 1, "and whether the first is skipped"
+    assert find_tail(tokenizer, prompt, skips_special=True) == (prompt[-64:], [])
+    assert tokenizer.tokens == 2 * 64 + 1, "and whether the first is skipped"
+    tokenizer.tokens = 0
+    whole, half = prompt[:-2], TOKENIZERS["bytes"].encode("語").ids[:2]
+    found = find_tail(tokenizer, [*whole, *half], skips_special=True)
+    assert found == (whole[-62:], half)
+    assert tokenizer.tokens < 5 * 64
+
+
+@pytest.mark.parametrize("words", [1, 100, 4000])
+@pytest.mark.parametrize("name", ["bytes", "sentencepiece"])
+def test_an_answer_begins_with_the_character_that_its_prompt_ends_within(
+    name: str, words: int
+) -> None:
+    """The decoder says all of the prompt again, before that character."""
+    tokenizer = TOKENIZERS[name]
+    is_bytes = name == "bytes"
+    word = tokenizer.encode("f").ids if is_bytes else [tokenizer.token_to_id("cat")]
+    *begin, end = tokenizer.encode("日").ids if is_bytes else "日".encode()
+    prompt = [*(word * words), *begin]
+    said = DecodeStream(ids=prompt, skip_special_tokens=True)
+    assert len("".join(filter(None, texts_after(said, tokenizer, [end])))) > words
+    cut = detokenizer(tokenizer, prompt, skips=True)
+    cut_prompt(cut, prompt)
+    assert texts_after(cut.stream, tokenizer, [end, *word])[0] == "日"
 
 
 def test_an_end_that_says_nothing_leaves_all_of_the_prompt() -> None:
     tokenizer = TOKENIZERS["sentencepiece"]
     half = [0xE6, 0x97]  # of a character
     word, eos = (tokenizer.get_vocab()[name] for name in ("▁the", "<eos>"))
-    for end in (half, [eos] * 600, [0xE6, 0x97, 0xA5] * 300):
+    for end in ([eos] * 600, [0xE6, 0x97, 0xA5] * 300, half * 9):
         assert find_tail(tokenizer, [word] * 999 + end, skips_special=True) is None
     assert find_tail(tokenizer, [word] * 999 + [eos] * 500, skips_special=True) is not None
 
@@ -147,7 +179,7 @@ def test_each_new_request_is_cut_and_one_that_goes_on_is_not() -> None:
     assert states["r"].detokenizer.stream is first
 
 
-@pytest.mark.parametrize("prompt", [None, [70] * LONG])
+@pytest.mark.parametrize("prompt", [None, [], [70] * LONG])
 def test_a_short_prompt_and_embeddings_are_left_as_they_are(prompt: list[int] | None) -> None:
     made = detokenizer(TOKENIZERS["bytes"], prompt or [], skips=True)
     stream = made.stream
