@@ -24,6 +24,7 @@ class Foresight:
         on_change: Callable[[VersionId], None],
     ) -> None:
         self._wait_queue = wait_queue
+        self._find_first_arrival = wait_queue.find_first_arrival
         self._orders = orders
         self._on_change = on_change
         self._expected: dict[VersionId, OrderedDict[Ticket, int]] = {}
@@ -49,14 +50,16 @@ class Foresight:
 
     def next_use(self, version: VersionId) -> int | None:
         """The lower, the sooner; None: not known."""
-        waiting = self._wait_queue.find_first_arrival(version)
+        waiting = self._find_first_arrival(version)
         if version not in self._expected:
             return waiting
         expected = next(iter(self._expected[version].values()))
         return expected if waiting is None else min(expected, waiting)
 
     def refresh(self, version: VersionId) -> None:
-        use = self.next_use(version)
+        use = self._find_first_arrival(version)
+        if version in self._expected:
+            use = self.next_use(version)
         if use != self._next_uses.get(version):
             if use is None:
                 del self._next_uses[version]

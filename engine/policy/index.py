@@ -1,7 +1,6 @@
 """Planning index: what can leave, and what waits for what, so that no plan scans a tier. Pure."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from engine.policy.ordered_index import OrderedIndex, SortedIndex
 from engine.policy.pin_budget import PinBudget
@@ -10,7 +9,10 @@ from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
-Index = TypeVar("Index", OrderedIndex, OrderedIndex | SortedIndex)
+Membership = tuple[OrderedIndex | None, OrderedIndex | SortedIndex | None]
+"""Where an adapter may leave from, and where it waits."""
+
+_NOWHERE: Membership = (None, None)
 
 
 class PlanningIndex:
@@ -36,8 +38,15 @@ class PlanningIndex:
         self._pins = pins
         self._wait_queue = wait_queue
         self._is_pinned, self._find_first_arrival = pins.is_pinned, wait_queue.find_first_arrival
-        self._leaves_from: dict[VersionId, OrderedIndex] = {}
-        self._waits_in: dict[VersionId, OrderedIndex | SortedIndex] = {}
+        self._place_of, self._is_leased = tiers.place_of, tiers.is_leased
+        self._find_size = tiers.find_size
+        self._eviction_key, self._slot_key = tiers.eviction_key, tiers.slot_key
+        self._members: dict[VersionId, Membership] = {}
+        self._among_idle: Membership = (self.idle, None)
+        self._among_unused: Membership = (self.unused, None)
+        self._among_held_up: Membership = (self.held_up, self.in_host)
+        self._among_pinned: Membership = (None, self.in_host)
+        self._among_cold: Membership = (None, self.cold)
         self._follow: Callable[[VersionId], None] | None = None
         self._follow_clear: Callable[[], None] = lambda: None
         tiers.on_change = pins.on_change = self.refresh
@@ -51,36 +60,31 @@ class PlanningIndex:
         self._follow = self._tiers.on_resize = changed
         self._follow_clear = cleared
 
-    def refresh(self, version: VersionId) -> None:  # noqa: PLR0912  # calls cost more
+    def refresh(self, version: VersionId) -> None:  # calls cost more
         """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
-        tiers = self._tiers
-        place, arrival = tiers.place_of(version), self._find_first_arrival(version)
-        leaves_from: OrderedIndex | None = None
-        waits_in: OrderedIndex | SortedIndex | None = None
-        if place is None:
+        place, arrival = self._place_of(version), self._find_first_arrival(version)
+        now, key_of = _NOWHERE, self._eviction_key
+        if place is SLOT:
+            if not self._is_leased(version):
+                now, key_of = self._among_idle, self._slot_key
             if arrival is not None:
-                waits_in = self.cold
-        elif place is SLOT:
-            if not tiers.is_leased(version):
-                leaves_from = self.idle
+                self.in_slot.add(version)
         elif place is HOST:
-            if arrival is not None:
-                waits_in = self.in_host
-            if not self._is_pinned(version):
-                leaves_from = self.unused if arrival is None else self.held_up
-        if self._leaves_from.get(version) is not leaves_from:
-            self._move(version, self._leaves_from, leaves_from)
-        if self._waits_in.get(version) is not waits_in:
-            self._move(version, self._waits_in, waits_in)
+            if arrival is None:
+                now = _NOWHERE if self._is_pinned(version) else self._among_unused
+            else:
+                now = self._among_pinned if self._is_pinned(version) else self._among_held_up
+        elif place is None and arrival is not None:
+            now = self._among_cold
+        if self.in_slot and (place is not SLOT or arrival is None):
+            self.in_slot.discard(version)
+        if (before := self._members.get(version, _NOWHERE)) is not now:
+            self._move(version, before, now)
+        leaves_from, waits_in = now
         if leaves_from is not None:
-            key = tiers.slot_key if leaves_from is self.idle else tiers.eviction_key
-            leaves_from.put(version, key(version), tiers.find_size(version) or 0)
+            leaves_from.put(version, key_of(version), self._find_size(version) or 0)
         if waits_in is not None and arrival is not None:
             waits_in.put(version, (arrival,))
-        if arrival is not None and place is SLOT:
-            self.in_slot.add(version)
-        elif version in self.in_slot:
-            self.in_slot.discard(version)
         if self._follow is not None:
             self._follow(version)
 
@@ -89,23 +93,23 @@ class PlanningIndex:
         for version in list(self._tiers.host_in_eviction_order()):
             self.refresh(version)
 
-    @staticmethod
-    def _move(version: VersionId, where: dict[VersionId, Index], to: Index | None) -> None:
-        before = where.get(version)
-        if before is not None:
-            before.discard(version)
-        if to is None:
-            del where[version]
+    def _move(self, version: VersionId, before: Membership, now: Membership) -> None:
+        left_from, waited_in = before
+        if left_from is not None:
+            left_from.discard(version)
+        if waited_in is not None:
+            waited_in.discard(version)
+        if now is _NOWHERE:
+            del self._members[version]
         else:
-            where[version] = to
+            self._members[version] = now
 
     def clear(self) -> None:
         """Nothing is resident, and nothing waits."""
         for index in (self.unused, self.idle, self.held_up, self.cold, self.in_host):
             index.clear()
         self.in_slot.clear()
-        self._leaves_from.clear()
-        self._waits_in.clear()
+        self._members.clear()
         self._follow_clear()
 
     def check(self) -> None:

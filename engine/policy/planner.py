@@ -1,7 +1,7 @@
 """Planner: all that can be decided now, in the order in which it has to be carried out. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
@@ -44,16 +44,17 @@ class Planner:
     def plan(self) -> list[Decision]:
         """Everything that can be decided now."""
         decisions: list[Decision] = []
+        index = self._index
         if self.pending_evictions:
-            decisions += self._plan_evictions()
-        if self._index.in_slot:
-            decisions += self._plan_grants()
-        if (self.prefetches or self._index.cold.versions) and self._may_load():
-            decisions += self._plan_loads()
+            self._plan_evictions(decisions)
+        if index.in_slot:
+            self._plan_grants(decisions)
+        if self._may_load() and (version := self._next_to_load()) is not None:
+            self._plan_loads(version, decisions)
         if self._tiers.outside:
-            decisions += self._plan_commits()
-        if self._index.in_host.versions and self._may_activate():
-            decisions += self._plan_activations()
+            self._plan_commits(decisions)
+        if index.in_host.versions and (index.idle.versions or not self._tiers.slots_are_full()):
+            self._plan_activations(decisions)
         return decisions
 
     def drain_for(
@@ -71,20 +72,20 @@ class Planner:
         if not len(self._wait_queue) and self._may_activate():
             self._ready_ahead.note_pause()
 
-    def _plan_evictions(self) -> Iterator[Decision]:
+    def _plan_evictions(self, decisions: list[Decision]) -> None:
         for version, reason in list(self.pending_evictions.items()):
             if self._tiers.is_settled(version) and not self._tiers.lease_count(version):
-                yield self._evict(version, reason)
+                decisions.append(self._evict(version, reason))
 
-    def _plan_grants(self) -> Iterator[Decision]:
+    def _plan_grants(self, decisions: list[Decision]) -> None:
         admitted = [v for v in self._index.in_slot if self.can_lease(v)]
         waiters = [each for v in admitted for each in self._wait_queue.waiters(v)]
         if len(waiters) > 1:
             waiters.sort(key=lambda each: each[1].arrival)
         for ticket, waiter in waiters:
-            self._tiers.acquire(waiter.version)
+            self._tiers.grant(waiter.version)
             self._wait_queue.remove(ticket)
-            yield Grant(ticket, waiter.version, waiter.outcome)
+            decisions.append(Grant(ticket, waiter.version, waiter.outcome))
 
     def try_lease(self, version: VersionId) -> bool:
         """Lease it to one more request, if it is in a slot and admits any."""
@@ -98,44 +99,44 @@ class Planner:
             return False
         return not self._victims.is_draining(version)
 
-    def _plan_loads(self) -> Iterator[Decision]:
-        """`_may_load` was true."""
-        while (version := self._next_to_load()) is not None:
+    def _plan_loads(self, version: VersionId | None, decisions: list[Decision]) -> None:
+        """This one, and what may be loaded after it."""
+        while version is not None:
             alone = len(self._index.cold.versions) < 2 and not self._index.in_host.versions
             self._ready_ahead.begin_load(alone=alone)
             self._tiers.put(version, LOADING)
-            yield StartLoad(version)
-            if not self._may_load():
-                return
+            decisions.append(StartLoad(version))
+            version = self._next_to_load() if self._may_load() else None
 
     def _next_to_load(self) -> VersionId | None:
-        version = self._index.cold.first()
-        if version is not None and not self._is_early(version):
-            return version
+        """The one with the oldest waiter, unless enough others are ready for the slots before it is
+        its turn. Then its load can wait: more requests for it come in the meantime, and what it
+        would evict is used until then.
+        """
+        cold, in_host = self._index.cold, self._index.in_host
+        if cold.versions and (version := cold.first()) is not None:
+            arrival = self._wait_queue.first_arrival(version)
+            count = self._ready_ahead.count(late=arrival <= self._wait_queue.late)
+            last_ahead = in_host.key_at(count - 1)
+            if last_ahead is None or last_ahead > (arrival,):
+                return version
         if not self.prefetches:
             return None
         return next(filter(self._is_on_disk_only, self.prefetches), None)
 
-    def _is_early(self, version: VersionId) -> bool:
-        """Enough others are ready for the slots before it is its turn. Its load can wait: more
-        requests for it come in the meantime, and what it would evict is used until then.
-        """
-        arrival = self._wait_queue.first_arrival(version)
-        count = self._ready_ahead.count(late=arrival <= self._wait_queue.late)
-        last_ahead = self._index.in_host.key_at(count - 1)
-        return last_ahead is not None and last_ahead < (arrival,)
-
     def _may_load(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
         in_transit = len(self._tiers.outside)
-        if in_transit < self._max_loads or self._tiers.host_bytes is None:
-            return in_transit < self._max_loads
-        return in_transit < 2 * self._max_loads and self._tiers.loading_count() < self._max_loads
+        if in_transit < self._max_loads:
+            return True
+        if self._tiers.host_bytes is None or in_transit >= 2 * self._max_loads:
+            return False
+        return self._tiers.loading_count() < self._max_loads
 
     def _is_on_disk_only(self, version: VersionId) -> bool:
         return self._tiers.place_of(version) is None
 
-    def _plan_commits(self) -> Iterator[Decision]:
+    def _plan_commits(self, decisions: list[Decision]) -> None:
         """The one staged first, then the others; one that doesn't fit yet lets smaller ones pass.
 
         Until it has waited so long that hot adapters drain for it: then it is next.
@@ -151,20 +152,20 @@ class Planner:
             if victims is None:
                 continue
             for victim in victims:
-                yield self._evict(victim, EvictionReason.CAPACITY, room_for=version)
+                decisions.append(self._evict(victim, EvictionReason.CAPACITY, room_for=version))
             self._tiers.put(version, COMMITTING)
-            yield Commit(version)
+            decisions.append(Commit(version))
 
     def _is_only_prefetched(self, version: VersionId) -> bool:
         return not self._wait_queue.count(version)
 
-    def _plan_activations(self) -> Iterator[Decision]:
+    def _plan_activations(self, decisions: list[Decision]) -> None:
         while (found := self._next_for_slot()) is not None:
             version, victim = found
             if victim is not None:
-                yield self._deactivate(victim, room_for=version)
+                decisions.append(self._deactivate(victim, room_for=version))
             self._tiers.put(version, ACTIVATING)
-            yield Activate(version)
+            decisions.append(Activate(version))
 
     def _may_activate(self) -> bool:
         """A slot is free, or may be left."""

@@ -1,15 +1,12 @@
 """Tiers: where every adapter is, how many requests hold it, and in which order they leave. Pure."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
-from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT, STAGED, Place
+from engine.policy.place import ACTIVATING, HOST, LOADING, SLOT, STAGED, Place
 from engine.policy.version_map import VersionMap
 from engine.types import VersionId
-
-_UNSETTLED = (LOADING, STAGED, COMMITTING)
 
 
 class Tiers:
@@ -53,7 +50,7 @@ class Tiers:
         self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
         self.find_size: Callable[[VersionId], int | None] = self._sizes.get
         """None: not known."""
-        self._leases: Counter[VersionId] = Counter()
+        self._leases: dict[VersionId, int] = {}
         # each is asked a dozen times for a request: without a call of Python
         self.outside = self._outside.keys()  # being loaded or staged, beside the tiers
         self.place_of: Callable[[VersionId], Place | None] = self._place.get
@@ -63,22 +60,22 @@ class Tiers:
 
     def put(self, version: VersionId, place: Place) -> None:
         """It is there now."""
-        was_outside = version in self._outside
+        outside = self._outside
+        was_outside = version in outside
         self._place[version] = place
         if place is LOADING or place is STAGED:
-            self._outside[version] = place
+            outside[version] = place
         else:
             if was_outside:
-                del self._outside[version]
+                del outside[version]
             if version not in self._host:
                 self._enter(version)
-        in_slot = place is ACTIVATING or place is SLOT
-        if in_slot != (version in self._in_slots):
-            if in_slot:
-                self._enter_slot(version)
-            else:
+            if place is SLOT or place is ACTIVATING:
+                if version not in self._in_slots:
+                    self._enter_slot(version)
+            elif version in self._in_slots:
                 self._leave_slot(version)
-        if not (was_outside and place in _UNSETTLED):  # nothing follows where it waits
+        if not was_outside:  # else it waits there still, or moves in: nothing follows that
             self.on_change(version)
 
     def _enter(self, version: VersionId) -> None:
@@ -139,17 +136,22 @@ class Tiers:
 
     def acquire(self, version: VersionId) -> None:
         """One more lease."""
-        self._leases[version] += 1
+        self.grant(version)
+        self.on_change(version)
+
+    def grant(self, version: VersionId) -> None:
+        """One more lease, for a waiter that leaves the queue next: that is the change to follow."""
+        self._leases[version] = self._leases.get(version, 0) + 1
         self._grants += 1
         self._last_grants[version] = self._grants
         for order in self.orders:
             order.touch(version, granted=True)
-        self.on_change(version)
 
     def release(self, version: VersionId) -> None:
         """One lease less."""
-        self._leases[version] -= 1
-        if not self._leases[version]:
+        if (left := self._leases[version] - 1) > 0:
+            self._leases[version] = left
+        else:
             del self._leases[version]
         for order in self.orders:
             order.touch(version, granted=False)

@@ -29,9 +29,10 @@ class VersionMap(Generic[T]):
         return self._values[version]
 
     def __setitem__(self, version: VersionId, value: T) -> None:
-        self._values.pop(version, None)
-        self._values[version] = value
-        if len(self._values) > self._forget_at:
+        values = self._values
+        values.pop(version, None)
+        values[version] = value
+        if len(values) > self._forget_at:
             self._forget()
 
     def values(self) -> Iterator[T]:

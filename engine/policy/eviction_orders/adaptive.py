@@ -57,25 +57,32 @@ class AdaptiveOrder(LookAheadOrder):
         return (0, score, last_use)
 
     def insert(self, version: VersionId) -> None:
-        super().insert(version)
+        self._uses += 1
+        last_uses = self._last_uses
+        last_uses[version] = self._uses
+        self._changed.add(version)
         if self._scores is not None:
             self._score(self._scores, version)
-        if len(self._last_uses) > self._places:
-            self._resize(len(self._last_uses))
+        if len(last_uses) > self._places:
+            self._resize(len(last_uses))
         if version in self._holders or (version in self._foreseen and version in self._sample):
             self._unseen.append((_ENTERED, version))
 
     def foresee(self, version: VersionId, use: int | None) -> None:
-        if version not in self._holders and version in self._sample:
-            if use is None:
-                if version in self._foreseen:
-                    self._unseen.append((_ENDED, version))
-            elif version not in self._foreseen:
-                is_here = version in self._last_uses
-                self._unseen.append((_RESIDENT if is_here else _WANTED, version))
+        foreseen, is_here = self._foreseen, version in self._last_uses
+        was_foreseen = version in foreseen
+        if use is not None:  # as its parent does: a call takes as long
+            foreseen[version] = use
+        elif was_foreseen:
+            del foreseen[version]
+        if is_here:
+            self._changed.add(version)
+        begins_or_ends = was_foreseen is (use is None)
+        if begins_or_ends and version not in self._holders and version in self._sample:
+            begins = _RESIDENT if is_here else _WANTED
+            self._unseen.append((_ENDED if was_foreseen else begins, version))
             if len(self._unseen) >= _MOST_UNSEEN:
                 self._show()
-        super().foresee(version, use)
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
         self._uses += 1  # as its parent does: a call takes as long

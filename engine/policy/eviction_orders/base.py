@@ -48,7 +48,7 @@ class EvictionOrder(Protocol):
         """The engine is a new one: nothing is resident."""
 
     def key(self, version: VersionId) -> EvictionKey:
-        """Its rank: the lowest is the next victim; no two are the same.
+        """Its rank: the lowest is the next victim; none is another, nor the beginning of one.
 
         Of adapters that are in the order; `in_order` is sorted by it. Only calls about this version
         change it, unless what was passed to `on_reorder` has been called. With it, the cache keeps

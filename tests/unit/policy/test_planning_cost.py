@@ -1,15 +1,22 @@
 """Planning cost, in operations: neither waiting adapters nor host places make a plan longer."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from benchmarks.planning.__main__ import Herd
 from engine.policy.decisions import Activate, Commit, Decision, StartLoad
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.policy import CachePolicy
-from engine.types import VersionId
+from engine.types import EvictionPolicy, VersionId
+
+POLICY = Path(__file__).parents[3] / "engine" / "policy"
 
 
 class CountingOrder(LruOrder):
@@ -112,3 +119,25 @@ def test_an_order_by_keys_sorts_only_for_those_who_read_it() -> None:
     order.touch(VersionId(2), granted=True)
     order.remove(VersionId(1))
     assert list(order.in_order()) == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [(EvictionPolicy.LRU, 145), (EvictionPolicy.ADAPTIVE, 185)]
+)
+def test_a_request_that_waits_takes_a_bounded_number_of_calls(
+    name: EvictionPolicy, most: int
+) -> None:
+    herd = Herd(slots=64, host_places=1024, waiting=1000, policy=name)
+    calls: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(str(POLICY)):
+            calls[frame.f_code.co_qualname] += 1
+
+    sys.setprofile(note)
+    try:
+        for _ in range(128):
+            herd.serve_one()
+    finally:
+        sys.setprofile(None)
+    assert most / 2 < calls.total() / 128 <= most, calls.most_common(40)
