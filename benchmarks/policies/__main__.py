@@ -16,6 +16,8 @@ from benchmarks.policies.comparison import Busy, Quiet, closed, compare_busy, co
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.types import EvictionPolicy
 
+LEAST_CLOSED = 0.7
+LEAST_HELD = 0.1  # of a gap: below, no queue stands
 ADAPTIVE, LRU = EvictionPolicy.ADAPTIVE, EvictionPolicy.LRU
 
 
@@ -54,25 +56,43 @@ def _show_tier(tier: str, rows: Mapping[str, tuple[Mapping[EvictionPolicy, float
 def _show_busy(rows: Mapping[str, Busy]) -> None:
     print("\nA queue stands: loads per request")
     columns = ["trace", "mean wait", "LRU, each in turn", "optimum, each in turn"]
-    _print_row([*columns, "ours: lru", "ours: adaptive", "ours: optimum", "gap closed"])
-    _print_row(["---"] * 8)
+    columns += ["ours: lru", "ours: adaptive", "ours: true frequencies", "ours: optimum"]
+    columns += ["gap closed", "held by the queue"]
+    _print_row(columns)
+    _print_row(["---"] * len(columns))
     shares = []
     for name, busy in rows.items():
         share = closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
         shares += [] if share is None else [share]
         loads = [busy.in_order, busy.best_in_order, busy.ours[LRU], busy.ours[ADAPTIVE]]
-        cells = [f"{each:.3f}" for each in [*loads, busy.oracle]]
-        _print_row([name, f"{busy.mean_wait_seconds:.2f} s", *cells, _share(share)])
+        cells = [f"{each:.3f}" for each in [*loads, busy.by_frequencies, busy.oracle]]
+        cells += [_share(share), _share(busy.held_by_queue)]
+        _print_row([name, f"{busy.mean_wait_seconds:.2f} s", *cells])
     print(f"Median share of the gap: {_share(statistics.median(shares))}")
 
 
 def _check(quiet: Mapping[str, Quiet], busy: Mapping[str, Busy]) -> None:
-    """Exits with 1 if the default is more than half a point below LRU anywhere."""
+    """Exits with 1 if the default is more than half a point below LRU anywhere, or closes less than
+    70 % of the gap where the queue holds as much of it, or of what the queue holds elsewhere."""
     tiers = [tier for each in quiet.values() for tier in (each.slots, each.memory)]
     worst = max(each[ADAPTIVE] - each[LRU] for each in [*tiers, *(b.ours for b in busy.values())])
     print(f"\nThe default is at most {max(worst, 0) * 100:.2f} points below LRU.")
     if worst > 0.005:
         raise SystemExit("more than half a point")
+    by_name = ((name, _closed_of_held(each)) for name, each in busy.items())
+    found = {name: share for name, share in by_name if share is not None}
+    least = min(found, key=found.__getitem__)
+    print(f"Of what the queue holds of a gap, at least {found[least]:.0%} is closed ({least}).")
+    if found[least] < LEAST_CLOSED:
+        raise SystemExit(f"less than {LEAST_CLOSED:.0%}")
+
+
+def _closed_of_held(busy: Busy) -> float | None:
+    """Of the whole gap where the queue holds 70 % of it; elsewhere, of what it holds."""
+    held, share = busy.held_by_queue, closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
+    if held is None or share is None or held < LEAST_HELD:
+        return None
+    return share if held >= LEAST_CLOSED else share / held
 
 
 def _percent(ratio: float) -> str:

@@ -1,15 +1,16 @@
 """Comparison of eviction policies on one trace: without a queue of requests, and with one."""
 
 import random
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.policies.in_order import misses
+from benchmarks.policies.in_order import misses, misses_of_known
 from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.optimum import least_misses
 from engine.simulation.agenda import Agenda
-from engine.simulation.oracle import OracleOrder
+from engine.simulation.oracle import FrequencyOracleOrder, OracleOrder
 from engine.simulation.replay import Arrival, Replayed, replay
 from engine.simulation.replica import Shape
 from engine.simulation.shared_engine import Costs
@@ -49,6 +50,11 @@ def served_by_oracle(trace: Sequence[Arrival], shape: Shape) -> Replayed:
     return replay(trace, COSTS, shape, orders=TierOrders(order, None), agenda=agenda)
 
 
+def served_by_frequencies(trace: Sequence[Arrival], shape: Shape) -> Replayed:
+    order = FrequencyOracleOrder(each.adapter for each in trace)
+    return replay(trace, COSTS, shape, orders=TierOrders(order, None))
+
+
 def closed(lru: float, reached: float, optimum: float) -> float | None:
     """Share of the gap between LRU and the optimum; None if there is none worth the name."""
     gap = lru - optimum
@@ -85,17 +91,35 @@ def compare_quiet(
 @dataclass(frozen=True, slots=True)
 class Busy:
     """Loads from disk per request. `in_order`: of LRU without a queue, each request in its turn;
-    `best_in_order`: of the optimum for that.
+    `best_in_order`: of the optimum for that; `by_queue`: of a clairvoyant for that which sees only
+    what waits, as long as it waits here. `by_frequencies`: of ours with an order that knows how
+    often each adapter is asked for.
     """
 
     in_order: float
+    by_queue: float
     best_in_order: float
     ours: Mapping[EvictionPolicy, float]
+    by_frequencies: float
     oracle: float
     activations: Mapping[EvictionPolicy, float]
     slots_in_order: float
     best_slots_in_order: float
     mean_wait_seconds: float
+
+    @property
+    def held_by_queue(self) -> float | None:
+        """The share of the gap that what waits is enough to close; None if there is no gap."""
+        return closed(self.in_order, self.by_queue, self.best_in_order)
+
+
+def come_when_served(run: Replayed) -> list[int]:
+    """For each request, how many have come until it, and all before it, have their slots."""
+    times, latest, counts = [each.arrived_at for each in run.requests], 0.0, []
+    for request in run.requests:
+        latest = max(latest, request.arrived_at, request.granted_at or 0.0)
+        counts.append(bisect_right(times, latest))
+    return counts
 
 
 def compare_busy(
@@ -106,11 +130,14 @@ def compare_busy(
 ) -> Busy:
     trace = arrivals(used, BUSY, seed)
     runs = {policy: served_by(policy, trace, shape) for policy in policies}
-    waits = next(reversed(runs.values())).waits
+    last = next(reversed(runs.values()))
+    waits = last.waits
     return Busy(
         in_order=misses(used, shape.host_capacity, LruOrder()) / len(used),
+        by_queue=misses_of_known(used, come_when_served(last), shape.host_capacity) / len(used),
         best_in_order=least_misses(used, shape.host_capacity) / len(used),
         ours={policy: run.loads / len(used) for policy, run in runs.items()},
+        by_frequencies=served_by_frequencies(trace, shape).loads / len(used),
         oracle=served_by_oracle(trace, shape).loads / len(used),
         activations={policy: run.activations / len(used) for policy, run in runs.items()},
         slots_in_order=misses(used, shape.slots, LruOrder()) / len(used),

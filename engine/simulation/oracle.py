@@ -1,7 +1,7 @@
-"""Oracle: the clairvoyant eviction order, which knows all arrivals to come. To compare with."""
+"""Oracle: eviction orders that know what no server can, to compare with."""
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from engine.policy.eviction_orders.base import KeyedOrder
@@ -36,3 +36,22 @@ class OracleOrder(KeyedOrder):
         at = bisect_right(times, self._agenda.now)
         self._uses += 1
         self.put(version, (-(times[at] if at < len(times) else _NEVER), self._uses))
+
+
+class FrequencyOracleOrder(KeyedOrder):
+    """Knows how often each is asked for in the whole trace, past and to come, but not when.
+
+    Where each arrival is drawn alone, no order can know more.
+    """
+
+    def __init__(self, versions: Iterable[VersionId]) -> None:
+        super().__init__()
+        self._counts = Counter(versions)
+        self._uses = 0
+
+    def insert(self, version: VersionId) -> None:
+        self._uses += 1
+        self.put(version, (self._counts[version], self._uses))
+
+    def touch(self, version: VersionId, *, granted: bool) -> None:
+        self.insert(version)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from benchmarks.policies.comparison import COSTS, arrivals, closed, compare_busy, compare_quiet
-from benchmarks.policies.in_order import misses
+from benchmarks.policies.in_order import misses, misses_of_known
 from benchmarks.policies.share_in_time import RATE, REQUESTS, TOKENS, Case, measure
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
@@ -61,6 +61,26 @@ def test_where_a_queue_stands_most_of_the_gap_to_the_optimum_is_closed(name: str
     share = closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
     assert share is not None
     assert share > 0.7
+
+
+@pytest.mark.parametrize("name", ["scans", "fast shifting Zipf", "pipelines", "tenants"])
+def test_most_of_what_the_queue_holds_of_the_gap_is_closed(name: str) -> None:
+    busy = compare_busy(generate(name, 3000, seed=1), seed=1)
+    held = busy.held_by_queue
+    share = closed(busy.in_order, busy.ours[ADAPTIVE], busy.best_in_order)
+    assert held is not None
+    assert share is not None
+    assert busy.best_in_order <= busy.by_queue <= busy.in_order
+    assert (held > 0.9) == (name == "pipelines")
+    assert share > 0.7 * held
+
+
+def test_a_clairvoyant_of_what_waits_is_between_lru_and_the_optimum() -> None:
+    for name in GENERATORS:
+        used = generate(name, 400, seed=1)
+        none, all_ = range(1, len(used) + 1), [len(used)] * len(used)
+        assert misses_of_known(used, none, 8) == misses(used, 8, LruOrder())
+        assert misses_of_known(used, all_, 8) == least_misses(used, 8)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
