@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TOGETHER = (1, 2, 4, 8)
 TOKENS = 32
 ROUNDS = 3
+ALONE = 100  # short prompts, one after another
 SHORT, LONG = 8, 256
 ADAPTERS = 16
 _TOKEN_IDS = (10, 100)  # every vocabulary has them
@@ -35,6 +36,16 @@ class Timed:
     gaps: Sequence[float]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`values`: costs by their names; `overheads`: seconds until a first token that no step or
+    prompt took, of one request after another: what HTTP, tokenizing and the server's process take.
+    """
+
+    values: dict[str, float]
+    overheads: Sequence[float]
+
+
 class Calibration:
     """Asks while others may ask too: what they cost is measured with it."""
 
@@ -46,8 +57,8 @@ class Calibration:
         self._adapters = adapters[:ADAPTERS]
         self._chance = random.Random(seed)
 
-    async def measure(self) -> dict[str, float]:
-        """Costs by their names. Raises CommandError."""
+    async def measure(self) -> Measured:
+        """Raises CommandError."""
         await self.touch_adapters()
         resident = self._adapters[-1]
         await self._ask(resident, SHORT)
@@ -55,14 +66,19 @@ class Calibration:
         per_request, alone = statistics.linear_regression(TOGETHER, gaps)
         per_request = max(per_request, 0.0)
         alone = max(gaps[0] - per_request, 0.0) if alone <= 0 else alone
-        short, long, length = await self._first_tokens(resident)
+        shorts, long, length = await self._first_tokens(resident)
+        short = statistics.median(shorts)
         per_token = max((long - short) / (length - SHORT), 0.0)
-        return {
+        beside = await self._prompt_seconds(resident, gaps[0]) - per_request - SHORT * per_token
+        prefill = min(max(beside, 0.0), max(short - SHORT * per_token - alone - per_request, 0.0))
+        in_engine = prefill + SHORT * per_token + alone + per_request
+        values = {
             "step_seconds": alone,
             "step_seconds_per_request": per_request,
-            "prefill_seconds": max(short - SHORT * per_token - alone - per_request, 0.0),
+            "prefill_seconds": prefill,
             "prefill_seconds_per_token": per_token,
         }
+        return Measured(values, [max(each - in_engine, 0.0) for each in shorts])
 
     async def touch_adapters(self) -> None:
         """One request for each, so that the server records loads and copies."""
@@ -80,23 +96,42 @@ class Calibration:
             raise CommandError(f"{adapter} answered with one token at most: nothing to time")
         return statistics.median(gaps)
 
-    async def _first_tokens(self, adapter: str) -> tuple[float, float, int]:
-        """Of a short and of a long prompt, and the length of the long one: what the model takes."""
+    async def _prompt_seconds(self, adapter: str, step_seconds: float) -> float:
+        """How much longer a step of a running request is if a short prompt is in it.
+
+        The engine's part of a prompt: the time to its first token has the server's in it too.
+        """
+        longer = []
+        for _ in range(ROUNDS):
+            stream = asyncio.create_task(self._ask(adapter, SHORT))
+            prompts = -1
+            while not stream.done():
+                prompts += 1
+                if prompts:
+                    await self._ask(adapter, SHORT, tokens=1)
+                await asyncio.sleep(2 * step_seconds)  # steps without a prompt, to compare with
+            gaps = sorted((await stream).gaps)
+            prompts = min(prompts, len(gaps) // 2)
+            if prompts:
+                others, joint = gaps[:-prompts], gaps[-prompts:]
+                longer.append(statistics.median(joint) - statistics.median(others))
+        return statistics.median(longer) if longer else 0.0
+
+    async def _first_tokens(self, adapter: str) -> tuple[list[float], float, int]:
+        """Of short prompts, of a long one, and the length of that: what the model takes."""
         length = LONG
         while length > 2 * SHORT:
             try:
-                found = [
-                    [await self._ask(adapter, size, tokens=2) for _ in range(ROUNDS + 2)]
-                    for size in (SHORT, length)
-                ]
+                longs = await self._alone(adapter, length, ROUNDS + 2)
             except InvalidRequest:  # longer than the model's context
                 length //= 2
                 continue
-            short, long = (
-                statistics.median(each.first_token_seconds for each in answers) for answers in found
-            )
-            return short, long, length
+            return await self._alone(adapter, SHORT, ALONE), statistics.median(longs), length
         raise CommandError(f"{adapter} takes no prompt of {length} tokens")
+
+    async def _alone(self, adapter: str, size: int, count: int) -> list[float]:
+        answers = [await self._ask(adapter, size, tokens=2) for _ in range(count)]
+        return [each.first_token_seconds for each in answers]
 
     async def _ask(self, adapter: str, prompt_tokens: int, tokens: int = TOKENS) -> Timed:
         """A prompt that is in no prefix cache."""

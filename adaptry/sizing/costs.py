@@ -1,5 +1,6 @@
 """Costs of an engine: measured, taken from its recorded trace, or assumed, and which is which."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,9 @@ _DEFAULTS = Costs(
     activate_seconds=0.00065,
 )
 _TRANSITIONS = {"load": "disk_to_host", "activate": "host_to_gpu"}
-_NAMES = frozenset(each.name for each in fields(Costs))
+SPREADS = ("overheads", "load_factors")
+MOST_VALUES = 100  # of a spread
+_NAMES = frozenset(each.name for each in fields(Costs)) - set(SPREADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,12 @@ class KnownCosts:
         costs = replace(self.costs, **values)  # type: ignore[arg-type]  # one is an int
         return KnownCosts(costs, {**self.sources, **dict.fromkeys(values, source)})
 
+    def with_spread(self, name: str, values: Sequence[float]) -> "KnownCosts":
+        """At most `MOST_VALUES` of them, evenly from the smallest to the largest."""
+        ordered, most = sorted(values), min(len(values), MOST_VALUES)
+        chosen = tuple(round(ordered[len(ordered) * n // most], 6) for n in range(most))
+        return KnownCosts(replace(self.costs, **{name: chosen}), self.sources)  # type: ignore[arg-type]  # of floats
+
     def with_loads_of(self, trace: Trace) -> "KnownCosts":
         """The load and the copy as the server recorded them, by bytes where sizes differ."""
         known = self
@@ -49,6 +58,10 @@ class KnownCosts:
                 fixed, per_byte = _line(sizes, [each.seconds for each in loads])
                 values = {f"{name}_seconds": fixed, f"{name}_seconds_per_byte": per_byte}
                 known = known.with_values(RECORDED, **values)
+            if loads and name == "load":
+                usual = [fixed + each * per_byte for each in sizes]
+                factors = [x.seconds / each for x, each in zip(loads, usual, strict=True) if each]
+                known = known.with_spread("load_factors", factors)
         return known
 
     def save(self, path: Path) -> None:
@@ -64,15 +77,19 @@ def load_costs(path: Path) -> KnownCosts:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         values = {name: float(content["costs"][name]) for name in _NAMES}
+        spreads = {name: tuple(map(float, content["costs"].get(name, ()))) for name in SPREADS}
         sources = {name: str(content["sources"][name]) for name in _NAMES}
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CommandError(f"{path} was not written by --save-costs: {error}") from error
-    if min(values.values()) < 0 or values["max_running"] < 1:
+    lowest = min(*values.values(), *itertools.chain(*spreads.values()))
+    if lowest < 0 or values["max_running"] < 1:
         raise CommandError(f"{path} has a cost below 0")
     running = int(values.pop("max_running"))
-    return KnownCosts(Costs(**values, max_running=running), sources)
+    overheads, load_factors = (spreads[name] for name in SPREADS)
+    costs = Costs(**values, max_running=running)  # type: ignore[arg-type]  # no spread is in them
+    return KnownCosts(replace(costs, overheads=overheads, load_factors=load_factors), sources)
 
 
 def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptry.client.errors import ApiError
 from adaptry.client.transport.http import Options, parse_success
-from adaptry.sizing.calibration import Calibration
+from adaptry.sizing.calibration import Calibration, Measured
 from adaptry.sizing.costs import MEASURED, KnownCosts
 from adaptry.sizing.prediction import Setting, predict, quantile
 from adaptry.sizing.report import Recorded
@@ -40,14 +40,16 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     """Steps and prompts timed from here; loads and copies as the server recorded them."""
-    known = known.with_values(MEASURED, **asyncio.run(_measure(server)))
+    measured = asyncio.run(_measure(server))
+    known = known.with_values(MEASURED, **measured.values)
+    known = known.with_spread("overheads", measured.overheads)
     try:
         return known.with_loads_of(fetch_trace(server))
     except ApiError:  # it records none, or this key may not read it: they stay assumed
         return known
 
 
-async def _measure(server: str) -> dict[str, float]:
+async def _measure(server: str) -> Measured:
     import httpx
 
     options = Options(server, os.environ.get(API_KEY) or None, _TIMEOUT_SECONDS)

@@ -18,7 +18,7 @@ import time
 from bisect import bisect
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptry.client import Client as Registry
@@ -37,7 +37,8 @@ from engine.types import VersionId
 RANK = 8
 GOAL_SECONDS = 0.5
 WARM_UP = (1, 2, 4, 8)  # requests together
-WARMING = "warming"  # their adapter
+WARM_EVERY_SECONDS = 1.0
+WARM_SECONDS = WARM_EVERY_SECONDS * len(WARM_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +103,22 @@ def halves(ids: Sequence[int], rate: float, mean_tokens: int, seed: int) -> list
             tokens = 2 + int(chance.expovariate(1 / mean_tokens))
             arrivals.append(Arrival(at, adapter, tokens, 8))
         found.append(Workload(arrivals, len(numbers)))
-    return [Workload(each.arrivals, len(numbers)) for each in found]
+    return [warmed(each.arrivals, len(numbers)) for each in found]
+
+
+def warmed(arrivals: Sequence[Arrival], adapters: int) -> Workload:
+    """An engine's first answers take longer: they are for an adapter of their own, and count for
+    nothing but the policy, which remembers them. So they belong to what is predicted."""
+    warming = [
+        Arrival(number * WARM_EVERY_SECONDS, VersionId(adapters + 1), 8, 8)
+        for number, together in enumerate(WARM_UP)
+        for _ in range(together)
+    ]
+    later = [replace(each, at=each.at + WARM_SECONDS) for each in arrivals]
+    return Workload([*warming, *later], adapters + 1)
 
 
 async def serve(asking: Client, server: str, workload: Workload) -> Measured:
-    """From empty tiers, by an engine that has served before: its first answers take longer.
-
-    It has served an adapter that the workload does not use: eviction policies remember uses.
-    """
-    for together in WARM_UP:
-        await asyncio.gather(*(asking.ask(WARMING, max_tokens=8) for _ in range(together)))
-    for reference in (await asking.residents())["host"]:
-        await asking.evict(reference)
-
     async def ask(arrival: Arrival) -> None:
         answer = await asking.ask(name_of(arrival.adapter), max_tokens=arrival.tokens)
         if answer.error:
@@ -122,7 +126,7 @@ async def serve(asking: Client, server: str, workload: Workload) -> Measured:
 
     at = time.time()
     await send(workload, ask)
-    return await asyncio.to_thread(measure_since, server, at)
+    return await asyncio.to_thread(measure_since, server, at + WARM_SECONDS, at)
 
 
 def row(
@@ -142,12 +146,14 @@ def _times(measured: float, error: float) -> str:
     return f"{measured * 1000:.0f} ms (predicted {error:+.0%})"
 
 
+def keep_trace(server: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Registry(server) as asking, asking.cache.trace() as chunks:
+        path.write_bytes(b"".join(chunks))
+
+
 def measure_costs(server: str, kept: Path | None) -> KnownCosts:
     """`kept`: folder for what was recorded before, and for the costs: `adaptry size` reads both."""
-    if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
-        with Registry(server) as asking, asking.cache.trace() as chunks:
-            (kept / "trace.jsonl").write_bytes(b"".join(chunks))
     known = calibrate(server, KnownCosts())
     if kept is not None:
         known.save(kept / "costs.json")
@@ -162,7 +168,6 @@ async def run(
     for number in range(1, first.adapters + 1):
         version = VersionId(number)
         write_adapter(folder / "adapters", name_of(version), shape, rank=RANK, seed=number)
-    write_adapter(folder / "adapters", WARMING, shape, rank=RANK, seed=0)
     base = write_base_model(folder, shape)
     known, rows, good = KnownCosts(), [], True
     for place, setting in enumerate((chosen.recorded, *chosen.never_run)):
@@ -176,10 +181,18 @@ async def run(
             asking = await stack.enter_async_context(client(side.base_url))
             workload = held_out if place else first
             measured = await serve(asking, side.base_url, workload)
+            if kept is not None:
+                await asyncio.to_thread(keep_trace, side.base_url, kept / f"trace-{place}.jsonl")
             if not place:
                 known = await asyncio.to_thread(measure_costs, side.base_url, kept)
                 print(f"{machine()}\n{known.costs}\n", flush=True)
-        predicted = predict(workload, known.costs, setting, first_token_seconds=GOAL_SECONDS)
+        predicted = predict(
+            workload,
+            known.costs,
+            setting,
+            first_token_seconds=GOAL_SECONDS,
+            warm_share=WARM_SECONDS / workload.seconds,
+        )
         errors = errors_of(predicted, measured)
         rows.append(row(setting, predicted, measured, errors))
         good = good and (errors.are_within or not place)

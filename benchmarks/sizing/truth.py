@@ -56,8 +56,12 @@ async def send(workload: Workload, ask: Callable[[Arrival], Awaitable[None]]) ->
     await asyncio.gather(*map(one, workload.arrivals))
 
 
-def measure_since(server: str, at: float) -> Measured:
-    """`at`: in seconds since 1970. Raises RuntimeError if a request since then has failed."""
+def measure_since(server: str, at: float, loads_at: float | None = None) -> Measured:
+    """`at`: in seconds since 1970; `loads_at`: of the first load that counts, if it is another.
+
+    Raises RuntimeError if a request since then has failed.
+    """
+    since = at if loads_at is None else loads_at
     trace = fetch_trace(server)
     requests = [each for each in trace.requests if each.at >= at and each.adapter is not None]
     if failed := [each for each in requests if each.outcome != "completed"]:
@@ -68,7 +72,7 @@ def measure_since(server: str, at: float) -> Measured:
         len(requests),
         found.count(CacheOutcome.GPU_HIT) / len(found),
         1 - found.count(CacheOutcome.MISS) / len(found),
-        sum(x.at >= at and x.transition == Transition.DISK_TO_HOST for x in trace.loads),
+        sum(x.at >= since and x.transition == Transition.DISK_TO_HOST for x in trace.loads),
         quantile(firsts, 0.5),
         quantile(firsts, 0.99),
     )

@@ -133,8 +133,8 @@ class Replica:
             match decision:
                 case StartLoad(version):
                     self.loads += 1
-                    size, each = self._sizes.get(version, 0), self._costs.load_seconds_per_byte
-                    seconds = self._costs.load_seconds + size * each
+                    size = self._sizes.get(version, 0)
+                    seconds = self._costs.load(self.loads, size)
                     self._later(seconds, partial(self.policy.on_loaded, version, size, seconds))
                 case Commit(version):
                     self._later(0.0, partial(self.policy.on_moved, version))

@@ -22,7 +22,10 @@ _NOTHING = 1e-6  # of a step
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured times: see docs/scale.md."""
+    """Measured times: see docs/scale.md.
+
+    The last two are spreads, each value as likely as another; empty: nothing, and none.
+    """
 
     step_seconds: float
     step_seconds_per_request: float
@@ -33,12 +36,28 @@ class Costs:
     prefill_seconds_per_token: float = 0.0  # besides `prefill_seconds`
     load_seconds_per_byte: float = 0.0  # besides `load_seconds`
     activate_seconds_per_byte: float = 0.0
+    overheads: tuple[float, ...] = ()  # until the first token, outside of the engine
+    load_factors: tuple[float, ...] = ()  # of a load's time
 
     def step(self, running: int) -> float:
         return self.step_seconds + running * self.step_seconds_per_request
 
     def prefill(self, prompt_tokens: int) -> float:
         return self.prefill_seconds + prompt_tokens * self.prefill_seconds_per_token
+
+    def overhead(self, number: int) -> float:
+        """Of that request."""
+        return _pick(self.overheads, number) if self.overheads else 0.0
+
+    def load(self, number: int, size_bytes: int) -> float:
+        """The seconds of that load."""
+        seconds = self.load_seconds + size_bytes * self.load_seconds_per_byte
+        return seconds * _pick(self.load_factors, number) if self.load_factors else seconds
+
+
+def _pick(values: tuple[float, ...], number: int) -> float:
+    """At random, but the same for the same number: Knuth's multiplicative hash."""
+    return values[(number * 2654435761 % 2**32) * len(values) >> 32]
 
 
 @dataclass(slots=True)
@@ -91,7 +110,8 @@ class SharedEngine:
         self._advance()
         self._since = max(self._since, self.agenda.now) + self.costs.prefill(request.prompt_tokens)
         heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
-        request.first_token_at = self._since + self.costs.step(len(self._running))
+        made_at = self._since + self.costs.step(len(self._running))
+        request.first_token_at = made_at + self.costs.overhead(request.number)
         self._foresee()
 
     def _advance(self) -> None:

@@ -6,10 +6,11 @@ import httpx
 import pytest
 
 from adaptry.client.errors import InvalidRequest
-from adaptry.sizing.calibration import TOKENS, Calibration, Timed
+from adaptry.sizing.calibration import ALONE, SHORT, TOKENS, Calibration, Timed
 from adaptry.terminal.errors import CommandError
 
 STEP, PER_REQUEST, PREFILL, PER_TOKEN = 0.010, 0.002, 0.030, 0.0005
+OVERHEAD = 0.004  # and twice as much for one in ten
 
 
 class KnownServer(Calibration):
@@ -20,25 +21,33 @@ class KnownServer(Calibration):
         self._context = context
         self.asked: list[tuple[str, int, int]] = []
         self._running = 0
+        self._first_token_count = 0
+        self._joined = 0  # prompts that began while others ran
 
     async def _ask(self, adapter: str, prompt_tokens: int, tokens: int = TOKENS) -> Timed:
         if prompt_tokens > self._context:
             raise InvalidRequest(400, "", "too long", retry_after_seconds=None, problem={})
         self.asked.append((adapter, prompt_tokens, tokens))
         self._running += 1
-        await asyncio.sleep(0)  # all that ask together are counted
-        step = STEP + PER_REQUEST * self._running
+        self._joined += tokens == 1 and self._running > 1
+        began = self._joined
+        await asyncio.sleep(0.06 if tokens == TOKENS else 0)  # all that ask together are counted
+        step = STEP + PER_REQUEST * (1 if tokens < TOKENS else self._running)
         await asyncio.sleep(0)
         self._running -= 1
-        first = PREFILL + PER_TOKEN * prompt_tokens + step
-        return Timed(first, [step] * (tokens - 1))
+        self._first_token_count += tokens == 2
+        overhead = OVERHEAD * (2 if self._first_token_count % 10 == 1 else 1)
+        first = overhead + PREFILL + PER_TOKEN * prompt_tokens + step
+        joint = step + PER_REQUEST + PREFILL + PER_TOKEN * SHORT
+        joints = self._joined - began
+        return Timed(first, [joint] * joints + [step] * (tokens - 1 - joints))
 
 
 @pytest.mark.parametrize("context", [1000, 100])
 async def test_known_costs_are_found(context: int) -> None:
     server = KnownServer(context)
     found = await server.measure()
-    assert found == pytest.approx(
+    assert found.values == pytest.approx(
         {
             "step_seconds": STEP,
             "step_seconds_per_request": PER_REQUEST,
@@ -46,6 +55,8 @@ async def test_known_costs_are_found(context: int) -> None:
             "prefill_seconds_per_token": PER_TOKEN,
         }
     )
+    usual, slow = [OVERHEAD] * (ALONE * 9 // 10), [2 * OVERHEAD] * (ALONE // 10)
+    assert sorted(found.overheads) == pytest.approx(usual + slow), "of the server, not the engine"
     assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
 
 

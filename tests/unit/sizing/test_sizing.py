@@ -2,6 +2,7 @@
 
 import json
 import random
+import statistics
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from adaptry.cli import main
-from adaptry.sizing.costs import ASSUMED, MEASURED, RECORDED, KnownCosts, load_costs
+from adaptry.sizing.costs import (
+    ASSUMED,
+    MEASURED,
+    MOST_VALUES,
+    RECORDED,
+    KnownCosts,
+    load_costs,
+)
 from adaptry.sizing.inputs import recorded_of
 from adaptry.sizing.plot import draw
 from adaptry.sizing.prediction import Setting, predict
@@ -239,6 +247,24 @@ def test_loads_without_a_size_cost_the_same() -> None:
     assert (costs.load_seconds, costs.load_seconds_per_byte) == (0.5, 0.0)
 
 
+def test_loads_and_first_tokens_are_spread_as_they_were_measured() -> None:
+    loads = [TracedLoad(1.0, "a:1", "disk_to_host", n / 1000, 8, 8) for n in range(1, 202)]
+    spread = KnownCosts(COSTS).with_loads_of(Trace(loads=loads))
+    assert statistics.fmean(spread.costs.load_factors) == pytest.approx(1, rel=0.01)
+    assert len(spread.costs.load_factors) == MOST_VALUES
+    even = replace(spread.costs, load_factors=())
+    slow = KnownCosts(even).with_spread("overheads", [0.0] * 9 + [3.0]).costs
+    setting, goal = Setting(slots=40, host_places=40), GOAL.first_token_seconds
+    found, wide, late = (
+        predict(workload(), each, setting, first_token_seconds=goal)
+        for each in (even, spread.costs, slow)
+    )
+    assert found.loads == wide.loads == late.loads
+    assert wide.wait_p99 > found.wait_p99 + 0.02
+    assert late.wait_p99 == found.wait_p99
+    assert late.first_token_p99 == pytest.approx(found.first_token_p99 + 3, abs=0.5)
+
+
 def test_a_budget_of_bytes_that_was_simulated_is_in_the_line_that_serves() -> None:
     held, base = workload(), Setting(slots=2, host_places=4, host_bytes=3_000)
     held = replace(held, sizes={each.adapter: 1_000 for each in held.arrivals})
@@ -259,6 +285,7 @@ def test_the_recorded_server_stands_beside_what_is_predicted_for_it() -> None:
 
 def test_saved_costs_are_read_back_with_how_they_are_known(tmp_path: Path) -> None:
     known = KnownCosts().with_values(MEASURED, step_seconds=0.5)
+    known = known.with_spread("overheads", [0.001, 0.002])
     known.save(tmp_path / "costs.json")
     assert load_costs(tmp_path / "costs.json") == known
     for content in ("", "[]", "{}", '{"costs": {}, "sources": {}}'):
