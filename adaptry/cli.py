@@ -1,9 +1,11 @@
 """Entry point of the command line: the command tree, and errors as one line on stderr."""
 
+import gc
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -20,6 +22,11 @@ EXIT_CODES = (
     "Exit codes: 0 success; 1 the request failed or the server was unreachable; 2 usage error; "
     "130 interrupted. An error is one line on standard error."
 )
+
+if "multiprocessing.spawn" in sys.modules:  # a process of the engine's, which imports vLLM next
+    from engine.unfit_packages import hide_unfit_packages
+
+    hide_unfit_packages()
 
 app = typer.Typer(
     cls=CommandTree,
@@ -93,9 +100,22 @@ def _run(arguments: list[str]) -> int:
         from adaptry.serve.command import run
 
         return run(arguments[1:])
-    shown = None if COMPLETING in os.environ else help_of(typer.main.get_command(app), arguments)
+    command = typer.main.get_command(app)
+    shown = None if COMPLETING in os.environ else help_of(command, arguments)
     if shown is not None:
         print(shown)
         return 0
-    code = app(arguments, prog_name="adaptry", standalone_mode=False)
+    with _rarely_collected():
+        code = command(arguments, prog_name="adaptry", standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """While modules are imported there is little garbage, and to look for it takes 10 ms."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

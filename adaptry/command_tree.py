@@ -1,15 +1,16 @@
 """Command tree: the names of all commands; the module of one is imported when it is called."""
 
 import importlib
-import os
 import sys
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command_from_info, get_group_from_info
+from typer.main import get_command_from_info, get_command_name, get_group_from_info
 from typer.models import CommandInfo, TyperInfo
 
 
@@ -115,6 +116,9 @@ PLACES = {
     "db": Place("adaptry.commands.database", "app", "The registry's database."),
 }
 
+_NO_PLUGINS = ModuleType("pydantic.plugin._loader")
+_NO_PLUGINS.__dict__["get_plugins"] = tuple  # called, it is ()
+
 
 def serve() -> None:
     """Serve a model: adaptry serve MODEL [options] [vLLM's options]. See serve --help."""
@@ -125,22 +129,38 @@ def load(name: str) -> Any:
     """Import a command and make it."""
     # where click is installed, httpx imports its own command line, with rich and pygments: 40 ms
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: can't be imported
-    # to find plugins, pydantic reads the metadata of each installed package: 20 ms
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # to find plugins, pydantic reads the metadata of each installed package: 20 ms. Its variable
+    # against that would reach the server that `adaptry demo` starts
+    sys.modules.setdefault(_NO_PLUGINS.__name__, _NO_PLUGINS)
     place = PLACES[name]
     found = getattr(importlib.import_module(place.module), place.attribute)
     if isinstance(found, typer.Typer):
-        return get_group_from_info(
-            TyperInfo(found, name=name),
-            pretty_exceptions_short=True,
-            suggest_commands=True,
-            rich_markup_mode=None,
-        )
-    return get_command_from_info(
-        CommandInfo(name, callback=found, add_help_option=name != "serve"),
+        return _make_group(name, found)
+    return _make_command(CommandInfo(name, callback=found, add_help_option=name != "serve"))
+
+
+def _make_group(name: str, app: typer.Typer) -> TyperGroup:
+    """Typer would make each of its commands, which takes up to 30 ms."""
+    infos = {_name_of(info): info for info in app.registered_commands}
+    empty = copy(app)
+    empty.registered_commands = []
+    group = get_group_from_info(
+        TyperInfo(empty, name=name),
         pretty_exceptions_short=True,
+        suggest_commands=True,
         rich_markup_mode=None,
     )
+    group.commands = cast("Any", LazyCommands(infos, lambda verb: _make_command(infos[verb])))
+    return group
+
+
+def _name_of(info: CommandInfo) -> str:
+    assert info.callback
+    return info.name or get_command_name(info.callback.__name__)
+
+
+def _make_command(info: CommandInfo) -> Any:
+    return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
 
 
 def help_of(root: Any, arguments: Sequence[str]) -> str | None:
@@ -159,15 +179,16 @@ def help_of(root: Any, arguments: Sequence[str]) -> str | None:
     return str(command.get_help(context)) if is_shown else None
 
 
-class _Commands(MutableMapping[str, Any]):
-    """The names are there at once; reading a value imports it."""
+class LazyCommands(MutableMapping[str, Any]):
+    """The names are there at once; a command is made when it is read."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = dict.fromkeys(PLACES)
+    def __init__(self, names: Iterable[str], make: Callable[[str], Any]) -> None:
+        self._made: dict[str, Any] = dict.fromkeys(names)
+        self._make = make
 
     def __getitem__(self, name: str) -> Any:
         if self._made[name] is None:
-            self._made[name] = load(name)
+            self._made[name] = self._make(name)
         return self._made[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -188,7 +209,7 @@ class CommandTree(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands = _Commands()
+        self.commands = cast("Any", LazyCommands(PLACES, load))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)

@@ -15,6 +15,10 @@ __all__ = ["LLM", "SamplingParams"]
 
 def __getattr__(name: str) -> Any:
     """Imported on first use: importing vLLM takes seconds."""
+    if name in __all__:
+        from engine.unfit_packages import hide_unfit_packages  # noqa: PLC0415
+
+        hide_unfit_packages()
     if name == "LLM":
         from engine.offline.llm import LLM  # noqa: PLC0415
 

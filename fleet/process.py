@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
+from engine.unfit_packages import hide_unfit_packages
 from fleet.options import FleetOptions
 from registry.redaction import hide_secrets_in_logs, register_process_secrets, register_secrets
 
@@ -14,7 +15,11 @@ _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
 
 
 def begin_process(options: FleetOptions) -> None:
-    """Log to standard error, which Ray shows and stores, with secrets redacted."""
+    """Log to standard error, which Ray shows and stores, with secrets redacted.
+
+    Before vLLM is imported.
+    """
+    hide_unfit_packages()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     for name in ("engine", "registry", "fleet"):

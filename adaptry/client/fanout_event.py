@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adaptry.client.models import ResponseModel
+from adaptry.client.models.response import ResponseModel
 
 
 class FanoutEvent(ResponseModel):

@@ -16,6 +16,7 @@ from adaptry.serve.modes import serve_engine, serve_replicas, serve_stock_engine
 from adaptry.serve.option_types import is_loopback
 from adaptry.serve.preflight import check_compiler, check_engine, check_model
 from adaptry.terminal.errors import CommandError, UsageError
+from engine.unfit_packages import hide_unfit_packages
 from registry.database.urls import async_url
 from registry.errors import RegistryError
 from registry.redaction import (
@@ -56,6 +57,7 @@ def _run(arguments: ServeArguments) -> None:
     _check_reserved(arguments.vllm)
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
+    hide_unfit_packages()
     _hide_secrets_in_process_list()
     _name_service()
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers

