@@ -3,6 +3,7 @@
 Hooks into `make_lora_inputs` of the runner's batch, which names an adapter for each token of a
 step: `InputBatch` of the first runner, `LoraState` of the second (`vllm.v1.worker.gpu`). Each step
 is masked by position, so that neither chunks of a prompt nor a preemption change what is masked.
+Only a step with an activated adapter looks at each of its requests: all others wait for that.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.activated_lora.marks import start_of
+from engine.activated_lora.marks import is_activated, start_of
 
 Adapters = tuple[int, ...]
 Counts = npt.NDArray[Any]
@@ -56,8 +57,8 @@ def _mask_input_batch(runner: Any) -> None:
 
     def make_masked(scheduled: Counts, sampled: Counts) -> tuple[Adapters, Adapters, set[Any]]:
         rows, tokens, active = make_lora_inputs(scheduled, sampled)
-        starts = [start_of(requests[each].lora_request) for each in batch.req_ids]
-        if any(starts):
+        if any(map(is_activated, active)):
+            starts = [start_of(requests[each].lora_request) for each in batch.req_ids]
             computed = batch.num_computed_tokens_cpu[: len(starts)]
             tokens = mask_tokens(tokens, starts, computed, scheduled)
         return rows, tokens, active
@@ -73,8 +74,8 @@ def _mask_lora_state(runner: Any) -> None:
         ids: Sequence[str], indices: Counts, scheduled: Counts
     ) -> tuple[Adapters, Adapters, set[Any]]:
         rows, tokens, active = make_lora_inputs(ids, indices, scheduled)
-        starts = [start_of(state.lora_requests.get(each)) for each in ids]
-        if any(starts):
+        if any(map(is_activated, active)):
+            starts = [start_of(state.lora_requests.get(each)) for each in ids]
             tokens = mask_tokens(
                 tokens, starts, requests.num_computed_tokens_np[indices], scheduled
             )
