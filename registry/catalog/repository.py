@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, func, literal, select, text, update
+from sqlalchemy import Row, bindparam, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -52,6 +52,10 @@ _RESOLVED = (
     _PEFT_CONFIG[INVOCATION_FIELD].label("invocation_tokens"),
 )
 
+# built once: SQLAlchemy takes longer to build and look up a statement than SQLite to execute it
+_ADAPTER = select(Adapter).where(col(Adapter.name) == bindparam("name"))
+_LOCKED_ADAPTER = _ADAPTER.with_for_update(key_share=True)
+
 
 class RegistryRepository:
     """Queries on one session."""
@@ -75,10 +79,8 @@ class RegistryRepository:
         Only needed on PostgreSQL: on SQLite there is one writer at a time. FOR NO KEY UPDATE still
         lets others read and insert rows that refer to the adapter.
         """
-        statement = select(Adapter).where(col(Adapter.name) == name)
-        if lock:
-            statement = statement.with_for_update(key_share=True)
-        return (await self._session.execute(statement)).scalar_one_or_none()
+        statement = _LOCKED_ADAPTER if lock else _ADAPTER
+        return (await self._session.execute(statement, {"name": name})).scalar_one_or_none()
 
     async def adapter_name(self, adapter_id: int) -> str:
         statement = select(col(Adapter.name)).where(col(Adapter.id) == adapter_id)

@@ -25,7 +25,7 @@ from registry.database import sqlite_file
 from registry.database.change_counter import ChangeCounter
 from registry.database.commit_watch import CommitWatch, SeenCommits
 from registry.database.observer import DatabaseObserver, Operation, committed_rows, track_changes
-from registry.database.sqlite_connection import SqliteConnection, connect
+from registry.database.sqlite_connection import BEGIN_WRITE, SqliteConnection, connect
 from registry.database.sqlite_file import SqliteFile
 from registry.database.sqlite_group_commit import (
     GroupCommit,
@@ -45,6 +45,8 @@ SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
 # Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
 # starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
 _STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+
+_BEGIN = text(BEGIN_WRITE)
 
 
 class Database:
@@ -97,7 +99,7 @@ class Database:
     async def _connect(self) -> SqliteConnection:
         await self._check_file()  # SQLite would create another one
         await asyncio.to_thread(sqlite_file.create, self.url)
-        return await connect(self.url)
+        return await connect(self.url, before_write=self._file.check)
 
     async def _check_file(self) -> None:
         """In a thread: a disk that hangs must not hold up the event loop."""
@@ -189,8 +191,7 @@ class Database:
             yield
             return
         async with self._turns.turn():
-            await self._check_file()
-            await session.execute(text("BEGIN IMMEDIATE"))
+            await session.execute(_BEGIN)
             yield
 
     def notify_change(self, adapter: str | None = None) -> None:

@@ -46,6 +46,11 @@ def committed_rows(session: AsyncSession) -> Sequence[CommittedRow]:
     return rows
 
 
+def add_committed_row(session: AsyncSession, row: CommittedRow) -> None:
+    """Add one to `committed_rows` that a statement changed, not the session's own rows."""
+    session.info.setdefault(_ROWS_KEY, []).append(row)
+
+
 def _collect(session: Session, _: UOWTransaction) -> None:
     rows: list[CommittedRow] = [row for row in session.new if isinstance(row, Event)]
     rows += [row for row in session.dirty if isinstance(row, Job | Version) and _state_changed(row)]

@@ -15,7 +15,12 @@ import aiosqlite
 from aiosqlite.core import _connection_worker_thread
 from sqlalchemy import URL
 
+BEGIN_WRITE = "BEGIN IMMEDIATE"
 _ROWS_AT_A_TIME = 64  # for aiosqlite's own cursors, unused here
+
+
+def _do_nothing() -> None:
+    """No check."""
 
 
 class SqliteCursor:
@@ -49,6 +54,8 @@ class SqliteCursor:
 
     def _execute(self, how: Callable[..., Any], operation: str, parameters: Any) -> None:
         """Runs in the thread."""
+        if operation == BEGIN_WRITE:
+            self._connection.before_write()
         cursor = self._connection.driver.cursor()
         try:
             how(cursor, operation, parameters)
@@ -67,6 +74,7 @@ class SqliteConnection(aiosqlite.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.before_write: Callable[[], None] = _do_nothing
         self._unanswered = 0  # trips that began and have not ended in the thread
 
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,10 +98,14 @@ class SqliteConnection(aiosqlite.Connection):
         return SqliteCursor(self._execute, self)
 
 
-async def connect(url: URL) -> SqliteConnection:
-    """Connect as SQLAlchemy's dialect would, with the URL's options."""
+async def connect(url: URL, *, before_write: Callable[[], None] = _do_nothing) -> SqliteConnection:
+    """Connect as SQLAlchemy's dialect would, with the URL's options.
+
+    `before_write` is called in the thread before each transaction that writes; it may raise.
+    """
     arguments, options = url.get_dialect()().create_connect_args(url)
     connection = SqliteConnection(partial(sqlite3.connect, *arguments, **options), _ROWS_AT_A_TIME)
+    connection.before_write = before_write
     # a daemon, as with SQLAlchemy: it must not keep the process alive
     connection._thread = Thread(target=_work, args=(connection._tx,), daemon=True)
     await connection

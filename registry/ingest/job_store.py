@@ -10,6 +10,7 @@ from registry.auth.client_address import client_address
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Registration
 from registry.database.engine import Database
+from registry.database.observer import add_committed_row
 from registry.errors import JobFinished, RegistryError, UnknownJob
 from registry.ingest.repository import JobFilter, JobRepository
 from registry.models import Event, EventKind, now, row_id
@@ -83,16 +84,24 @@ class JobStore:
                 job.step = step
 
     async def succeed(
-        self, session: AsyncSession, number: int, progress: Progress, registration: Registration
+        self, session: AsyncSession, job: Job, progress: Progress, registration: Registration
     ) -> None:
-        """Finish the job in the transaction that writes its version. Raises JobCancelled."""
-        job = await _get_job(session, number)
-        if job.cancel_requested or job.is_finished:
+        """Finish the job in the transaction that writes its version. Raises JobCancelled.
+
+        `job`: as it was when its attempt began; it stays so, as the transaction may fail.
+        """
+        outcome = {
+            "version": registration.published.version.number,
+            "created": registration.created,
+            "bytes_done": progress.bytes_done,
+            "bytes_total": progress.bytes_total,
+            "finished_at": now(),
+        }
+        if not await JobRepository(session).succeed(job.number, outcome):
             raise JobCancelled
-        _set_progress(job, progress)
-        job.version = registration.published.version.number
-        job.created = registration.created
-        await _finish(session, job, JobState.SUCCEEDED)
+        before = {name: getattr(job, name) for name in Job.model_fields}
+        finished = Job(**{**before, **outcome, "state": JobState.SUCCEEDED})
+        add_committed_row(session, finished)
 
     async def retry(self, number: int, error: RegistryError) -> bool:
         """Queue another attempt with a delay; False if the job has failed instead."""

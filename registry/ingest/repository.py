@@ -1,11 +1,23 @@
 """SQL of jobs. Never commits: the caller owns the transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, String, case, delete, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    String,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    inspect,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -14,6 +26,24 @@ from sqlmodel import col
 
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.references import tenant_of
+
+_TABLE = cast(Table, inspect(Job).local_table)
+_SUCCEED = (
+    _TABLE.update()
+    .where(
+        _TABLE.c.id == bindparam("number"),
+        _TABLE.c.state.in_(sorted(UNFINISHED)),
+        _TABLE.c.cancel_requested.is_(False),
+    )
+    .values(
+        state=JobState.SUCCEEDED,
+        **dict.fromkeys(("step", "code", "detail", "fetched_from", "next_attempt_at")),
+        **{
+            name: bindparam(name)
+            for name in ("version", "created", "bytes_done", "bytes_total", "finished_at")
+        },
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +93,11 @@ class JobRepository:
         if lock:
             statement = statement.with_for_update(key_share=True)
         return (await self._session.execute(statement)).scalar_one_or_none()
+
+    async def succeed(self, number: int, outcome: Mapping[str, Any]) -> bool:
+        """Finish an unfinished job; False if it is finished or its cancellation was requested."""
+        result = await self._session.execute(_SUCCEED, {**outcome, "number": number})
+        return bool(cast("CursorResult[Any]", result).rowcount)
 
     async def to_cancel(self, wanted: JobFilter, limit: int) -> Sequence[Job]:
         """Unfinished jobs whose cancellation was not requested, oldest first, and locked."""

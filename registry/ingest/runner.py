@@ -23,8 +23,9 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.ingest.job_store import JobCancelled, JobStore
-from registry.ingest.pipeline import fetch, inspect, keep
+from registry.ingest.pipeline import fetch, inspect, keep, take_upload
 from registry.ingest.registrar import Registrar
+from registry.inspection.inspector import Inspection
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
@@ -119,7 +120,7 @@ class JobRunner:
             return False
         try:
             async with report_progress(self._job_store, run):
-                await self._attempt(job, run, workspace)
+                await self._attempt(job, run, workspace, is_small=begun is not None)
         except JobCancelled:
             await run_to_completion(self._job_store.confirm_cancelled(run.number))
         except asyncio.CancelledError:
@@ -145,17 +146,14 @@ class JobRunner:
         await self._job_store.confirm_cancelled(run.number)
         return False
 
-    async def _attempt(self, job: Job, run: JobRun, workspace: Workspace) -> None:
+    async def _attempt(
+        self, job: Job, run: JobRun, workspace: Workspace, *, is_small: bool
+    ) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
-                with storage_errors():
-                    source, folder = await asyncio.to_thread(self._prepare, job, workspace)
-                limits = await self._registrar.fetch_limits(job.adapter)
-                fetched = await fetch(source, folder, limits, run.progress)
-                self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
-                check = partial(self._registrar.inspect, remarks=fetched.remarks)
-                inspection = await inspect(folder, check)
+                verify = self._verify_small if is_small else self._verify
+                folder, fetched, inspection = await verify(job, run, workspace)
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
@@ -166,11 +164,33 @@ class JobRunner:
             run.published = artifact.path if artifact.is_used else None
             self._watch(run.number, Checkpoint.PUBLISHED)
 
+    async def _verify(
+        self, job: Job, run: JobRun, workspace: Workspace
+    ) -> tuple[Path, FetchedSource, Inspection]:
+        with storage_errors():
+            source, folder = await asyncio.to_thread(self._prepare, job, workspace)
+        limits = await self._registrar.fetch_limits(job.adapter)
+        fetched = await fetch(source, folder, limits, run.progress)
+        self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
+        return folder, fetched, await inspect(folder, partial(self._inspect, fetched=fetched))
+
+    async def _verify_small(
+        self, job: Job, run: JobRun, workspace: Workspace
+    ) -> tuple[Path, FetchedSource, Inspection]:
+        limits = await self._registrar.fetch_limits(job.adapter)
+        verified = await take_upload(workspace, limits, run.progress, self._inspect)
+        self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
+        return verified
+
+    def _inspect(self, folder: Path, fetched: FetchedSource) -> Inspection:
+        """Runs in a thread. Raises InvalidAdapter."""
+        return self._registrar.inspect(folder, fetched.remarks)
+
     async def _publish(
         self, job: Job, run: JobRun, fetched: FetchedSource, artifact: StoredArtifact
     ) -> Registration:
         async def in_transaction(session: AsyncSession, registration: Registration) -> None:
-            await self._job_store.succeed(session, run.number, run.progress, registration)
+            await self._job_store.succeed(session, job, run.progress, registration)
             self._watch(run.number, Checkpoint.WRITTEN)
 
         origin = Origin(job.source, fetched.revision, job.created_by, job.address)

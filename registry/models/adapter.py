@@ -15,9 +15,9 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
 )
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, bytewise_string, json_column, now, one_of
+from registry.models.base import Table, UtcDateTime, bytewise_string, json_column, now, one_of
 
 
 class VersionState(StrEnum):
@@ -39,7 +39,7 @@ def _switch() -> Column[Any]:
     return Column(Boolean, nullable=False, server_default=false())
 
 
-class Adapter(SQLModel, table=True):
+class Adapter(Table, table=True):
     """A name under which versions are published.
 
     `serve_chat_template`, `serve_sampling_defaults`: requests of its versions get those that the
@@ -66,7 +66,7 @@ class Adapter(SQLModel, table=True):
     updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
-class Version(SQLModel, table=True):
+class Version(Table, table=True):
     """One immutable set of weights. Its row id is the engine's integer id and is never reused.
 
     Database triggers reject state changes that are not in
@@ -129,7 +129,7 @@ class Version(SQLModel, table=True):
     updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
-class FurtherNumber(SQLModel, table=True):
+class FurtherNumber(Table, table=True):
     """Another number that means a version: another registry's, for the same content.
 
     No version of the adapter has this number, and none gets it. Whoever adds one holds the

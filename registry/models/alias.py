@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, Column, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, bytewise_string
+from registry.models.base import Table, UtcDateTime, bytewise_string
 
 
-class Alias(SQLModel, table=True):
+class Alias(Table, table=True):
     """A name for an adapter's versions, moved by compare-and-set.
 
     `version_id` is the version with the largest weight of `AliasHistory` at `revision`.
@@ -22,7 +22,7 @@ class Alias(SQLModel, table=True):
     revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
 
 
-class AliasHistory(SQLModel, table=True):
+class AliasHistory(Table, table=True):
     """A past or current state of an alias. One row for each version it was split over.
 
     `revision` counts the states of an alias, even across its deletion. The state at a time is

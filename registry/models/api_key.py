@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import JSON, BigInteger, Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, now
+from registry.models.base import Table, UtcDateTime, now
 
 
-class ApiKey(SQLModel, table=True):
+class ApiKey(Table, table=True):
     """One API key; a null limit means no limit.
 
     After a rotation the previous hash stays valid for a while.

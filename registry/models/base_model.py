@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, CheckConstraint, Column, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, now
+from registry.models.base import Table, UtcDateTime, now
 
 
-class KnownBase(SQLModel, table=True):
+class KnownBase(Table, table=True):
     """A base model that versions were checked against. Its name alone does not identify it.
 
     `digest` covers what decides whether an adapter fits; `facts` is that, to be read.
@@ -28,7 +28,7 @@ class KnownBase(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
 
 
-class BaseLink(SQLModel, table=True):
+class BaseLink(Table, table=True):
     """Two base models declared compatible by an operator: each serves the other's versions."""
 
     __tablename__ = "base_model_link"
@@ -40,7 +40,7 @@ class BaseLink(SQLModel, table=True):
     created_by: str = Field(max_length=256)
 
 
-class Server(SQLModel, table=True):
+class Server(Table, table=True):
     """A server that has started on this database, under the name that it keeps over restarts."""
 
     __tablename__ = "server"

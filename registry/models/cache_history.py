@@ -3,12 +3,12 @@
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, LargeBinary
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import json_column
+from registry.models.base import Table, json_column
 
 
-class CacheHistory(SQLModel, table=True):
+class CacheHistory(Table, table=True):
     """What one server's cache held at the start, and what changed until the end.
 
     Times are microseconds since 1970. `totals` are counts over all adapters, `content` is a packed

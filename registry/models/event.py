@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import BIG_ID, UtcDateTime, now
+from registry.models.base import BIG_ID, Table, UtcDateTime, now
 
 
 class EventKind(StrEnum):
@@ -57,7 +57,7 @@ def new_uid() -> str:
     return secrets.token_hex(16)
 
 
-class Event(SQLModel, table=True):
+class Event(Table, table=True):
     """Who changed what, when and why, written with the change itself. Triggers forbid edits.
 
     `uid` stays the same in webhooks, and in a registry that imports the event.

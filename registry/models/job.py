@@ -5,9 +5,9 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, now, one_of
+from registry.models.base import Table, UtcDateTime, now, one_of
 
 
 class JobState(StrEnum):
@@ -33,7 +33,7 @@ class JobStep(StrEnum):
     PUBLISHING = "publishing"
 
 
-class Job(SQLModel, table=True):
+class Job(Table, table=True):
     """One registration in the background.
 
     `source` is safe to show. `fetched_from` may hold secrets: it is cleared at the end, and None

@@ -1,12 +1,12 @@
 """Table of rates: what was used in a minute, where several servers count together."""
 
 from sqlalchemy import BigInteger, Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import bytewise_string
+from registry.models.base import Table, bytewise_string
 
 
-class RateCount(SQLModel, table=True):
+class RateCount(Table, table=True):
     """What one key or tenant used in one minute. Rows older than two minutes are deleted."""
 
     __tablename__ = "rate_count"

@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import Column, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import BIG_ID, UtcDateTime, now
+from registry.models.base import BIG_ID, Table, UtcDateTime, now
 
 
-class TenantRegistration(SQLModel, table=True):
+class TenantRegistration(Table, table=True):
     """One requested registration, whatever its outcome. Rows older than an hour are deleted."""
 
     __tablename__ = "tenant_registration"

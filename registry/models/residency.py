@@ -6,12 +6,12 @@ The rows of a server named '' are from before servers were told apart.
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, now
+from registry.models.base import Table, UtcDateTime, now
 
 
-class Pin(SQLModel, table=True):
+class Pin(Table, table=True):
     """A version that stays in a server's tier until it is unpinned or the pin expires.
 
     `replicas`: on how many of them; null: on all.
@@ -28,7 +28,7 @@ class Pin(SQLModel, table=True):
     replicas: int | None = Field(default=None, nullable=True)
 
 
-class Resident(SQLModel, table=True):
+class Resident(Table, table=True):
     """A version in a server's host memory at the last save. `position` 0 is the most recent."""
 
     __tablename__ = "resident"

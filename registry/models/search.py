@@ -3,9 +3,9 @@
 from enum import StrEnum
 
 from sqlalchemy import Column, ForeignKey
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import bytewise_string
+from registry.models.base import Table, bytewise_string
 
 MAX_TERM_LENGTH = 256
 
@@ -18,7 +18,7 @@ class TermKind(StrEnum):
     WORD = "word"  # of its texts, in lower case
 
 
-class AdapterTerm(SQLModel, table=True):
+class AdapterTerm(Table, table=True):
     """One term of an adapter. The key ends with the adapters' list order: by name."""
 
     __tablename__ = "adapter_term"
@@ -33,7 +33,7 @@ class AdapterTerm(SQLModel, table=True):
     )
 
 
-class VersionTerm(SQLModel, table=True):
+class VersionTerm(Table, table=True):
     """One term of a version. The key ends with the versions' list order: by row id."""
 
     __tablename__ = "version_term"

@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, bytewise_string, now
+from registry.models.base import Table, UtcDateTime, bytewise_string, now
 
 
-class ServedName(SQLModel, table=True):
+class ServedName(Table, table=True):
     """Another name of an adapter, or of one of its aliases or versions.
 
     `owner` is the tenant whose adapter it is, empty for the platform: its names are unique. With

@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, bytewise_string, now
+from registry.models.base import Table, UtcDateTime, bytewise_string, now
 
 
-class Tenant(SQLModel, table=True):
+class Tenant(Table, table=True):
     """A namespace of adapters. A null limit means no limit."""
 
     __tablename__ = "tenant"
@@ -27,7 +27,7 @@ class Tenant(SQLModel, table=True):
     max_bytes_per_minute: int | None = Field(default=None, sa_type=BigInteger)
 
 
-class AdapterGrant(SQLModel, table=True):
+class AdapterGrant(Table, table=True):
     """Permission for a tenant to use an adapter of another owner."""
 
     __tablename__ = "adapter_grant"

@@ -13,9 +13,9 @@ from sqlalchemy import (
     Integer,
     UniqueConstraint,
 )
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import BIG_ID, UtcDateTime, now
+from registry.models.base import BIG_ID, Table, UtcDateTime, now
 
 
 class DeliveryState(StrEnum):
@@ -24,7 +24,7 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
-class Webhook(SQLModel, table=True):
+class Webhook(Table, table=True):
     """A webhook endpoint. Events up to `last_event_id` are in its outbox, or did not match it."""
 
     __tablename__ = "webhook"
@@ -47,7 +47,7 @@ class Webhook(SQLModel, table=True):
     created_by: str = Field(max_length=256)
 
 
-class WebhookDelivery(SQLModel, table=True):
+class WebhookDelivery(Table, table=True):
     """One message to one endpoint, in the outbox until it is delivered or has failed.
 
     A server claims a delivery for a limited time before it sends it. If it dies, another server

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, exists, func, or_, select, text
+from sqlalchemy import Row, and_, bindparam, case, delete, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -22,6 +22,12 @@ PLATFORM = ""
 _PLATFORM_NAMES = 0x31C7D9A04E5B6F28  # an arbitrary advisory lock key
 
 _Own: Any = aliased(ServedName, name="own_name")
+
+_HOLDER = (
+    select(col(Adapter.name))
+    .join(ServedName, col(ServedName.adapter_id) == col(Adapter.id))
+    .where(col(ServedName.owner) == bindparam("owner"), col(ServedName.name) == bindparam("name"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class NameRepository:
         )
         row = (await self._session.execute(statement)).one_or_none()
         return None if row is None else (row[0], row[1])
+
+    async def holder(self, owner: str, name: str) -> str | None:
+        """The name of the adapter that has it."""
+        found = await self._session.execute(_HOLDER, {"owner": owner, "name": name})
+        return found.scalar_one_or_none()
 
     async def of_adapter(self, adapter_id: int) -> Sequence[ServedName]:
         """All of an adapter's, by name."""

@@ -114,8 +114,8 @@ async def check_not_served(names: NameRepository, adapter: str) -> None:
     if tenant_of(adapter) is not None:
         return
     await names.lock_platform(alone=False)
-    if (found := await names.find(PLATFORM, adapter)) is not None:
-        raise NameTaken(adapter, found[1])
+    if (holder := await names.holder(PLATFORM, adapter)) is not None:
+        raise NameTaken(adapter, holder)
 
 
 async def set_name(

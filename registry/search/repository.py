@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import cast
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Table, delete, func, insert, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -14,6 +15,10 @@ from registry.models.search import MAX_TERM_LENGTH, AdapterTerm, TermKind, Versi
 _WORD = re.compile(r"[^\W_]+")
 
 Terms = set[tuple[TermKind, str]]
+
+# of the tables, not their classes: the ORM would take as long again for each
+_ADD_ADAPTER_TERM = insert(cast(Table, inspect(AdapterTerm).local_table))
+_ADD_VERSION_TERM = insert(cast(Table, inspect(VersionTerm).local_table))
 
 _LAST = "\U0010ffff"  # sorts after all other characters
 
@@ -52,7 +57,7 @@ class TermRepository:
 
     async def add_adapter(self, name: str, terms: Terms) -> None:
         rows = [{"kind": k, "value": v, "adapter_name": name} for k, v in sorted(terms)]
-        await self._session.execute(insert(AdapterTerm), rows)
+        await self._session.execute(_ADD_ADAPTER_TERM, rows)
 
     async def set_version(self, version_id: int, terms: Terms) -> None:
         """Replace all its terms."""
@@ -63,7 +68,7 @@ class TermRepository:
 
     async def add_version(self, version_id: int, terms: Terms) -> None:
         rows = [{"kind": k, "value": v, "version_id": version_id} for k, v in sorted(terms)]
-        await self._session.execute(insert(VersionTerm), rows)
+        await self._session.execute(_ADD_VERSION_TERM, rows)
 
 
 # ---- terms ----------------------------------------------------------------------------------

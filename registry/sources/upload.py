@@ -23,9 +23,10 @@ class UploadedSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
-        return await run_in_thread(partial(self._take, into, limits, progress), progress.stop)
+        return await run_in_thread(partial(self.take, into, limits, progress), progress.stop)
 
-    def _take(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+    def take(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """The same, in the caller's thread."""
         archive = self._folder / ARCHIVE
         if archive.exists():
             return extract(archive, into, limits, progress)

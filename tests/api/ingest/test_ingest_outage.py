@@ -36,10 +36,10 @@ class Outage(JobStore):
         return await super().begin(number)
 
     async def succeed(
-        self, session: AsyncSession, number: int, progress: Progress, registration: Registration
+        self, session: AsyncSession, job: Job, progress: Progress, registration: Registration
     ) -> None:
         self._fail("succeed")
-        await super().succeed(session, number, progress, registration)
+        await super().succeed(session, job, progress, registration)
 
     async def fail(self, number: int, code: str, detail: str) -> None:
         self._fail("fail")
