@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ CONFIG = "adapter_config.json"
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER_BYTES = 100 * 2**20
-_MAX_KNOWN_BYTES = 2**20
+_MAX_KNOWN_BYTES = 2**21  # of headers: parsed, one takes 4 times as much
 
 _MIXTURE = (".experts.lora_A.weight", ".experts.base_layer.lora_A.weight")
 
@@ -35,8 +35,18 @@ _IGNORED_KEYS = frozenset(
     | {"alora_invocation_tokens"}  # when it acts, not where
 )
 
-# By the digest of header and configuration. Nothing changes the headers.
-_kinds: LRUCache[bytes, tuple[Mapping[str, Any], str]] = LRUCache(32)
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A parsed header, which nothing changes, and its kind. `header_bytes`: of its text."""
+
+    entries: Mapping[str, Any]
+    name: str
+    header_bytes: int
+
+
+# By the digest of header and configuration. One that is larger than all is not kept.
+_kinds: LRUCache[bytes, _Kind] = LRUCache(_MAX_KNOWN_BYTES, getsizeof=lambda k: k.header_bytes)
 _lock = threading.Lock()
 
 
@@ -105,8 +115,8 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
         size_bytes = os.fstat(descriptor).st_size - 8 - length
         if len(header) < length or size_bytes <= 0:
             raise Unreadable("the file is shorter than its header says")
-        entries, kind = _read_kind(header, config)
-        yield OpenAdapter(descriptor, 8 + length, size_bytes, entries, kind)
+        kind = _read_kind(header, config)
+        yield OpenAdapter(descriptor, 8 + length, size_bytes, kind.entries, kind.name)
     finally:
         os.close(descriptor)
 
@@ -120,7 +130,7 @@ def holds_mixtures(folder: str) -> bool:
         return any(name.endswith(_MIXTURE) for name in adapter.header)
 
 
-def _read_kind(header: bytes, config: bytes) -> tuple[Mapping[str, Any], str]:
+def _read_kind(header: bytes, config: bytes) -> _Kind:
     """Adapters trained alike have equal headers: parsing one takes longer than reading 20 MB."""
     texts = hashlib.sha256(header)
     texts.update(len(header).to_bytes(8) + config)
@@ -128,10 +138,9 @@ def _read_kind(header: bytes, config: bytes) -> tuple[Mapping[str, Any], str]:
         known = _kinds.get(texts.digest())
     if known is None:
         entries = _parse_header(header)
-        known = (entries, _kind(entries, json.loads(config)))
-        if len(header) <= _MAX_KNOWN_BYTES:
-            with _lock:
-                _kinds[texts.digest()] = known
+        known = _Kind(entries, _kind(entries, json.loads(config)), len(header))
+        with _lock, suppress(ValueError):  # too large to be kept
+            _kinds[texts.digest()] = known
     return known
 
 

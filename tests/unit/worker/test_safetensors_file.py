@@ -63,6 +63,18 @@ def test_a_header_that_is_known_is_not_parsed_again(
     assert len(parsed) == 2
 
 
+def test_known_headers_have_one_bound_of_memory(tmp_path: Path) -> None:
+    """Parsed, a header takes 4 times as much as its text."""
+    large = "x" * (safetensors_file._MAX_KNOWN_BYTES // 4)
+    for number in range(8):
+        kind_of(write(tmp_path / str(number), metadata={"note": f"{number}{large}"}))
+    known = list(safetensors_file._kinds.values())
+    assert known, "else nothing is kept"
+    assert sum(kind.header_bytes for kind in known) <= safetensors_file._MAX_KNOWN_BYTES
+    kind_of(write(tmp_path / "larger than all", metadata={"note": large * 5}))
+    assert all(kind in safetensors_file._kinds.values() for kind in known)
+
+
 def test_shapes_and_configuration_make_a_kind(tmp_path: Path) -> None:
     kinds = {
         kind_of(write(tmp_path / "a", metadata=None)),
