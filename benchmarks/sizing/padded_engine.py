@@ -1,5 +1,6 @@
 """Padded engine: an engine in a process of its own, whose steps are timed on request."""
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -40,11 +41,14 @@ class SlotBytes:
         return sum(tensor.numel() * tensor.element_size() for tensor in stacked)
 
 
-def serve(
-    base: str, adapters: Sequence[str], chosen: Machine, max_rank: int, parent: Connection
-) -> None:
-    """One engine: says its slots' bytes, then a row of step times for each number of streams."""
+def serve(base: str, chosen: Machine, max_rank: int, parent: Connection) -> None:
+    """One engine: is told its adapters' paths, says its slots' bytes, and then the time of a step
+    for each number of streams that it is told, until that is None.
+
+    In this process: a daemon can have no process of its own for it.
+    """
     stay_offline()
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     llm = LLM(
         model=base,
         load_format="dummy",
@@ -60,6 +64,7 @@ def serve(
         **chosen.arguments,
     )
     (slot_bytes,) = llm.collective_rpc("slot_bytes")
+    adapters: list[str] = parent.recv()
     for streams in (1, chosen.slots):
         step_seconds(llm, adapters[:streams], (2, 4), 1)
     parent.send(slot_bytes)
