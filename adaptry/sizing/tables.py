@@ -1,5 +1,6 @@
 """Tables of a sizing, for people: one for each dimension, and the line of `adaptry serve`."""
 
+import statistics
 from typing import TYPE_CHECKING
 
 from adaptry.sizing.prediction import Prediction, Setting
@@ -48,11 +49,13 @@ class Tables:
         ]
         costs = self._report.known.costs
         step, prompt = costs.step_seconds_per_request, costs.prefill_seconds_per_token
+        overhead = statistics.median(costs.overheads) if costs.overheads else 0.0
+        server = f", server {_ms(overhead)}" if overhead else ""
         lines.append(
             f"step {_ms(costs.step_seconds)} + {_ms(step)} a request, "
             f"prompt {_ms(costs.prefill_seconds)} + {_ms(prompt)} a token, "
             f"load {_cost(costs.load_seconds, costs.load_seconds_per_byte)}, "
-            f"copy {_cost(costs.activate_seconds, costs.activate_seconds_per_byte)}"
+            f"copy {_cost(costs.activate_seconds, costs.activate_seconds_per_byte)}{server}"
         )
         if assumed := self._report.known.assumed:
             names = (

@@ -89,6 +89,17 @@ async def ours_alone(
 
 
 @asynccontextmanager
+async def stock_alone(
+    base: Path, adapters: Path, limits: Limits, logs: Path
+) -> AsyncIterator[Side]:
+    """One of stock, able to serve every folder in `adapters`."""
+    with running("stock", _stock(base, limits), DYNAMIC_LOADING, logs) as side:
+        await ready(side)
+        await register(side, sorted(adapters.iterdir()))
+        yield side
+
+
+@asynccontextmanager
 async def fleet(
     replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
 ) -> AsyncIterator[list[Side]]:

@@ -16,7 +16,7 @@ from adaptry.sizing.inputs import calibrate, fetch_trace, setting_of
 from adaptry.sizing.prediction import Prediction, predict
 from adaptry.sizing.workload import workload_of
 from adaptry.traces.trace import Trace
-from benchmarks.sizing.__main__ import zipf_ids
+from benchmarks.sizing.halves import zipf_ids
 from benchmarks.sizing.truth import errors_of, measure_since
 from demo.tasks import TASKS
 from engine.simulation.shared_engine import Costs

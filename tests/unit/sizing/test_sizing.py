@@ -319,6 +319,15 @@ def test_the_command_prints_tables_and_the_line_that_follows(
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
 
 
+def test_what_the_server_takes_beside_the_engine_is_said_where_it_was_measured(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ("--slots", "4", "--host-places", "12", "--replicas", "1")
+    KnownCosts(COSTS).with_spread("overheads", [0.002, 0.003, 0.5]).save(tmp_path / "costs.json")
+    assert main([*RATES, *few, "--costs", str(tmp_path / "costs.json")]) == 0
+    assert ", copy 5 ms, server 3 ms\n" in capsys.readouterr().out
+
+
 def test_a_goal_out_of_reach_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--first-token", "0.01", "--slots", "2", "--host-places", "12", "--replicas", "1")
     assert main([*RATES, *options]) == 0
