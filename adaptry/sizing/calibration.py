@@ -14,6 +14,7 @@ from adaptry.client.errors import InvalidRequest
 from adaptry.client.transport.http import parse_success
 from adaptry.client.transport.sse import EventReader
 from adaptry.terminal.errors import CommandError
+from adaptry.traces.trace import Trace
 
 if TYPE_CHECKING:
     import httpx
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TOGETHER = (1, 2, 4, 8)
 TOKENS = 32
 ROUNDS = 3
-ALONE = 100  # short prompts, one after another
+ALONE, ALONE_TOKENS = 100, 2  # short prompts, one after another
 SHORT, LONG = 8, 256
 ADAPTERS = 16
 _TOKEN_IDS = (10, 100)  # every vocabulary has them
@@ -38,12 +39,26 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`values`: costs by their names; `overheads`: seconds until a first token that no step or
-    prompt took, of one request after another: what HTTP, tokenizing and the server's process take.
+    """`values`: costs by their names; `in_engine_seconds`: of the first token of a short prompt
+    alone, what its step and prompt take; `first_tokens`: of `ALONE` such, as the client saw them.
     """
 
     values: dict[str, float]
-    overheads: Sequence[float]
+    in_engine_seconds: float
+    first_tokens: Sequence[float]
+
+    def overheads(self, trace: Trace) -> list[float]:
+        """What HTTP, tokenizing and the server's process take, of each request alone: as the server
+        recorded them, or as the client saw them if it did not.
+        """
+        recorded = [
+            each.first_token_seconds
+            for each in trace.requests
+            if (each.prompt_tokens, each.generated_tokens) == (SHORT, ALONE_TOKENS)
+            and each.first_token_seconds is not None
+        ][-len(self.first_tokens) :]
+        found = recorded if len(recorded) > len(self.first_tokens) // 2 else self.first_tokens
+        return [max(each - self.in_engine_seconds, 0.0) for each in found]
 
 
 class Calibration:
@@ -78,7 +93,7 @@ class Calibration:
             "prefill_seconds": prefill,
             "prefill_seconds_per_token": per_token,
         }
-        return Measured(values, [max(each - in_engine, 0.0) for each in shorts])
+        return Measured(values, in_engine, shorts)
 
     async def touch_adapters(self) -> None:
         """One request for each, so that the server records loads and copies."""
@@ -130,7 +145,7 @@ class Calibration:
         raise CommandError(f"{adapter} takes no prompt of {length} tokens")
 
     async def _alone(self, adapter: str, size: int, count: int) -> list[float]:
-        answers = [await self._ask(adapter, size, tokens=2) for _ in range(count)]
+        answers = [await self._ask(adapter, size, tokens=ALONE_TOKENS) for _ in range(count)]
         return [each.first_token_seconds for each in answers]
 
     async def _ask(self, adapter: str, prompt_tokens: int, tokens: int = TOKENS) -> Timed:

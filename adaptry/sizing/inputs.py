@@ -42,11 +42,11 @@ def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     """Steps and prompts timed from here; loads and copies as the server recorded them."""
     measured = asyncio.run(_measure(server))
     known = known.with_values(MEASURED, **measured.values)
-    known = known.with_spread("overheads", measured.overheads)
     try:
-        return known.with_loads_of(fetch_trace(server))
-    except ApiError:  # it records none, or this key may not read it: they stay assumed
-        return known
+        trace = fetch_trace(server)
+    except ApiError:  # it records none, or this key may not read it: loads stay assumed
+        trace = Trace()
+    return known.with_loads_of(trace).with_spread("overheads", measured.overheads(trace))
 
 
 async def _measure(server: str) -> Measured:

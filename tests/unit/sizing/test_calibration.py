@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from adaptry.client.errors import InvalidRequest
-from adaptry.sizing.calibration import ALONE, SHORT, TOKENS, Calibration, Timed
+from adaptry.sizing.calibration import ALONE, SHORT, TOKENS, Calibration, Measured, Timed
 from adaptry.terminal.errors import CommandError
+from adaptry.traces.trace import Trace, TracedRequest
 
 STEP, PER_REQUEST, PREFILL, PER_TOKEN = 0.010, 0.002, 0.030, 0.0005
 OVERHEAD = 0.004  # and twice as much for one in ten
@@ -56,8 +57,19 @@ async def test_known_costs_are_found(context: int) -> None:
         }
     )
     usual, slow = [OVERHEAD] * (ALONE * 9 // 10), [2 * OVERHEAD] * (ALONE // 10)
-    assert sorted(found.overheads) == pytest.approx(usual + slow), "of the server, not the engine"
+    assert sorted(found.overheads(Trace())) == pytest.approx(usual + slow), "not the engine's"
     assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
+
+
+def test_the_server_s_part_is_as_the_server_recorded_it_not_as_the_client_saw_it() -> None:
+    measured = Measured({}, 0.020, [0.030] * 10)
+    others = [TracedRequest(1.0, "a:1", 2, prompt_tokens=9, first_token_seconds=5.0)] * 10
+    earlier = [TracedRequest(2.0, "a:1", 2, prompt_tokens=SHORT, first_token_seconds=4.0)] * 10
+    times = [0.021 + n / 1000 for n in range(10)]
+    own = [TracedRequest(3.0, "a:1", 2, prompt_tokens=SHORT, first_token_seconds=t) for t in times]
+    found = measured.overheads(Trace([*others, *earlier, *own]))
+    assert found == pytest.approx([0.001 + n / 1000 for n in range(10)])
+    assert measured.overheads(Trace(others)) == pytest.approx([0.010] * 10)
 
 
 async def test_each_adapter_is_asked_once_so_that_its_load_is_recorded() -> None:
