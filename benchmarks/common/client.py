@@ -30,6 +30,9 @@ class Answer:
     text: str = ""
     error: str | None = None
     found: str | None = None  # where our side had the adapter
+    version: str | None = None  # that our side served
+    replica: str | None = None  # of our side, that answered
+    is_whole: bool = False  # up to the end of its stream, which may be an error's
 
     @property
     def first_token_seconds(self) -> float:
@@ -88,10 +91,15 @@ class Client:
                     answer.error = (await response.text())[:300]
                     return answer
                 answer.found = response.headers.get("x-adaptry-cache")
+                answer.version = response.headers.get("x-adaptry-version")
+                answer.replica = response.headers.get("x-adaptry-replica")
                 async for line in response.content:
-                    if line.startswith(b"data: {"):
+                    if line.startswith(b'data: {"error"'):
+                        answer.error = line.decode()[:300]
+                    elif line.startswith(b"data: {"):
                         answer.tokens.append(time.perf_counter())
                         answer.text += line.decode()
+                    answer.is_whole = answer.is_whole or line.startswith(b"data: [DONE]")
         except aiohttp.ClientError as error:
             answer.error = repr(error)
         return answer

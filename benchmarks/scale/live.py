@@ -134,16 +134,21 @@ async def loads_of(front: Front) -> float:
     return sum([loads(await server.counters(), "count") for server in front.servers])
 
 
-async def live(front: Front, workload: Workload) -> Result:
-    """All requests count, starting with an empty cache."""
-    before = await loads_of(front)
+async def send_all(front: Front, workload: Workload) -> list[Answer]:
+    """Open loop: each request at its time, independent of the others."""
     started = time.perf_counter()
 
     async def one(request: Request) -> Answer:
         await asyncio.sleep(max(0.0, started + request.arrived_at - time.perf_counter()))
         return await front.ask(request)
 
-    answers = await asyncio.gather(*map(one, workload.requests()))
+    return await asyncio.gather(*map(one, workload.requests()))
+
+
+async def live(front: Front, workload: Workload) -> Result:
+    """All requests count, starting with an empty cache."""
+    before = await loads_of(front)
+    answers = await send_all(front, workload)
     if failed := [answer.error for answer in answers if answer.error]:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
     return result_of(

@@ -10,6 +10,9 @@ from engine.simulation.replica import Replica
 from engine.types import VersionId
 from fleet.placement import Bound, Nearness, choose
 
+SWITCH_VARIABLE = "BENCHMARK_RANDOM_ROUTING"
+"""Names the file with which a fleet's routing is random: benchmarks/scale/switched_router.py."""
+
 Router = Callable[[VersionId], int]
 """Returns the index of the replica for a request of an adapter."""
 

@@ -55,13 +55,13 @@ async def _three_times_idle(asking: Client, plan: Plan) -> Limit:
 
 
 def _share_within(answers: list[Answer], limit: Limit) -> float:
+    return sum(is_within(answer, limit) for answer in answers) / len(answers)
+
+
+def is_within(answer: Answer, limit: Limit) -> bool:
     first, gap = limit
-    good = [
-        answer
-        for answer in answers
-        if answer.first_token_seconds <= first and quantile(answer.gaps, 0.95) <= gap
-    ]
-    return len(good) / len(answers)
+    fluent = not answer.gaps or quantile(answer.gaps, 0.95) <= gap
+    return answer.error is None and answer.first_token_seconds <= first and fluent
 
 
 def zipf(plan: Plan, rate: float, seed: int) -> list[tuple[float, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,8 @@ from ray.serve._private.common import (
 )
 from ray.serve.request_router import PendingRequest
 
+from benchmarks.scale.routers import SWITCH_VARIABLE
+from benchmarks.scale.switched_router import SwitchedRouter
 from engine.types import AdapterVersion
 from fleet.messages import ForwardedRequest, ReplicaResidency
 from fleet.placement import order
@@ -133,3 +136,35 @@ async def test_without_a_request_all_replicas_are_left_to_ray(router: AdapterRou
     replicas = [replica(name) for name in NAMES]
     assert await router.choose_replicas(replicas, None) == [replicas]
     await asyncio.sleep(0)
+
+
+async def test_a_switched_router_chooses_at_random_while_its_file_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That of the benchmark of routings."""
+    switch = tmp_path / "switch"
+    monkeypatch.setenv(SWITCH_VARIABLE, str(switch))
+    switched = SwitchedRouter(
+        deployment_id=DEPLOYMENT,
+        handle_source=DeploymentHandleSource.REPLICA,
+        use_replica_queue_len_cache=True,
+    )
+    switched.initialize_state(slack=4, share=1.25)
+    replicas = [replica("one", slots=(A,)), replica("two"), replica("three")]
+    pending = PendingRequest(
+        args=[ForwardedRequest({}, b"", version=A)],
+        kwargs={},
+        metadata=RequestMetadata(request_id="r", internal_request_id="i"),
+    )
+    for each in replicas:
+        switched.replica_queue_len_cache.update(each.replica_id, 0)
+
+    async def chosen() -> set[str]:
+        ranks = [await switched.choose_replicas(replicas, pending) for _ in range(60)]
+        return {str(first[0][0].replica_id.unique_id) for first in ranks}
+
+    assert await chosen() == {"one"}
+    switch.touch()
+    assert await chosen() == set(NAMES)
+    switch.unlink()
+    assert await chosen() == {"one"}
