@@ -9,7 +9,7 @@ FANOUT, COMPLETIONS = "/v1/fanout", "/v1/completions"
 MAX_MODELS = 128
 
 Messages = list[dict[str, Any]]
-Prompt = str | list[int]
+Prompt = str | list[Annotated[int, Field(ge=0)]]
 
 _OF_THE_FAN_OUT = frozenset({"model", "prompt", "messages", "suffix", "stream", "stream_options"})
 
@@ -77,12 +77,12 @@ class FanoutRequest(BaseModel):
         return {"prompt": prompt if target.suffix is None else prompt + target.suffix}
 
 
-def models_of(members: Mapping[str, Any]) -> list[str]:
-    """The models that a body names which nothing has checked yet."""
+def models_of(members: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The models that a body names which nothing has checked yet, as objects with a `model`."""
     asked = members.get("models")
     listed = asked[:MAX_MODELS] if isinstance(asked, list) else []
-    named = (each.get("model") if isinstance(each, dict) else each for each in listed)
-    return [name for name in named if isinstance(name, str)]
+    found = (each if isinstance(each, dict) else {"model": each} for each in listed)
+    return [each for each in found if isinstance(each.get("model"), str)]
 
 
 class FanoutUsage(BaseModel):

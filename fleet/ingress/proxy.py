@@ -5,7 +5,7 @@ The reference is resolved here, once, so that every replica serves the same vers
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.requested_model import read_requested_model
-from engine.gateway.token_estimate import take_tokens
+from engine.gateway.token_estimate import take_tokens, take_tokens_of_models
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
@@ -92,7 +92,8 @@ class ReplicaProxy:
         try:
             if rates is not None and models:  # each is a request, which no replica counts
                 await rates.take("requests", len(models))
-            if rates is not None and scope["method"] == "POST":
+                await take_tokens_of_models(rates, body, models)
+            elif rates is not None and scope["method"] == "POST":
                 await take_tokens(rates, body)
             end = self._in_flight.begin()
         except EngineError as error:
@@ -106,7 +107,7 @@ class ReplicaProxy:
         try:
             version = await self._version(scope, body)
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            rank = await self._largest_rank(scope, body, models)
+            rank = await self._largest_rank(scope, body, [each["model"] for each in models])
             request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
             await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
         finally:
@@ -167,7 +168,7 @@ class ReplicaProxy:
                     self._recent.record(request.version.id, response.replica)
 
 
-def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[str]:
+def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[Mapping[str, Any]]:
     """The models of a fan-out; none of any other request."""
     is_fanout = scope["method"] == "POST" and route_path(scope) == FANOUT
     return models_of(body.members) if is_fanout else ()

@@ -16,7 +16,7 @@ from engine.gateway.pinned_resolver import PinnedResolver
 from engine.types import AdapterVersion
 from fleet.ingress.proxy import ReplicaProxy
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.messages import ForwardedRequest
+from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.placement import Bound
 from fleet.ports import Replicas
 from fleet.replica.asgi_call import AsgiCall
@@ -359,6 +359,41 @@ async def test_each_model_of_a_fan_out_is_a_request_and_what_is_refused_takes_no
     assert before > then == tokens
     assert requests == 2
     assert len(ingress.replicas[0].asked) == 2
+
+
+async def test_the_estimate_of_a_fan_out_is_of_all_its_models() -> None:
+    """Until the replica says what they used."""
+    taken: list[int] = []
+    windows = RateWindows()
+    respond = respond_with(200, b"{}")
+
+    async def replica(scope: Scope, receive: Receive, send: Send) -> None:
+        taken.append(10_000 - (await windows.state("tokens of key app", 10_000)).remaining)
+        await respond(scope, receive, send)
+        await send({"type": TOKENS_USED, "tokens": 0})
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await RateLimitMiddleware(ingress.app, rates=CallerRates(windows, unlimited))(
+            scope, receive, send
+        )
+
+    ingress = Ingress(replica)
+    caller = Caller("app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=10_000))
+    shared: dict[str, Any] = {"prompt": "x" * 400, "max_tokens": 50}
+    longer: dict[str, Any] = {"model": "b", "suffix": "y" * 80, "max_tokens": 700, "n": 2}
+    many = [{"model": "b", "max_tokens": 2600}] * 4
+    transport = httpx.ASGITransport(application)
+    statuses = []
+    with as_caller(caller):
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            for models in (["a"], ["a", "b", "c"], ["a", longer], many):
+                answer = await http.post("/v1/fanout", json=shared | {"models": models})
+                statuses.append(answer.status_code)
+    one, three, with_longer = taken
+    assert 150 <= one < 180
+    assert three == pytest.approx(3 * one, rel=0.1)
+    assert with_longer == pytest.approx(one + 100 + 20 + 1400, rel=0.05)
+    assert statuses == [200, 200, 200, 429], "four times 2,600 tokens of answers"
 
 
 async def test_the_estimate_of_a_request_that_is_not_forwarded_is_given_back() -> None:
