@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
+from engine.gateway.body_validation import ValidTokenIds
 from engine.gateway.request_body import RequestBody, hand_on_body
 from registry.http.rate_limits import request_rates, with_rates
 
@@ -74,7 +75,9 @@ async def call_inside(
 
 
 def _make_body(content: Mapping[str, Any]) -> RequestBody:
-    """Token ids are handed on as they are: each model's gateway would parse the same ones again."""
+    """Token ids, which `FanoutRequest` has validated, are handed on as they are: each model's
+    gateway and route would parse and validate the same ones again.
+    """
     ids = content.get("prompt")
     if not isinstance(ids, list):
         return RequestBody(json.dumps(content).encode())
@@ -84,7 +87,7 @@ def _make_body(content: Mapping[str, Any]) -> RequestBody:
     except OverflowError:  # more than 64 bits
         return RequestBody(json.dumps(content).encode())
     body = b'{"prompt": %b, %b' % (written, options.removeprefix("{").encode())
-    return RequestBody(body, parsed={**json.loads(options), "prompt": [*ids]})
+    return RequestBody(body, parsed={**json.loads(options), "prompt": ValidTokenIds(ids)})
 
 
 class _InnerCall:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from engine.errors import EngineUnavailable
 from engine.fanout.router import create_fanout_router
 from engine.gateway import request_body
+from engine.gateway.body_validation import ValidTokenIds
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.parsed_request import parse_bodies_once
 from engine.telemetry.spans import NullTracing
@@ -54,6 +55,7 @@ class Served:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[dict[str, Any]] = []
         self.sent: list[bytes] = []
+        self.kinds: set[type] = set()
         self.parsed: list[bytes] = []
         self.checked: list[bytes] = []
         parse = request_body._parse
@@ -91,6 +93,7 @@ class Served:
         self.sent.append(await raw_request.body())
         asked = await raw_request.json()
         self.asked.append(deepcopy(asked))
+        self.kinds.add(type(asked["prompt"]))
         asked["prompt"].clear()  # what one route does to its body is no other one's matter
         asked.get("stop", []).clear()
         return {"choices": []}
@@ -109,10 +112,19 @@ async def test_token_ids_are_checked_and_parsed_once(monkeypatch: pytest.MonkeyP
     assert {each["status"] for each in response.json()["answers"].values()} == {200}
     assert (len(served.parsed), len(served.checked)) == (1, 1)
     assert [json.loads(body) for body in served.sent] == served.asked
+    assert served.kinds == {ValidTokenIds}, "no route validates them"
     ends = {each["model"]: each["prompt"][len(PROMPT) :] for each in served.asked}
     assert ends == {**{f"judge-{n}": [n] for n in range(7)}, "base": [], "other": []}
     assert all(each["prompt"][: len(PROMPT)] == PROMPT for each in served.asked)
     assert all(each["stop"] == ["x"] for each in served.asked)
+
+
+async def test_token_ids_are_validated_by_the_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served(monkeypatch)
+    for prompt, suffix in (([1, -1], [1]), ([1], [-1]), ([1, 1.5], [1]), ([1], ["x"])):
+        response = await served.fan_out(models=[{"model": "a", "suffix": suffix}], prompt=prompt)
+        assert response.status_code == 400, response.text
+    assert served.asked == []
 
 
 async def test_a_number_that_only_json_holds_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,11 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.exceptions import VLLMValidationError
 
-from engine.gateway.body_validation import first_error_validator, stop_at_first_error
+from engine.gateway.body_validation import (
+    ValidTokenIds,
+    first_error_validator,
+    stop_at_first_error,
+)
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.log_privacy import hide_exception_texts
 from registry.http.unexpected_errors import UnexpectedErrorMiddleware
@@ -196,3 +200,16 @@ async def test_unknown_routes_and_methods_answer_in_the_dialect(client: httpx.As
     assert "POST" in wrong.headers["allow"]
     anthropic = (await client.get("/v1/messages/none")).json()
     assert (anthropic["type"], anthropic["error"]["type"]) == ("error", "not_found_error")
+
+
+def test_token_ids_that_were_validated_before_are_not_again() -> None:
+    validator = first_error_validator(CompletionRequest.__pydantic_core_schema__)
+    unchecked: Any = [1, "not looked at", 3]
+    ids = ValidTokenIds(unchecked)
+    found = validator.validate_python({"model": "base", "prompt": ids}).prompt
+    assert found == ids
+    assert type(found) is list, "its own: what a route does to it is no other one's matter"
+    for prompt in ([1, "x", 3], [-1], [1.5]):
+        with pytest.raises(ValidationError):
+            validator.validate_python({"model": "base", "prompt": prompt})
+    assert validator.validate_python({"model": "base", "prompt": "text"}).prompt == "text"
