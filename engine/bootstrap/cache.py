@@ -111,6 +111,7 @@ def create_cache(
     store: ResidencyStore,
     *,
     report_silence: Callable[[], None],
+    sleeps: Callable[[], bool] = lambda: False,
     observers: Sequence[Observer] = (),
     tenancy: Tenancy | None = None,
 ) -> Cache:
@@ -158,6 +159,7 @@ def create_cache(
         every_seconds=settings.reconcile_seconds,
         hang_seconds=settings.engine_hang_seconds,
         on_hang=report_silence,
+        sleeps=sleeps,
     )
     names = VersionNames(service.catalog, controller.snapshot)
     metrics.watch(
@@ -202,6 +204,7 @@ def create_supervised_cache(
         service,
         store,
         report_silence=supervisor.report_silence,
+        sleeps=supervisor.sleeps,
         observers=observers,
         tenancy=tenancy,
     )

@@ -52,6 +52,10 @@ class VllmProcess:
     def suspended(self) -> EngineUnavailable | None:
         return self.engine.suspended
 
+    @property
+    def sleeps(self) -> bool:
+        return self.engine.sleeps
+
     async def wait_for_death(self) -> str:
         while not self.is_dead:
             await asyncio.sleep(_POLL_SECONDS)

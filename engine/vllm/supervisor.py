@@ -30,6 +30,10 @@ class EngineProcess(Protocol):
     def suspended(self) -> EngineUnavailable | None:
         """Why an operator lets it serve no request now."""
 
+    @property
+    def sleeps(self) -> bool:
+        """An operator has put it to sleep, and it answers calls."""
+
     async def wait_for_death(self) -> str:
         """Returns the cause."""
 
@@ -93,6 +97,9 @@ class EngineSupervisor(Generic[Process]):
         if self._process is not None and not self._process.is_dead:
             return self._process.suspended
         return EngineUnavailable("it is being started again", retry_after_seconds=seconds)
+
+    def sleeps(self) -> bool:
+        return self._process is not None and self._process.sleeps
 
     async def start(self) -> None:
         """Start an engine. Raises what its start raises."""

@@ -59,6 +59,9 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
     """
 
     suspended: EngineUnavailable | None = None
+    sleeps = False
+    """It has fallen asleep, which may take long, and is not being woken up: it answers calls."""
+
     sleep_listener: SleepListener | None = None
 
     def __init__(self, *inputs: Any, **options: Any) -> None:
@@ -91,7 +94,9 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
             await self._pause(mode=mode)
             self.suspended = EngineAsleep()
             await self._empty(self.suspended)
+            self.sleeps = False
             await super().sleep(level, mode)
+            self.sleeps = True
 
     async def release_kv_cache_memory(self) -> None:
         async with self._suspending:
@@ -133,8 +138,10 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
         raise WeightUpdateRefused("update_weight_version")
 
     async def _wake_up(self, tags: list[str] | None) -> bool:
+        slept, self.sleeps = self.sleeps, False
         is_awake = bool(await super().wake_up(tags))
         if not is_awake:
+            self.sleeps = slept
             return False
         if isinstance(self.suspended, EngineAsleep):
             await self._empty(self.suspended)

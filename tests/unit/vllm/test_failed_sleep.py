@@ -78,6 +78,29 @@ async def engine(listener: Listener) -> Engine:
     return made
 
 
+async def test_it_answers_calls_while_it_sleeps_but_not_while_it_falls_asleep_or_wakes_up(
+    engine: Engine, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    async def look(self: Any, *inputs: Any, **options: Any) -> bool:
+        seen.append(engine.sleeps)
+        return is_awake
+
+    monkeypatch.setattr(Upstream, "sleep", look)
+    monkeypatch.setattr(Upstream, "wake_up", look)
+    is_awake = False
+    for _ in range(2):
+        await engine.sleep()
+        assert engine.sleeps
+    assert not await engine.wake_up(["weights"])
+    assert engine.sleeps, "some of its memory only is back"
+    is_awake = True
+    assert await engine.wake_up()
+    assert not engine.sleeps
+    assert seen == [False] * 4
+
+
 async def test_it_is_emptied_once_before_it_sleeps_and_filled_once_it_is_awake(
     engine: Engine, listener: Listener
 ) -> None:
