@@ -49,12 +49,15 @@ class HostArena:
     def allocated_bytes(self) -> int:
         return sum(slab.numel() for slab in self._slabs)
 
-    def reserve(self, size_bytes: int) -> None:
-        """Allocate this much up front, in few pieces, so that no load has to."""
+    def reserve(self, size_bytes: int, largest_bytes: int = 1) -> None:
+        """Allocate this much up front, in few pieces, so that no load has to. Each piece has room
+        for `largest_bytes`: no adapter lies in two.
+        """
+        least = _next_power(max(self._slab_bytes, largest_bytes))
         with self._growing:
             while (missing := size_bytes - self.allocated_bytes) > 0:
-                most = _next_power(missing)
-                self._grow(most // 2 if missing < most and most > self._slab_bytes else most)
+                most = _next_power(max(missing, largest_bytes))
+                self._grow(most // 2 if missing < most and most > least else most)
 
     def allocate(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError if the system is out of memory."""

@@ -27,6 +27,7 @@ from engine.worker.lora_managers import (
     Staging,
     host_bytes,
     install,
+    largest_bytes,
     reservation_bytes,
     warm_slot_writer,
 )
@@ -62,7 +63,9 @@ class AdapterCacheExtension:
         manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
         if staging.arena.is_pinned:
             parallel = self.vllm_config.parallel_config
-            staging.arena.reserve(reservation_bytes(manager._adapter_manager, parallel, host_bytes))
+            tiers = manager._adapter_manager
+            wanted = reservation_bytes(tiers, parallel, host_bytes)
+            staging.arena.reserve(wanted, largest_bytes(tiers, parallel.world_size))
             warm_slot_writer(manager._adapter_manager, parallel)
         self._adaptry_activated_refusal = find_refusal(self.vllm_config, self.model_runner)
         if self._adaptry_activated_refusal is None:

@@ -66,6 +66,21 @@ def test_only_powers_of_two_are_pinned_and_little_more_than_wanted(
     assert len(sizes) <= wanted.bit_length() + 1
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("largest", [GRANULE_BYTES, SLAB - 1, SLAB + 1, 3 * SLAB, 5 * SLAB // 2])
+def test_each_piece_has_room_for_the_largest_adapter(count: int, largest: int) -> None:
+    """A last piece of one slab would hold none of three."""
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    arena.reserve(count * largest, largest)
+    reserved = arena.allocated_bytes
+    sizes = [slab.numel() for slab in arena._slabs]
+    assert count * largest <= reserved < count * largest + 2 * max(SLAB, largest)
+    assert all(size >= largest and size.bit_count() == 1 for size in sizes)
+    for _ in sizes:
+        arena.allocate(largest)
+    assert arena.allocated_bytes == reserved
+
+
 def test_a_released_block_is_reused() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     for _ in range(100):
