@@ -123,14 +123,15 @@ class VictimSelector:
         most: int | None = None,
     ) -> VersionId | None:
         """Let the hot adapter that was granted longest ago drain for this one; None if none can,
-        or if it needs a slot and as many as `most` drain already.
+        or if as many as `most` drain already. One that needs several to leave the host tier gets
+        them all, once the first drains for it.
 
         Of those that could leave, its running requests began first, so they should end first.
         None drains whose requests can't be expected to end, nor in vain without them.
         """
+        if most is not None and len(self._drains) >= most and not self.has_drains_for(version):
+            return None
         if self._needs_a_slot(version):
-            if most is not None and len(self._drains) >= most:
-                return None
             able = [v for v in self.able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
             idle = set(self._idle_in_slots())

@@ -1,4 +1,8 @@
-"""Drains at a time: half of the slots where a queue stands, any number after a pause."""
+"""Drains at a time: half of the slots where a queue stands, any number after a pause.
+
+So too where the host tier holds what is in slots and nothing else: then adapters drain for room in
+host memory.
+"""
 
 from engine.policy.decisions import Activate, Commit, StartLoad
 from engine.policy.policy import CachePolicy
@@ -18,11 +22,11 @@ def settle(policy: CachePolicy) -> None:
                     policy.on_moved(version)
 
 
-def standing_queue() -> tuple[CachePolicy, list[int], list[int]]:
+def standing_queue(host_capacity: int = 200) -> tuple[CachePolicy, list[int], list[int]]:
     """Every slot is leased, and so many adapters wait that a queue stands. With those in slots, and
     those that wait; their tickets have the same numbers.
     """
-    policy = CachePolicy(slots=SLOTS, host_capacity=200)
+    policy = CachePolicy(slots=SLOTS, host_capacity=host_capacity)
     leased: list[int] = []
     waiting: list[int] = []
     for number in range(1, 120):
@@ -56,6 +60,11 @@ def burst(policy: CachePolicy) -> list[int]:
 def test_where_a_queue_stands_half_of_the_slots_drain_at_a_time() -> None:
     policy, _, waiting = standing_queue()
     assert drained(policy, [*waiting, *burst(policy)]) == SLOTS // 2
+
+
+def test_no_more_drain_for_room_in_host_memory() -> None:
+    policy, _, waiting = standing_queue(host_capacity=SLOTS)
+    assert drained(policy, waiting) == SLOTS // 2
 
 
 def test_after_a_pause_any_number_may_though_all_that_is_wanted_is_in_memory() -> None:
