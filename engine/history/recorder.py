@@ -56,6 +56,7 @@ class HistoryRecorder:
         self.places = Places()
         self._on_drop = on_drop
         self._clock = clock
+        self._packing = asyncio.Lock()  # for one caller at a time, each takes the interpreter
         self._snapshot: Callable[[], CacheSnapshot] | None = None
         self._limits: dict[str, Any] = {}
         self._corrections = Corrections()
@@ -123,8 +124,11 @@ class HistoryRecorder:
 
     async def unsaved_rows(self, server: str) -> list[HistoryRow]:
         """See `engine.history.reader.Recording`, which this implements."""
-        packed = self.unsaved() if server == self.store.server else []
-        return await asyncio.to_thread(lambda: [pack() for pack in packed])
+        if server != self.store.server:
+            return []
+        async with self._packing:
+            packed = self.unsaved()
+            return await asyncio.to_thread(lambda: [pack() for pack in packed])
 
     def _observe(self) -> None:
         """Compare with the cache's own state, and close a span that has ended."""
