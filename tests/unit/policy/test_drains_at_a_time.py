@@ -22,11 +22,13 @@ def settle(policy: CachePolicy) -> None:
                     policy.on_moved(version)
 
 
-def standing_queue(host_capacity: int = 200) -> tuple[CachePolicy, list[int], list[int]]:
+def standing_queue(
+    host_capacity: int = 200, max_loads: int = 2
+) -> tuple[CachePolicy, list[int], list[int]]:
     """Every slot is leased, and so many adapters wait that a queue stands. With those in slots, and
     those that wait; their tickets have the same numbers.
     """
-    policy = CachePolicy(slots=SLOTS, host_capacity=host_capacity)
+    policy = CachePolicy(slots=SLOTS, host_capacity=host_capacity, max_loads=max_loads)
     leased: list[int] = []
     waiting: list[int] = []
     for number in range(1, 120):
@@ -63,7 +65,7 @@ def test_where_a_queue_stands_half_of_the_slots_drain_at_a_time() -> None:
 
 
 def test_no_more_drain_for_room_in_host_memory() -> None:
-    policy, _, waiting = standing_queue(host_capacity=SLOTS)
+    policy, _, waiting = standing_queue(host_capacity=SLOTS, max_loads=SLOTS)
     assert drained(policy, waiting) == SLOTS // 2
 
 
