@@ -17,7 +17,7 @@ _FAILURES = 3  # in a row
 class StockProcess:
     """Implements `EngineProcess` for a server that we did not start and never end."""
 
-    suspended = None  # its operator is another's
+    suspended, sleeps = None, False  # its operator is another's
 
     def __init__(self, server: StockVllm, backend: StockBackend) -> None:
         self._server = server

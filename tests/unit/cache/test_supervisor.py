@@ -24,6 +24,7 @@ class MortalProcess:
         self.stopped = False
         self.was_shut_down = False
         self.suspended: EngineUnavailable | None = None
+        self.sleeps = False
 
     @property
     def backend(self) -> Backend:
