@@ -5,14 +5,17 @@ Its registry is on a private PostgreSQL. Ray runs beside the caller, in processe
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
+import torch
 
 from benchmarks.common.servers import Limits, free_port
 from benchmarks.scale.routers import SWITCH_VARIABLE
@@ -53,9 +56,10 @@ class Cluster:
         return {each["replica_id"]: each["pid"] for each in running if each["pid"]}
 
     def why_not_running(self) -> str:
+        """What Ray Serve says of the application and of its deployments."""
         details = _controller().get_serve_details()["applications"].get(_APPLICATION, {})
         found = [str(each["message"]) for each in details.get("deployments", {}).values()]
-        return "\n".join([str(details.get("message", "")), *found])
+        return "\n".join([str(details.get("status", "")), str(details.get("message", "")), *found])
 
     def cpu_seconds(self) -> dict[tuple[str, int], float]:
         """Of the Python processes that a request passes, so far: by their kind and number."""
@@ -63,6 +67,11 @@ class Cluster:
         family = psutil.Process().children(recursive=True)
         pids += [("proxy", each.pid) for each in family if _title(each).startswith(_PROXY)]
         return {(kind, pid): _cpu_seconds(pid) for kind, pid in pids}
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ray's own handler would leave PostgreSQL running."""
+    raise SystemExit(128 + number)
 
 
 def _controller() -> Any:
@@ -139,6 +148,7 @@ def _ray(logs: Path) -> Iterator[int]:
             address="local",
             include_dashboard=False,
             log_to_driver=False,
+            num_gpus=torch.cuda.device_count(),
             object_store_memory=_OBJECT_BYTES,
             _node_ip_address=_LOCAL,
             _temp_dir=session,
@@ -148,6 +158,7 @@ def _ray(logs: Path) -> Iterator[int]:
             http_options=HTTPOptions(host=_LOCAL, port=port),
             logging_config=LoggingConfig(enable_access_log=False),
         )
+        signal.signal(signal.SIGTERM, _end)
         yield port
         serve.shutdown()  # type: ignore[no-untyped-call]  # theirs
     finally:

@@ -10,8 +10,11 @@ up, and a kill, all beside requests. Exits with 1 if a target is missed.
 
 import argparse
 import asyncio
+import itertools
 import sys
 import tempfile
+import traceback
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -82,9 +85,12 @@ def write_files(chosen: Machine, folder: Path) -> Path:
     """Adapters by number, and two versions of one more. Returns their folder."""
     shape, adapters = SHAPES[chosen.shape], folder / "adapters"
     names = [name_of(VersionId(n)) for n in range(1, chosen.adapters + 1)]
+
+    def write(seed: int, name: str) -> None:
+        write_adapter(adapters, name, shape, rank=chosen.rank, seed=seed)
+
     with ThreadPoolExecutor() as pool:
-        for seed, name in enumerate([*names, PROMOTED, f"{PROMOTED}-next"], start=1):
-            pool.submit(write_adapter, adapters, name, shape, rank=chosen.rank, seed=seed)
+        list(pool.map(write, itertools.count(1), [*names, PROMOTED, f"{PROMOTED}-next"]))
     return adapters
 
 
@@ -111,31 +117,37 @@ async def run(
         calibrated = min(chosen.adapters, CALIBRATED)
         trial.costs = await calibrate(server, calibrated, chosen.together)
         print(f"# {trial.costs}, limit {trial.limit}", flush=True)
-        await _run_phases(trial, arguments.phases, adapters)
+        failed = await _run_phases(trial, arguments.phases, adapters)
     record.print()
     rows = judge(record.rows)
-    print()
-    print_table(rows)
-    return all(row["reached"] == "yes" for row in rows)
+    if rows:
+        print()
+        print_table(rows)
+    return not failed and all(row["reached"] == "yes" for row in rows)
 
 
-async def _run_phases(trial: Trial, phases: list[str], adapters: Path) -> None:
-    if "loads" in phases:
-        await compare_routings(trial)
-    if "goodput" in phases:
-        await sweep_rates(trial, 2)
-    if "promotion" in phases:
-        await promote(trial, PROMOTED, adapters / f"{PROMOTED}-next")
-    if "scaling" in phases or "goodput" in phases:
-        await scale(trial, 1)
-    if "goodput" in phases:
-        await sweep_rates(trial, 1)
-    if await trial.up() == 1:
-        await scale(trial, 2)
-    if "kill" in phases:
-        await kill(trial)
-    if "scaling" in phases:
-        await scale(trial, 1)
+async def _run_phases(trial: Trial, phases: list[str], adapters: Path) -> bool:
+    """Whether one failed, with a traceback: the others are run in any case."""
+    steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+        ("loads", lambda: compare_routings(trial)),
+        ("goodput", lambda: sweep_rates(trial, 2)),
+        ("promotion", lambda: promote(trial, PROMOTED, adapters / f"{PROMOTED}-next")),
+        ("scaling goodput", lambda: scale(trial, 1)),
+        ("goodput", lambda: sweep_rates(trial, 1)),
+        ("scaling goodput", lambda: scale(trial, 2)),
+        ("kill", lambda: kill(trial)),
+        ("scaling", lambda: scale(trial, 1)),
+    ]
+    failed = False
+    for needed_for, step in steps:
+        if not set(needed_for.split()) & set(phases):
+            continue
+        try:
+            await step()
+        except Exception:
+            traceback.print_exc()
+            failed = True
+    return failed
 
 
 def main() -> int:

@@ -18,8 +18,10 @@ def judge(rows: Mapping[str, Rows]) -> list[dict[str, str]]:
     judged = []
     loads = {str(row["routing"]): _number(row["loads"]) for row in rows.get(LOADS, ())}
     if loads:
-        ours, at_random = loads["two replicas, ours"], loads["two replicas, random"]
-        simulated = loads["their simulation, ours"]
+        ours, at_random, simulated = (
+            loads.get(routing, math.nan)
+            for routing in ("two replicas, ours", "two replicas, random", "their simulation, ours")
+        )
         judged += [
             _judged("loads, our routing ÷ at random", ours / at_random, LOADS_RATIO),
             _judged(

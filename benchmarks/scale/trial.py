@@ -18,9 +18,10 @@ from benchmarks.serving.machines import Limit
 from engine.simulation.replica import Shape
 from engine.simulation.shared_engine import Costs, Request
 
-START_SECONDS = 300.0
+START_SECONDS = 240.0
 STUCK_SECONDS = 60.0
-_POLL_SECONDS = 0.25
+FAILED = ("DEPLOY_FAILED", "failed to start")  # what Ray Serve says; it would try for long
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,9 @@ class Trial:
         """The seconds until there are so many. Raises RuntimeError."""
         began = time.monotonic()
         while await self.up() != replicas:
-            if time.monotonic() - began > START_SECONDS:
-                why = await asyncio.to_thread(self.cluster.why_not_running)
+            why = await asyncio.to_thread(self.cluster.why_not_running)
+            failed = any(words in why for words in FAILED)
+            if failed or time.monotonic() - began > START_SECONDS:
                 raise RuntimeError(f"there are not {replicas} replicas: {why}")
             await asyncio.sleep(_POLL_SECONDS)
         return time.monotonic() - began

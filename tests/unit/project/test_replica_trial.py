@@ -98,3 +98,8 @@ def test_rows_are_written_as_they_are_finished(tmp_path: Path) -> None:
     record = Record(tmp_path / "rows.json")
     record.add(LOADS, {"routing": "two replicas, ours", "loads": 3})
     assert '"loads": 3' in (tmp_path / "rows.json").read_text()
+
+
+def test_a_target_whose_rows_are_missing_is_missed() -> None:
+    judged = judge({LOADS: [{"routing": "two replicas, ours", "loads": 100}]})
+    assert [row["reached"] for row in judged] == ["no", "no"]
