@@ -2,7 +2,6 @@
 
 import gc
 import os
-import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,13 @@ from typing import Annotated
 import typer
 
 from adaptry.command_tree import CommandTree, help_of
-from adaptry.terminal.errors import FAILED, INTERRUPTED
+from adaptry.terminal.closed_output import (
+    ClosedOutput,
+    give_up_output,
+    is_unread,
+    is_unwritable,
+)
+from adaptry.terminal.errors import FAILED, INTERRUPTED, CommandError
 
 COMPLETING = "_ADAPTRY_COMPLETE"  # a shell asks for completions, in the environment
 SERVERS = (
@@ -64,34 +69,31 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    is_server = arguments[:1] == ["serve"]
+    if sys.stdout is None and not is_server:  # a server says nothing on it that is wanted
+        sys.stdout = ClosedOutput()
     try:
         code = _run(arguments)
-        if sys.stdout is not None:  # else it was closed
+        if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except BrokenPipeError:
-        if not _is_unread():
+        if not is_unread():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
         from adaptry.terminal.failures import failure_of
 
+        if isinstance(error, OSError) and sys.stdout is not None and is_unwritable(error):
+            give_up_output()
+            error = CommandError(f"standard output can't be written: {error.strerror}")
         if (failure := failure_of(error, arguments)) is None:
             raise
         failure.show(as_json="--json" in arguments)
         return failure.exit_code
-
-
-def _is_unread() -> bool:
-    """Whether what reads the output has ended, as `head` does: the pipe may be another one."""
-    if sys.stdout is None:
-        return False
-    output = select.poll()
-    output.register(sys.stdout.fileno(), select.POLLOUT)
-    return any(state & (select.POLLERR | select.POLLHUP) for _, state in output.poll(0))
 
 
 def _run(arguments: list[str]) -> int:

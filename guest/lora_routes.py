@@ -88,6 +88,9 @@ class LoraRoutes:
     async def _ask(self, path: str, body: dict[str, object]) -> Any:
         try:
             response = await self._http.post(path, json=body)
+        except httpx.ReadTimeout:
+            late = "the registry has not finished yet, and goes on: send the request again"
+            return refusal(503, late, "registration_pending")
         except httpx.HTTPError as error:
             logger.warning("%s of %s: %s", path, self._http.base_url, error)
             return refusal(503, "the registry does not answer", "registry_unavailable")

@@ -7,7 +7,6 @@ from typing import Any
 
 NAME = "adaptry"
 REGISTRY = "ADAPTRY_GUEST_REGISTRY"
-LOAD_SECONDS = 90.0  # the registry waits for 60 s until it answers with the number of its job
 _WITHOUT_REQUESTS = ("EngineCore", "Worker")  # processes that serve no requests
 
 
@@ -59,5 +58,7 @@ def _parts() -> tuple[Any, Any]:
     files = LocalCopyCache(settings.files.expanduser(), settings.files_bytes)
     registry = RegistryClient(client, files)
     resolver = RegistryResolver(registry, settings.follow_seconds, settings.base_id)
-    http = httpx.AsyncClient(**Options(settings.registry, key, LOAD_SECONDS).client_arguments())
+    http = httpx.AsyncClient(
+        **Options(settings.registry, key, settings.load_seconds).client_arguments()
+    )
     return resolver, LoraRoutes(http, resolver)

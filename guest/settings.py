@@ -29,6 +29,12 @@ class GuestSettings(BaseSettings):
         50 * 2**30,
         description="Most bytes there. The least recently used go, except those vLLM may need.",
     )
+    load_seconds: PositiveFloat = Field(
+        240.0,
+        description="How long the registry may take over a load or an unload: it waits 60 s each "
+        "for another one of the same name and for the fetch, and `ADAPTRY_LOAD_TIMEOUT_SECONDS` "
+        "for its own engine.",
+    )
     follow_seconds: PositiveFloat = Field(
         1.0, description="Interval at which names are resolved again."
     )

@@ -1,5 +1,6 @@
 """The command line: what it prints, on which stream, and its exit codes."""
 
+import errno
 import importlib.metadata
 import os
 import socket
@@ -151,9 +152,37 @@ def test_a_broken_pipe_to_another_process_is_told(monkeypatch: pytest.MonkeyPatc
             main(["serve", "any"])
 
 
-def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["cache"], ["serve", "-h"]],
+)
+@pytest.mark.parametrize("to", ["/dev/full", "closed"])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], to: str) -> None:
+    """On a disk that is full, and where standard output was closed."""
+    program = f"import sys; from adaptry.cli import main; sys.exit(main({arguments!r}))"
+    redirect = "exec >&-" if to == "closed" else f"exec >{to}"
+    done = subprocess.run(
+        ["sh", "-c", f'{redirect}; exec "$0" -c "$1"', sys.executable, program],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if to == "closed" and arguments[0] == "serve":  # a service may have none
+        assert done.returncode == 0
+        return
+    assert done.returncode == 1
+    assert "standard output can't be written" in one_line(done.stderr)
+
+
+def test_a_full_disk_elsewhere_is_not_taken_for_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(arguments: list[str]) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("adaptry.cli._run", write)
+    with pytest.raises(OSError, match="No space left"):
+        main(["adapter", "pull"])
 
 
 def test_help_loads_neither_the_engine_nor_torch() -> None:

@@ -125,6 +125,19 @@ def test_an_engine_s_process_hides_it_too(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False", "True"]
 
 
+def test_an_engine_s_process_imports_the_command_s_module(tmp_path: Path) -> None:
+    """Python passes a module's name on, but never one that ends with `__main__`."""
+    program = (
+        "import runpy, multiprocessing.spawn as spawn, adaptry.cli as cli\n"
+        "cli.main = lambda: print(spawn.get_preparation_data('x')['init_main_from_path'])\n"
+        "runpy.run_module('adaptry', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip().endswith("adaptry/__main__.py"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("engine", "eager", "advice"),
     [

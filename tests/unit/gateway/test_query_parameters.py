@@ -35,6 +35,9 @@ async def client() -> Any:
     async def versions(limit: int = 5) -> int:
         return limit
 
+    @app.get("/docs")
+    async def docs() -> None: ...
+
     @app.get("/health")
     async def health() -> None: ...
 
@@ -63,6 +66,8 @@ async def test_pages_and_probes_pass_with_what_others_add(client: httpx.AsyncCli
     assert (await client.get("/?utm_source=mail")).status_code == 307
     assert (await client.get("/console?utm_source=mail")).status_code == 307
     assert (await client.get("/console/?utm_source=mail")).status_code == 200
+    assert (await client.get("/docs?utm_source=mail")).status_code == 200
+    assert (await client.get("/openapi.json?v=2")).status_code == 200
     assert (await client.get("/health?_=1796000000")).status_code == 200
 
 

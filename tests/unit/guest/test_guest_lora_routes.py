@@ -137,6 +137,19 @@ async def test_a_refusal_is_vllms_with_the_registrys_reason(
     assert models.resolved == [], "nothing is to be served"
 
 
+async def test_a_registry_that_takes_longer_is_not_called_away(models: Models) -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    async with httpx.AsyncClient(
+        base_url="http://registry", transport=httpx.MockTransport(late)
+    ) as http:
+        LoraRoutes(http, cast("RegistryResolver", Resolver())).take_over(models)
+        error = refused(await models.load_lora_adapter(asking("bot")))
+    assert (error["code"], error["reason"]) == (503, "registration_pending")
+    assert "goes on" in error["message"]
+
+
 async def test_a_registry_that_is_away_is_a_503(models: Models, registry: Answers) -> None:
     registry.shutdown()
     registry.server_close()
