@@ -144,7 +144,8 @@ async def open_registry(
         await tenants.limits.refresh()
         service = await create_service(database, store, model, settings, tenants.quotas)
         service.registrar.observe_outcomes(metrics.on_ingest_outcome)
-        ingest = create_ingest(service, database, store, settings)
+        is_serving = tenants.in_flight.has_any
+        ingest = create_ingest(service, database, store, settings, is_serving)
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         keys, server = KeyService(database), settings.server_id or default_server
         with short_thread_turns():
@@ -202,7 +203,11 @@ async def create_service(
 
 
 def create_ingest(
-    service: RegistryService, database: Database, store: ArtifactStore, settings: RegistrySettings
+    service: RegistryService,
+    database: Database,
+    store: ArtifactStore,
+    settings: RegistrySettings,
+    is_serving: Callable[[], bool] = lambda: False,
 ) -> IngestService:
     """Accepts jobs immediately and executes them while its `run` runs."""
     sources = RemoteSources(
@@ -211,7 +216,9 @@ def create_ingest(
         mlflow_uri=settings.mlflow_tracking_uri,
         plain_registries=settings.plain_registries,
     )
-    return IngestService(service.registrar, database, store, sources, settings)
+    return IngestService(
+        service.registrar, database, store, sources, settings, is_serving=is_serving
+    )
 
 
 async def condemn(service: RegistryService, version: AdapterVersion) -> bool:

@@ -29,8 +29,13 @@ class RequestsInFlight:
         self._limits_of = limits_of
         self._refused = refused
         self._clock = clock
+        self._all = 0
         self._count: Counter[str] = Counter()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+
+    def has_any(self) -> bool:
+        """Whether there is a request in flight, of any caller."""
+        return self._all > 0
 
     def of(self, tenant: str) -> int:
         return self._count[tenant]
@@ -41,7 +46,8 @@ class RequestsInFlight:
         Raises TenantLimitReached.
         """
         if (tenant := self._caller()) is None:
-            return _nothing
+            self._all += 1
+            return self._end_one
         most = self._limits_of(tenant).max_requests_in_flight
         if most is not None and self._count[tenant] >= most:
             self._refused(tenant, Limit.REQUESTS_IN_FLIGHT)
@@ -50,11 +56,16 @@ class RequestsInFlight:
                 f"{most} requests of the tenant {tenant} may be in flight, and they are",
                 retry_after_seconds=self._retry_after_seconds(tenant, most),
             )
+        self._all += 1
         self._count[tenant] += 1
         began = self._clock()
         return lambda: self._end(tenant, began)
 
+    def _end_one(self) -> None:
+        self._all -= 1
+
     def _end(self, tenant: str, began: float) -> None:
+        self._end_one()
         self._seconds[tenant].append(self._clock() - began)
         self._count[tenant] -= 1
         if not self._count[tenant]:
@@ -67,7 +78,3 @@ class RequestsInFlight:
         if not seconds or not most:
             return 1
         return max(1, math.ceil(sum(seconds) / len(seconds) / most))
-
-
-def _nothing() -> None:
-    return

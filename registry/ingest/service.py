@@ -46,7 +46,9 @@ class IngestService:
         *,
         watch: CheckpointObserver = null_checkpoint_observer,
         new_progress: Callable[[], Progress] = Progress,
+        is_serving: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_serving`: whether requests of others are being answered, which come first."""
         self._registrar = registrar
         self._database = database
         self._store = store
@@ -70,6 +72,7 @@ class IngestService:
             short_bytes=settings.max_direct_bytes,
             new_progress=new_progress,
             on_end=self._completions.report,
+            is_serving=is_serving,
         )
         self._uploads = UploadService(
             store,

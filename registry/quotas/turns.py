@@ -2,22 +2,26 @@
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 
 class Turns:
     """Gives a place that becomes free to the tenants that wait, one after another.
 
-    So a tenant with many in line holds up another's next one by one of each tenant.
+    So a tenant with many in line holds up another's next one by one of each tenant. While
+    `is_narrow`, there is one place.
     """
 
-    def __init__(self, count: int) -> None:
-        self._free = count
+    def __init__(self, count: int, is_narrow: Callable[[], bool] = lambda: False) -> None:
+        self._count = count
+        self._is_narrow = is_narrow
+        self._taken = 0
         self._lines: OrderedDict[str | None, deque[asyncio.Future[None]]] = OrderedDict()
 
     async def take(self, tenant: str | None, *, within_seconds: float) -> bool:
         """Whether it got a place in time; then `give_back` must follow."""
-        if self._free > 0:
-            self._free -= 1
+        if not self._lines and self._has_place():
+            self._taken += 1
             return True
         if within_seconds <= 0:
             return False
@@ -37,14 +41,17 @@ class Turns:
 
     def give_back(self) -> None:
         """Give the place to the next tenant in line, or free it."""
-        if not self._lines:
-            self._free += 1
-            return
-        tenant, line = self._lines.popitem(last=False)
-        turn = line.popleft()
-        if line:
-            self._lines[tenant] = line  # behind all others
-        turn.set_result(None)
+        self._taken -= 1
+        while self._lines and self._has_place():
+            tenant, line = self._lines.popitem(last=False)
+            turn = line.popleft()
+            if line:
+                self._lines[tenant] = line  # behind all others
+            self._taken += 1
+            turn.set_result(None)
+
+    def _has_place(self) -> bool:
+        return self._taken < (1 if self._is_narrow() else self._count)
 
     def _leave(self, tenant: str | None, turn: asyncio.Future[None]) -> None:
         line = self._lines[tenant]

@@ -446,8 +446,11 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
         stage.caller = None
         running_other = asyncio.ensure_future(gateway(other.scope, other.receive, other.send))
         await asyncio.sleep(0)
+        assert stage.in_flight.has_any()
         answering.set()
-        await asyncio.gather(running_first, running_other)
+        await running_first
+        await running_other
+        assert not stage.in_flight.has_any()
         assert (first.status, other.status) == (200, 200)
         stage.caller = "acme"
         await gateway(third.scope, third.receive, third.send)
@@ -471,6 +474,7 @@ async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -
             with pytest.raises(RuntimeError):
                 await stage.gateway(broken)(client.scope, client.receive, client.send)
         assert stage.in_flight.of("acme") == 0
+        assert not stage.in_flight.has_any()
 
 
 async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:

@@ -81,6 +81,27 @@ async def test_turns_go_round_the_tenants_that_wait() -> None:
     assert order == ["a", "b", "c", "a", "b", "a"]
 
 
+async def test_while_it_is_narrow_there_is_one_place_and_all_of_them_afterwards() -> None:
+    narrow = [True]
+    turns = Turns(2, is_narrow=lambda: narrow[0])
+    assert await turns.take("a", within_seconds=0)
+    assert not await turns.take("b", within_seconds=0)
+    waiting = [asyncio.create_task(turns.take(tenant, within_seconds=5)) for tenant in "bcd"]
+    await asyncio.sleep(0)
+    turns.give_back()
+    await asyncio.sleep(0.01)
+    assert [turn.done() for turn in waiting] == [True, False, False]
+    narrow[0] = False
+    turns.give_back()
+    await asyncio.sleep(0.01)
+    assert all(turn.done() for turn in waiting), "both places are given"
+    narrow[0] = True
+    turns.give_back()
+    assert not await turns.take("e", within_seconds=0), "one is held still"
+    turns.give_back()
+    assert await turns.take("e", within_seconds=0)
+
+
 async def test_who_gives_up_waiting_leaves_the_turn_to_the_next() -> None:
     turns = Turns(1)
     assert await turns.take("a", within_seconds=0)
