@@ -5,12 +5,10 @@ its annotation, or a tar. A digest that does not fit ends the fetch.
 """
 
 import hashlib
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -21,7 +19,6 @@ from registry.errors import (
     RegistryError,
     SourceDenied,
     SourceNotFound,
-    SourceTooLarge,
     SourceUnavailable,
 )
 from registry.inspection.foreign_folders import explain_missing_files
@@ -39,35 +36,16 @@ from registry.sources.base import (
 )
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.open_sockets import OpenSockets
-from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, BesideFile, IncomingFile, QuarantineWriter
 from registry.sources.registries.oci_client import OciClient
+from registry.sources.registries.oci_layers import Layer, read_layers
 from registry.sources.threads import run_in_thread
 from registry.sources.urls import SourceUrl
 
-_NAMES = ("org.cncf.model.filepath", "org.opencontainers.image.title")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_TAR = re.compile(r".*[.+]tar([+.]gzip)?")
+_CONFIG_TAR = "application/vnd.cncf.model.weight.config.v1.tar"
 _NO_REALM = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema)
 """Without a password for a registry that has no tokens, oras takes the realm for a URL."""
 _DENIED, _NOT_FOUND = (401, 403), (404,)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    path: str
-    digest: str
-    size_bytes: int
-    is_tar: bool
-    is_config: bool
-
-    @property
-    def folder(self) -> str:
-        return self.path.rpartition("/")[0]
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
 
 
 class OciSource:
@@ -95,12 +73,13 @@ class OciSource:
         try:
             with self._open(sockets) as client:
                 manifest, digest = client.manifest()
-                layers = _layers(manifest, str(self._url), limits.max_files)
+                layers = read_layers(manifest, str(self._url), limits.max_files)
                 tars = [layer for layer in layers if layer.is_tar]
                 writer = QuarantineWriter(into, limits, progress)
                 if any(layer.name in TAKEN_FILES for layer in layers) or not tars:
                     self._take_files(client, layers, writer)
                     return writer.finish(digest)
+                self._check_tars(tars)
                 found = self._take_tars(client, tars, into, limits, progress)
                 return replace(found, revision=digest)
         except (requests.RequestException, HTTPError) as error:  # urllib3's, while a body comes
@@ -109,7 +88,7 @@ class OciSource:
             raise SourceDenied(f"{self._url} wants credentials (docker login)") from error
 
     def _take_files(
-        self, client: OciClient, layers: Sequence[_Layer], writer: QuarantineWriter
+        self, client: OciClient, layers: Sequence[Layer], writer: QuarantineWriter
     ) -> None:
         folders = {layer.folder for layer in layers if layer.name in TAKEN_FILES}
         if len(folders) > 1:
@@ -131,7 +110,7 @@ class OciSource:
             if (layer := here.get(name)) is not None:
                 self._copy(client, layer, writer.open_beside(name))
 
-    def _copy(self, client: OciClient, layer: _Layer, opened: IncomingFile | BesideFile) -> None:
+    def _copy(self, client: OciClient, layer: Layer, opened: IncomingFile | BesideFile) -> None:
         """Raises SourceUnavailable if it is not what its digest says."""
         hasher, size_bytes = hashlib.sha256(), 0
         with opened as target:
@@ -144,10 +123,19 @@ class OciSource:
             if (size_bytes, f"sha256:{hasher.hexdigest()}") != (layer.size_bytes, layer.digest):
                 raise SourceUnavailable(f"{self._url}: {layer.digest} is not what its digest says")
 
+    def _check_tars(self, tars: Sequence[Layer]) -> None:
+        """Of several, one must say that it has the configuration, which is looked at first."""
+        parts = [layer for layer in tars if not layer.is_beside]
+        if len(parts) > 1 and sum(layer.is_config for layer in parts) != 1:
+            raise InvalidSource(
+                f"{self._url} holds {len(parts)} tars, and neither media types nor names say which "
+                f"one has {CONFIG_FILE}: push that as {_CONFIG_TAR}, or all files in one tar"
+            )
+
     def _take_tars(
         self,
         client: OciClient,
-        tars: Sequence[_Layer],
+        tars: Sequence[Layer],
         into: Path,
         limits: FetchLimits,
         progress: Progress,
@@ -196,39 +184,6 @@ def _join_training(part: Path, whole: Path) -> None:
         for file in part.iterdir():
             file.rename(whole / file.name)
         part.rmdir()
-
-
-def _layers(manifest: Mapping[str, Any], shown: str, max_files: int) -> list[_Layer]:
-    """Raises InvalidSource, SourceTooLarge, InvalidAdapter."""
-    if "manifests" in manifest:
-        raise InvalidSource(f"{shown} is an index of several artifacts: name one by its digest")
-    listed = manifest.get("layers")
-    if not isinstance(listed, list) or not listed:
-        raise InvalidSource(f"{shown} is no artifact: it has no layers")
-    if len(listed) > max_files:
-        raise SourceTooLarge(f"{shown} holds more than {max_files} files")
-    layers = [_layer(each, shown) for each in listed]
-    paths = [layer.path for layer in layers if layer.path and not layer.is_tar]
-    if len(set(paths)) < len(paths):
-        raise InvalidSource(f"{shown} holds a file twice")
-    return layers
-
-
-def _layer(described: Any, shown: str) -> _Layer:
-    try:
-        kind, digest = str(described["mediaType"]), str(described["digest"])
-        size_bytes = int(described["size"])
-        notes: Mapping[str, Any] = described.get("annotations") or {}
-        path = next((str(notes[name]) for name in _NAMES if name in notes), "")
-    except (TypeError, KeyError, ValueError, OverflowError, AttributeError):
-        raise InvalidSource(f"{shown}: a layer in its manifest can't be read") from None
-    if not _DIGEST.fullmatch(digest) or size_bytes < 0:
-        raise InvalidSource(f"{shown}: a layer has no sha256 digest or no size")
-    path = path.removeprefix("./")
-    check_path(path, "the artifact")
-    is_file = path.rpartition("/")[2] in (*TAKEN_FILES, PICKLE_FILE, *TRAINING_FILES)
-    is_tar = bool(_TAR.fullmatch(kind)) and not is_file
-    return _Layer(path, digest, size_bytes, is_tar, ".config." in kind)
 
 
 def _error(error: requests.RequestException | HTTPError, shown: str) -> RegistryError:

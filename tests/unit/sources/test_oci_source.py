@@ -113,6 +113,22 @@ async def test_the_tars_of_a_model_pack_are_unpacked(
         assert fetched.revision
 
 
+async def test_several_tars_must_say_which_has_the_configuration(
+    pushed: OciRegistry, fetch: Fetch
+) -> None:
+    """Whichever is smaller: to guess by that would unpack all weights before the configuration."""
+    tars = {name: tar_of({name: content}) for name, content in ADAPTER.items()}
+    for tag, kind in (("none", "weight.v1.tar"), ("both", "weight.config.v1.tar")):
+        pushed.push(f"team/two:{tag}", [layer(f"part of {n}", t, kind) for n, t in tars.items()])
+        with pytest.raises(InvalidSource, match=f"2 tars, .* which one has {CONFIG}") as refused:
+            await fetch(f"oci://{pushed.place}/team/two:{tag}")
+        assert refused.value.code == "invalid_source"
+    named = [layer(f"{name}.tar", tar, "weight.v1.tar", TITLE) for name, tar in tars.items()]
+    pushed.push("team/two:named", named)
+    _, files = await fetch(f"oci://{pushed.place}/team/two:named")
+    assert files == ADAPTER
+
+
 async def test_what_is_not_what_its_digest_says_is_refused(
     pushed: OciRegistry, fetch: Fetch
 ) -> None:
