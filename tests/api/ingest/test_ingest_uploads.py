@@ -139,6 +139,8 @@ async def test_a_pickle_is_named_and_never_stored(registry: Registry, adapter: F
         assert (job["state"], job["code"]) == ("failed", "pickle_weights")
     with_weights = {**adapter, PICKLE: b"\x80pickled"}
     assert (await registry.finished(await send(registry, with_weights)))["state"] == "succeeded"
+    (stored,) = (registry.store / "adapters").glob("??/*")
+    assert {file.name for file in stored.iterdir()} == {CONFIG, WEIGHTS}
 
 
 async def test_without_links_files_are_copied(

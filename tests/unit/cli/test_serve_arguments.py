@@ -11,7 +11,7 @@ import pytest
 from adaptry.serve import modes
 from adaptry.serve.adapter_folders import linked_files
 from adaptry.serve.arguments import ServeArguments, parse
-from adaptry.serve.command import _listen, _registry_settings, run
+from adaptry.serve.command import _check_exposure, _listen, _registry_settings, run
 from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
 from fleet.options import FleetOptions, ReplicaClass
@@ -468,3 +468,13 @@ def test_the_options_of_a_class_may_have_underscores_as_all_others() -> None:
 def test_a_wrong_class_is_refused(options: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse(["m", *options])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "", "server.example"])
+def test_beyond_loopback_it_must_be_decided_whether_keys_are_needed(host: str) -> None:
+    with pytest.raises(UsageError, match="--require-keys"):
+        _check_exposure(host, RegistrySettings())
+    for decided in (True, False):
+        _check_exposure(host, RegistrySettings(require_keys=decided))
+    for own in ("127.0.0.1", "::1", "localhost"):
+        _check_exposure(own, RegistrySettings())
