@@ -16,10 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from adaptry.sizing.costs import KnownCosts
+from adaptry.sizing.costs import SPREADS, KnownCosts
 from adaptry.sizing.prediction import Prediction, predict
 from adaptry.sizing.workload import Workload
 from benchmarks.common.environment import stay_offline
@@ -38,6 +38,7 @@ from benchmarks.sizing.runs import (
     serving,
 )
 from benchmarks.sizing.truth import Errors, Measured, errors_of
+from engine.simulation.shared_engine import Costs
 
 GOAL_SECONDS = 0.5
 
@@ -68,12 +69,20 @@ class Results:
             await asyncio.to_thread(keep_trace, side.base_url, self.kept / f"{run.name}.jsonl")
         if is_first := not self.rows:
             self.known = await measure_costs(side.base_url, self.kept)
-            print(f"{machine()}\n{self.known.costs}\n", flush=True)
+            print(f"{machine()}\n{_brief(self.known.costs)}\n", flush=True)
         predicted = predict_run(run.workload, self.known, run)
         errors = errors_of(predicted, measured)
         self.rows.append(_row(run, predicted, measured, errors))
         self.are_within = self.are_within and (errors.are_within or is_first)
         print(f"# {seconds:.0f} s: {self.rows[-1]}", flush=True)  # if it is ended before the table
+
+
+def _brief(costs: Costs) -> str:
+    """Of the spreads, the median and the largest."""
+    spreads = ((name, sorted(getattr(costs, name))) for name in SPREADS)
+    ends = [f"{n} {each[len(each) // 2]:.3g} to {each[-1]:.3g}" for n, each in spreads if each]
+    even = replace(costs, overheads=(), load_factors=())
+    return ", ".join([str(even), *ends])
 
 
 def predict_run(workload: Workload, known: KnownCosts, run: Run) -> Prediction:

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.simulation.agenda import Agenda
 from engine.types import CacheOutcome, VersionId
@@ -144,4 +145,11 @@ class SharedEngine:
                 self._join(self._waiting.popleft())
         self._foresee()
         for request in complete:
+            self._release(request)
+
+    def _release(self, request: Request) -> None:
+        """Its lease begins before the server's part of it, and ends after that."""
+        if seconds := self.costs.overhead(request.number):
+            self.agenda.after(seconds, partial(self.ended, request))
+        else:
             self.ended(request)

@@ -265,6 +265,17 @@ def test_loads_and_first_tokens_are_spread_as_they_were_measured() -> None:
     assert late.first_token_p99 == pytest.approx(found.first_token_p99 + 3, abs=0.5)
 
 
+def test_a_slot_is_leased_for_as_long_as_the_server_takes_beside_the_engine() -> None:
+    arrivals = [Arrival(0.0, VersionId(1), 4), Arrival(0.05, VersionId(2), 4)]
+    held, goal = Workload(arrivals, 2), GOAL.first_token_seconds
+    slow = KnownCosts(COSTS).with_spread("overheads", [0.25]).costs
+    waits = [
+        predict(held, each, Setting(1, 2), first_token_seconds=goal).wait_p99
+        for each in (COSTS, slow)
+    ]
+    assert waits[1] == pytest.approx(waits[0] + 0.25)
+
+
 def test_a_budget_of_bytes_that_was_simulated_is_in_the_line_that_serves() -> None:
     held, base = workload(), Setting(slots=2, host_places=4, host_bytes=3_000)
     held = replace(held, sizes={each.adapter: 1_000 for each in held.arrivals})
