@@ -43,7 +43,12 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     (
         "vllm.lora.worker_manager",
         "LRUCacheWorkerLoRAManager",
-        ("_manager_cls", "_adapter_manager", "_load_adapter", "_lora_model_cls", "device"),
+        ("_manager_cls", "_adapter_manager", "add_adapter", "list_adapters", "_load_adapter"),
+    ),
+    (
+        "vllm.lora.worker_manager",
+        "LRUCacheWorkerLoRAManager",
+        ("_lora_model_cls", "device"),
     ),
     (
         "vllm.lora.model_manager",

@@ -25,10 +25,10 @@ from engine.worker.load_channel import LoadListener, describe_error
 from engine.worker.lora_managers import (
     ControlledModelManager,
     Staging,
-    host_bytes,
     install,
     largest_bytes,
     reservation_bytes,
+    sizes_in_host,
     warm_slot_writer,
 )
 from engine.worker.lora_modules import describe_modules
@@ -90,11 +90,10 @@ class AdapterCacheExtension:
     def adaptry_truth(self) -> dict[str, Any]:
         """Both tiers in vLLM's LRU order, host bytes of each adapter as pairs, in-step loads."""
         tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
-        host = tiers._registered_adapters
         return {
             "gpu": list(tiers._active_adapters.order),
-            "host": list(host.order),
-            "size_bytes": [[lora_id, host_bytes(host.cache[lora_id])] for lora_id in host.order],
+            "host": list(tiers._registered_adapters.order),
+            "size_bytes": sizes_in_host(tiers),
             "in_step_loads": self.model_runner.lora_manager.adaptry_in_step_loads,
             "untraceable_loads": staging.reader.untraceable,
             "arena_bytes": staging.arena.allocated_bytes,

@@ -50,11 +50,13 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
 
     def activate_adapter(self, lora_id: int) -> bool:
         """Copy into a free slot. During our moves a full GPU tier is an error, not an eviction."""
-        needs_slot = lora_id not in self._active_adapters
-        if needs_slot and self.adaptry_moving and None not in self.lora_index_to_id:
+        if lora_id in self._active_adapters:  # each step asks for each of its adapters
+            self._active_adapters.touch(lora_id)
+            return False
+        if self.adaptry_moving and None not in self.lora_index_to_id:
             raise RuntimeError("no free slot")
-        lora = self._registered_adapters.cache.get(lora_id)
-        if needs_slot and isinstance(lora, ImageLoRA):
+        lora = self._registered_adapters.get(lora_id)
+        if isinstance(lora, ImageLoRA):
             return self._adaptry_activate(lora)
         try:
             return bool(super().activate_adapter(lora_id))
@@ -92,6 +94,22 @@ class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc] 
 
     _manager_cls = ControlledModelManager
     adaptry_in_step_loads = 0
+
+    def add_adapter(self, lora_request: LoRARequest) -> bool:
+        """Asked for by each step for each of its adapters, which nearly always are in their slots.
+
+        vLLM (0.26 to 0.33) lists the host tier for each, to see whether it is there.
+        """
+        tiers, lora_id = self._adapter_manager, lora_request.lora_int_id
+        if lora_id not in tiers._active_adapters or lora_request.load_inplace:
+            return bool(super().add_adapter(lora_request))
+        tiers._registered_adapters.touch(lora_id)
+        tiers.activate_adapter(lora_id)
+        return True
+
+    def list_adapters(self) -> set[int]:
+        """The ids in the host tier; vLLM copies its table twice for that."""
+        return set(self._adapter_manager._registered_adapters.order)
 
     def _load_adapter(self, lora_request: LoRARequest) -> LoRAModel:
         if not threading.current_thread().name.startswith(_LOADER_NAME):
@@ -153,6 +171,12 @@ def host_bytes(lora: LoRAModel) -> int:
     if isinstance(lora, ImageLoRA):
         return lora.block.length
     return sum(_tensor_bytes((w.lora_a, w.lora_b)) for w in lora.loras.values())
+
+
+def sizes_in_host(tiers: ControlledModelManager) -> list[list[int]]:
+    """The id and host bytes of each adapter, in vLLM's LRU order."""
+    held = tiers._registered_adapters.cache  # a copy each time
+    return [[lora_id, host_bytes(held[lora_id])] for lora_id in held]
 
 
 def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:

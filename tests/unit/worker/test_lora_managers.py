@@ -1,0 +1,65 @@
+"""LoRA managers: what a step costs for its adapters does not grow with the host tier."""
+
+import sys
+from types import FrameType
+
+import pytest
+from vllm.lora.request import LoRARequest
+
+from benchmarks.overhead.steps import SLOTS, create_managers
+from engine.worker.lora_managers import sizes_in_host
+
+
+class Calls:
+    """Counts calls of Python functions, vLLM's too."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> "Calls":
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, _: object) -> None:
+        self.count += event == "call"
+
+
+@pytest.mark.parametrize("places", [SLOTS, 1024])
+def test_a_step_asks_for_its_adapters_at_the_same_cost_with_more_host_places(places: int) -> None:
+    worker, tiers = create_managers(places)
+    requests = [LoRARequest(f"a{n}", n, "/a") for n in range(1, SLOTS + 1)]
+    with Calls() as calls:
+        for request in requests:
+            assert worker.add_adapter(request)
+    assert calls.count <= 12 * SLOTS
+    assert list(tiers._active_adapters.order) == list(range(1, SLOTS + 1))
+
+
+def test_what_a_step_asks_for_was_used_last_in_both_tiers() -> None:
+    worker, tiers = create_managers(32)
+    worker.add_adapter(LoRARequest("a3", 3, "/a"))
+    assert list(tiers._active_adapters.order)[-1] == 3
+    assert list(tiers._registered_adapters.order)[-1] == 3
+    assert not tiers.activate_adapter(5)
+    assert list(tiers._active_adapters.order)[-1] == 5
+
+
+def test_the_sizes_of_all_in_host_memory_are_read_from_one_copy() -> None:
+    _, tiers = create_managers(256)
+    tiers._registered_adapters.touch(7)
+    with Calls() as calls:
+        sizes = sizes_in_host(tiers)
+    assert sizes[-1] == [7, 0]
+    assert len(sizes) == 256
+    assert calls.count <= 20 * 256, "a copy for each takes 256 calls"
+
+
+def test_the_host_tier_is_listed_without_a_call_for_each_adapter() -> None:
+    worker, _ = create_managers(1024)
+    with Calls() as calls:
+        listed = worker.list_adapters()
+    assert listed == set(range(1, 1025))
+    assert calls.count <= 4
