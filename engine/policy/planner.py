@@ -49,8 +49,10 @@ class Planner:
             self._plan_evictions(decisions)
         if index.in_slot:
             self._plan_grants(decisions)
-        if self._may_load() and (version := self._next_to_load()) is not None:
-            self._plan_loads(version, decisions)
+        if (index.cold.versions or self.prefetches) and self._may_load():
+            version = self._next_to_load()
+            if version is not None:
+                self._plan_loads(version, decisions)
         if self._tiers.outside:
             self._plan_commits(decisions)
         if index.in_host.versions and (index.idle.versions or not self._tiers.slots_are_full()):
@@ -83,7 +85,7 @@ class Planner:
         if len(waiters) > 1:
             waiters.sort(key=lambda each: each[1].arrival)
         for ticket, waiter in waiters:
-            self._tiers.grant(waiter.version)
+            self._tiers.acquire(waiter.version, leaves_queue=True)
             self._wait_queue.remove(ticket)
             decisions.append(Grant(ticket, waiter.version, waiter.outcome))
 

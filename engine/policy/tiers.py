@@ -134,18 +134,15 @@ class Tiers:
         for order in self.orders:
             order.clear()
 
-    def acquire(self, version: VersionId) -> None:
-        """One more lease."""
-        self.grant(version)
-        self.on_change(version)
-
-    def grant(self, version: VersionId) -> None:
-        """One more lease, for a waiter that leaves the queue next: that is the change to follow."""
+    def acquire(self, version: VersionId, *, leaves_queue: bool = False) -> None:
+        """One more lease. `leaves_queue`: for a waiter that does so next, which is the change."""
         self._leases[version] = self._leases.get(version, 0) + 1
         self._grants += 1
         self._last_grants[version] = self._grants
         for order in self.orders:
             order.touch(version, granted=True)
+        if not leaves_queue:
+            self.on_change(version)
 
     def release(self, version: VersionId) -> None:
         """One lease less."""
