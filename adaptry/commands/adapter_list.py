@@ -1,11 +1,11 @@
 """`adaptry adapter list`: adapters with versions, aliases, place in memory and last use."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Literal
+from itertools import count, islice
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,10 +18,25 @@ if TYPE_CHECKING:
     from adaptry.client import Client
     from adaptry.client.models import AdapterRead, OverviewItem, ResidentRead
 
-Sort = Literal["name", "created", "used"]
+Sort = Literal[
+    "name",
+    "created",
+    "used",
+    "owner",
+    "version",
+    "state",
+    "rank",
+    "size",
+    "versions",
+    "aliases",
+    "tags",
+    "description",
+    "memory",
+    "asked",
+    "hits",
+]
 SHOWN = 100
 ROWS_AT_ONCE = 100  # in one request
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,14 @@ class Use:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A column of the server's table, and the direction."""
+
+    column: str
+    descending: bool
+
+
 def list_(
     text_: TextOption = None,
     tag: TagOption = None,
@@ -40,8 +63,13 @@ def list_(
         str | None, typer.Option(help="Only with versions for this base model.")
     ] = None,
     sort: Annotated[
-        Sort, typer.Option(help="By name; or the newest, or the last used, first.")
+        Sort,
+        typer.Option(
+            help="By a column of the console's table; created: the newest first; asked, or used: "
+            "the last used first; memory: those in slots first."
+        ),
     ] = "name",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"How many [default: {SHOWN}; with --json all].")
     ] = None,
@@ -51,15 +79,19 @@ def list_(
     """List adapters, or those that meet every condition.
 
     IN: the tier where one of its versions is now. USED: when a request last held one that is there.
+    memory, asked and hits, which only the cache knows, need the scope operate; adapters that it
+    doesn't know come last.
     """
     shown = limit if limit is not None or as_json else SHOWN
     with connect(server) as client:
-        found = client.adapters.list(text=text_, tags=tag or (), owner=owner, base=base)
-        uses = {} if as_json and sort != "used" else _uses(client)
-        if sort == "name":
-            adapters = list(islice(found, None if shown is None else shown + 1))
+        found: Iterator[AdapterRead | OverviewItem]
+        if sort == "name" and not (reverse or text_ or tag):
+            found = iter(client.adapters.list(owner=owner, base=base))  # misses and repeats none
         else:
-            adapters = sorted(found, key=_key(sort, uses), reverse=True)
+            order = Order("asked" if sort == "used" else sort, reverse != (sort == "created"))
+            found = _sorted(client, order, text=text_, tags=tag or (), owner=owner, base=base)
+        uses = {} if as_json else _uses(client)
+        adapters = list(islice(found, None if shown is None else shown + 1))
         more = shown is not None and len(adapters) > shown
         adapters = adapters[:shown]
         if as_json:
@@ -84,12 +116,14 @@ def list_(
 
 
 def _rows(
-    client: "Client", adapters: "Sequence[AdapterRead]", uses: dict[str, Use]
+    client: "Client", adapters: "Sequence[AdapterRead | OverviewItem]", uses: dict[str, Use]
 ) -> list[tuple[str, ...]]:
     return [_row(each, uses.get(each.name)) for each in _in_parts(client, adapters)]
 
 
-def _in_parts(client: "Client", adapters: "Sequence[AdapterRead]") -> "Iterator[OverviewItem]":
+def _in_parts(
+    client: "Client", adapters: "Sequence[AdapterRead | OverviewItem]"
+) -> "Iterator[OverviewItem]":
     """The adapters with their aliases and numbers of versions, but for those deleted meanwhile."""
     for begin in range(0, len(adapters), ROWS_AT_ONCE):
         names = [adapter.name for adapter in adapters[begin : begin + ROWS_AT_ONCE]]
@@ -134,9 +168,23 @@ def _add(found: dict[str, Use], tier: str, each: "ResidentRead", now: datetime) 
     found[name] = Use(tier, at if before is None else max(at, before.at))
 
 
-def _key(sort: Sort, uses: dict[str, Use]) -> "Callable[[AdapterRead], datetime]":
-    def last_used(adapter: "AdapterRead") -> datetime:
-        use = uses.get(adapter.name)
-        return use.at if use else LONG_AGO
-
-    return last_used if sort == "used" else lambda adapter: adapter.created_at
+def _sorted(client: "Client", order: Order, **conditions: Any) -> "Iterator[OverviewItem]":
+    """Each once, in the order of the console's table, though that may move on meanwhile."""
+    seen: set[str] = set()
+    as_of = None
+    for offset in count(0, ROWS_AT_ONCE):
+        page = client.adapters.overview(
+            **conditions,
+            sort=order.column,
+            descending=order.descending,
+            offset=offset,
+            limit=ROWS_AT_ONCE,
+            as_of=as_of,
+        )
+        as_of = page.as_of
+        for item in page.items:
+            if item.name not in seen:
+                seen.add(item.name)
+                yield item
+        if len(page.items) < ROWS_AT_ONCE:
+            return

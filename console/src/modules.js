@@ -5,7 +5,6 @@ export * as cacheCells from "./cache/cells.ts";
 export * as decisionWindow from "./cache/decision-window.ts";
 export * as format from "./lib/format.ts";
 export * as metadata from "./lib/metadata.ts";
-export * as named from "./adapters/named.ts";
 export * as scales from "./cache/scales.ts";
 export * as sizing from "./sizing/advice.ts";
 export * as sse from "./lib/sse.ts";

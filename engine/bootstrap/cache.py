@@ -2,13 +2,14 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 
+from engine.api.adapter_facts import AdapterFacts
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.policy import create_policy_router
@@ -23,7 +24,7 @@ from engine.cache.tenant_memory import Tenancy
 from engine.engine_fit import EngineFit, FittingFiles
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.pinned_resolver import PinnedResolver
-from engine.operations.control import EngineCacheControl, EvictionLog
+from engine.operations.control import ONLY_REPLICA, EngineCacheControl, EvictionLog
 from engine.operations.pins import PinService
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
@@ -151,6 +152,7 @@ def create_cache(
     )
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))
+    service.overview.facts = AdapterFacts(partial(_snapshots, controller), log)
     pins = PinService(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)
@@ -216,6 +218,10 @@ def create_supervised_cache(
     probe = Probe(controller, score)
     promotion = EnginePromotion(controller, unavailable, probe)
     return SupervisedCache(cache, probe, promotion, unavailable)
+
+
+async def _snapshots(controller: CacheController) -> Mapping[str, CacheSnapshot]:
+    return {ONLY_REPLICA: controller.snapshot()}
 
 
 def _digests(snapshot: CacheSnapshot) -> frozenset[str]:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
+from engine.api.adapter_facts import AdapterFacts
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.dynamo import create_dynamo_router
@@ -92,6 +93,7 @@ async def run_ingress(
         promotion = FleetPromotion(replicas, recent)
         service.set_serving_engine(promotion)
         log = DecisionLog()
+        service.overview.facts = AdapterFacts(cache.snapshots, log)
         poller = ReplicaPoller(replicas, log)
         warm_up = FleetWarmUp(
             replicas,

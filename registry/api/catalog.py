@@ -10,8 +10,10 @@ from registry.api.parameters import (
     Number,
     Offset,
     PageToken,
+    QueryAsOf,
     QueryBase,
     QueryBaseModel,
+    QueryMemory,
     QueryModules,
     QueryNames,
     QueryOwner,
@@ -28,7 +30,8 @@ from registry.api.serializers import adapter_read, overview_item, version_read
 from registry.api.transfer import TAR, TAR_TYPE
 from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_parent, reader_of
-from registry.catalog.overview import AdapterSort, OverviewFilter
+from registry.catalog.overview_filter import OverviewFilter
+from registry.catalog.overview_order import AdapterSort
 from registry.catalog.overview_schemas import OverviewPage
 from registry.catalog.schemas import (
     AdapterPage,
@@ -85,9 +88,10 @@ def overview_filter(
     state: QueryState = None,
     tenant: QueryTenant = None,
     names: QueryNames = [],  # noqa: B006
+    memory: QueryMemory = None,
 ) -> OverviewFilter:
     reader = reader_of(current_caller())
-    return OverviewFilter(text, tags, owner, base, state, tenant, names, reader)
+    return OverviewFilter(text, tags, owner, base, state, tenant, names, memory, reader)
 
 
 Filters = Annotated[VersionFilter, Depends(version_filter)]
@@ -119,16 +123,20 @@ def _add_adapters(router: APIRouter, service: RegistryService) -> None:
         descending: bool = False,
         offset: Offset = 0,
         limit: Limit = 100,
+        as_of: QueryAsOf = None,
     ) -> OverviewPage:
         """A table of adapters with their aliases and default versions, sorted by any column.
+
+        Sorting by `memory`, `asked` or `hits`, and the filter `memory`, need the scope `operate`.
 
         Any part of it at once, with the number of all: for a table that is scrolled. To read all
         adapters, follow the pages of `/adapters`: no row is repeated or missed there.
         """
-        rows, total = await service.overview.page(
-            filters, sort, descending=descending, offset=offset, limit=limit
+        part = await service.overview.page(
+            filters, sort, descending=descending, offset=offset, limit=limit, as_of=as_of
         )
-        return OverviewPage(items=[overview_item(row) for row in rows], total=total)
+        items = [overview_item(row) for row in part.rows]
+        return OverviewPage(items=items, total=part.total, as_of=part.as_of)
 
     @router.get("/adapters/{name}")
     async def adapter(name: str) -> AdapterRead:

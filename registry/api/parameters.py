@@ -6,6 +6,7 @@ from fastapi import Path, Query
 from pydantic import Field
 
 from registry.catalog.field_types import Name, Tag, Text
+from registry.catalog.overview_order import InMemory
 from registry.database.pagination import MAX_LIMIT, MAX_NUMBER
 from registry.models import VersionState
 from registry.references import ADAPTER_NAME_PATTERN, MAX_NAME
@@ -46,6 +47,12 @@ QueryNames = Annotated[
     list[_AdapterName], Query(alias="name", max_length=500, description="One of them.")
 ]
 QueryState = Annotated[VersionState | None, Query(alias="state", description="Of any version.")]
+QueryMemory = Annotated[
+    InMemory | None, Query(alias="memory", description="In memory now, or pinned there.")
+]
+QueryAsOf = Annotated[
+    str | None, Query(max_length=64, description="Of another part of the table: the same order.")
+]
 QueryTenant = Annotated[Name | None, Query(alias="tenant", description="Its own adapters.")]
 _FEW_WORDS = r"^\s*(\S+\s+){0,11}\S*\s*$"  # each costs three searches, over all adapters
 QueryParts = Annotated[

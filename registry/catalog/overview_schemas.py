@@ -24,7 +24,12 @@ class OverviewItem(AdapterRead):
 
 
 class OverviewPage(BaseModel):
-    """Rows from an offset, and how many rows there are in all."""
+    """Rows from an offset, and how many rows there are in all.
+
+    `as_of`: of an order that only the cache knows, which changes all the time: with it, further
+    rows come in the same order. An order is kept for a while; if it is not, another one is sent.
+    """
 
     items: list[OverviewItem]
     total: int
+    as_of: str | None = None

@@ -142,25 +142,3 @@ def test_metadata_that_is_not_edited_stays_what_it_was(page: Page) -> None:
     assert run(page, "metadata", "return m.metadataIn(m.linesOf(given));", given) == given
     written = run(page, "metadata", 'return m.linesOf({ run: "7b", steps: 8, loss: [1] });')
     assert written == "run = 7b\nsteps = 8\nloss = [1]"
-
-
-def test_names_are_asked_for_in_addresses_that_every_proxy_takes(page: Page) -> None:
-    names = [f"{'long-name-of-a-customer' * 2}-{n:03d}" for n in range(500)]
-    groups = run(page, "named", "return m.groups(given);", names)
-    assert [name for group in groups for name in group] == names
-    assert max(sum(len(f"&name={name}") for name in group) for group in groups) <= 3000
-    assert [len(group) for group in run(page, "named", "return m.groups(given);", ["a"] * 150)] == [
-        *(100, 50)
-    ]
-
-
-def test_rows_of_several_answers_are_sorted_as_one_answer_is(page: Page) -> None:
-    def row(name: str, rank: int | None, **aliases: int) -> dict[str, Any]:
-        return {"name": name, "rank": rank, "aliases": aliases, "owner": None}
-
-    given = [row("b", 8, default=1), row("c", 64), row("a", 8, default=1), row("d", 4, default=2)]
-    code = """
-      const orders = [["rank", true], ["rank", false], ["owner", true]];
-      return orders.map((order) => m.sorted(given, ...order).map(({ name }) => name));
-    """
-    assert run(page, "named", code, given) == [list("abdc"), list("dabc"), list("abcd")]

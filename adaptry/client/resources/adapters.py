@@ -42,20 +42,25 @@ class Adapters(Resource[T_co]):
         state: str | None = None,
         tenant: str | None = None,
         names: Sequence[str] = (),
+        memory: str | None = None,
         sort: str = "name",
         descending: bool = False,
         offset: int = 0,
         limit: int = 100,
+        as_of: str | None = None,
     ) -> Parameters:
         """Part of a table of adapters with their aliases and default versions, and the total.
 
-        `text`: each word is a part of the name, or begins a word elsewhere. `sort`: name, created,
-        owner, version, state, rank or size.
+        `text`: each word is a part of the name, or begins a word elsewhere. `memory`: `in` or
+        `pinned`. `sort`: name, created, owner, version, state, rank, size, versions, aliases, tags
+        or description; memory, asked or hits, which only the cache knows: `as_of` of one part
+        reads another one in the same order.
         """
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "owner": owner, "base": base}
         more: dict[str, QueryValue] = {"state": state, "tenant": tenant, "name": names}
         place: dict[str, QueryValue] = {"sort": sort, "descending": descending, "offset": offset}
-        return Parameters(query={**query, **more, **place, "limit": limit})
+        order: dict[str, QueryValue] = {"memory": memory, "as_of": as_of}
+        return Parameters(query={**query, **more, **place, **order, "limit": limit})
 
     @operation("GET", "/api/v1/adapters/{name}", AdapterRead)
     def get(self, name: str) -> Parameters:

@@ -5,7 +5,7 @@ import { adapterLink, link } from "../lib/address.ts";
 import { Time, zone } from "../lib/time.tsx";
 import type { Column } from "../lib/virtual-table.tsx";
 import { bytes, idle } from "../lib/format.ts";
-import type { Row } from "./overview.ts";
+import { OF_CACHE, type Row } from "./overview.ts";
 import { hits, type Resident, type Residents } from "./residents.ts";
 
 export interface Shown {
@@ -19,17 +19,17 @@ export const USUAL = ["name", "version", "state", "memory", "hits", "rank", "siz
 export const COLUMNS: readonly Column<Shown>[] = [
   { id: "name", title: "Adapter", sort: "name", cell: ({ row }) => <Name row={row} /> },
   { id: "version", title: "Version", sort: "version", cell: ({ row }) => row.version },
-  { id: "aliases", title: "Aliases", cell: ({ row }) => <Aliases of={row} /> },
+  { id: "aliases", title: "Aliases", sort: "aliases", cell: ({ row }) => <Aliases of={row} /> },
   { id: "state", title: "State", sort: "state", cell: ({ row }) => row.state && <State of={row.state} /> },
-  { id: "memory", title: "In memory", cell: ({ resident }) => memory(resident) },
-  { id: "asked", title: "Last asked", cell: ({ resident }) => asked(resident) },
-  { id: "hits", title: "Hit ratio", cell: ({ resident }) => resident && <Hits of={resident} /> },
+  { id: "memory", title: "In memory", sort: "memory", cell: ({ resident }) => memory(resident) },
+  { id: "asked", title: "Last asked", sort: "asked", cell: ({ resident }) => asked(resident) },
+  { id: "hits", title: "Hit ratio", sort: "hits", cell: ({ resident }) => resident && <Hits of={resident} /> },
   { id: "rank", title: "Rank", sort: "rank", cell: ({ row }) => row.rank },
   { id: "size", title: "Size", sort: "size", cell: ({ row }) => row.size_bytes && bytes(row.size_bytes) },
-  { id: "versions", title: "Versions", cell: ({ row }) => row.versions },
+  { id: "versions", title: "Versions", sort: "versions", cell: ({ row }) => row.versions },
   { id: "owner", title: "Owner", sort: "owner", cell: ({ row }) => row.owner },
-  { id: "tags", title: "Tags", cell: ({ row }) => <Tags of={[...row.tags, ...row.version_tags]} /> },
-  { id: "description", title: "Description", cell: ({ row }) => row.description },
+  { id: "tags", title: "Tags", sort: "tags", cell: ({ row }) => <Tags of={[...row.tags, ...row.version_tags]} /> },
+  { id: "description", title: "Description", sort: "description", cell: ({ row }) => row.description },
   {
     id: "created",
     title: `Registered (${zone()})`,
@@ -37,6 +37,11 @@ export const COLUMNS: readonly Column<Shown>[] = [
     cell: ({ row }) => <Time at={row.created_at} short />,
   },
 ];
+
+/** For who may not read the cache: its columns are empty, and the server refuses to sort by them. */
+export function forReader(column: Column<Shown>): Column<Shown> {
+  return OF_CACHE.includes(column.id) ? { ...column, sort: undefined } : column;
+}
 
 function Name({ row }: { row: Row }) {
   return (

@@ -2,13 +2,14 @@
 
 import type { TargetedEvent, TargetedInputEvent } from "preact";
 import { Field } from "../lib/form.tsx";
-import type { Search, Sort } from "./overview.ts";
+import { OF_CACHE, type Search, type Sort } from "./overview.ts";
 
 const STATES = ["ready", "deprecated", "pending", "retired", "quarantined", "rejected", "purged"];
 
-export function searchOf(query: URLSearchParams): Search {
+/** `seesCache`: who may not read the cache can neither sort nor filter by it. */
+export function searchOf(query: URLSearchParams, seesCache: boolean): Search {
   const value = (name: string) => query.get(name) ?? "";
-  const order = value("sort") || "name";
+  const order = seesCache || !OF_CACHE.includes(value("sort").replace(/^-/, "")) ? value("sort") || "name" : "name";
   return {
     text: value("text"),
     tag: query.getAll("tag"),
@@ -16,7 +17,7 @@ export function searchOf(query: URLSearchParams): Search {
     base: value("base"),
     state: value("state"),
     tenant: value("tenant"),
-    memory: value("memory") as Search["memory"],
+    memory: (seesCache ? value("memory") : "") as Search["memory"],
     sort: order.replace(/^-/, "") as Sort,
     descending: order.startsWith("-"),
   };

@@ -1,8 +1,7 @@
-// Rows of the adapters table: blocks of the overview as they come into sight, and the cache's view.
+// Rows of the adapters table: blocks of the overview as they come into sight.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { request, type Schema } from "../lib/api.ts";
-import { readNamed } from "./named.ts";
 import { clearProblem, showProblem } from "../lib/notices.tsx";
 
 export const BLOCK = 100;
@@ -21,6 +20,13 @@ export interface Search {
   descending: boolean;
 }
 
+/** What only the cache knows: its order is kept by the server, and read anew from time to time. */
+export const OF_CACHE: readonly string[] = ["memory", "asked", "hits"];
+
+export function isLive(search: Search): boolean {
+  return OF_CACHE.includes(search.sort) || search.memory !== "";
+}
+
 interface Table {
   total: number | null;
   row: (index: number) => Row | undefined;
@@ -29,35 +35,48 @@ interface Table {
   refresh: () => Promise<void>;
 }
 
-/** `names`: only these adapters; null: all, undefined: not known yet. */
-export function useOverview(search: Search, names: readonly string[] | null | undefined): Table {
+export function useOverview(search: Search): Table {
   const blocks = useRef(new Map<number, Row[]>());
-  const asked = useRef(new Set<number>());
+  const asked = useRef(new Map<number, Promise<void>>());
   const range = useRef<[number, number]>([0, 0]);
+  const order = useRef<string | null>(null); // that of all blocks, where only the cache knows it
   const [total, setTotal] = useState<number | null>(null);
   const [, redraw] = useState(0);
-  const what = JSON.stringify([search, names]);
+  const what = JSON.stringify(search);
   const current = useRef(what);
 
-  const read = useCallback(
-    async (block: number) => {
-      if (names === undefined || asked.current.has(block)) return;
-      if (names?.length === 0) return setTotal(0);
-      asked.current.add(block);
+  const fetchBlock = useCallback(
+    async (block: number, asOf: string | null) => {
       try {
-        const page = names ? await readAll(search, names, block) : await readBlock(search, block);
-        if (current.current !== what) return;
+        const page = await readBlock(search, block, asOf);
+        if (current.current !== what || asOf !== order.current) return;
         clearProblem("Adapters");
+        const found = page.as_of ?? null;
+        if (found !== asOf) blocks.current.clear(); // their order is not kept any more
+        order.current = found;
         blocks.current.set(block, page.items);
         setTotal(page.total);
         redraw((n) => n + 1);
       } catch (error) {
         if (current.current === what) showProblem(error as Error, "Adapters");
-      } finally {
-        asked.current.delete(block);
       }
     },
     [what],
+  );
+  const read = useCallback(
+    (block: number): Promise<void> => {
+      const before = asked.current.get(block);
+      if (before) return before;
+      // without an order yet, one answer brings it before the others are asked for
+      const first = order.current === null && OF_CACHE.includes(search.sort) ? [...asked.current.values()][0] : undefined;
+      const answer = (async () => {
+        await first;
+        await fetchBlock(block, order.current);
+      })().finally(() => asked.current.get(block) === answer && asked.current.delete(block));
+      asked.current.set(block, answer);
+      return answer;
+    },
+    [fetchBlock],
   );
   const onRange = useCallback(
     (first: number, last: number) => {
@@ -69,12 +88,15 @@ export function useOverview(search: Search, names: readonly string[] | null | un
   const refresh = useCallback(async () => {
     const seen = new Set(blocksOf(...range.current));
     for (const block of blocks.current.keys()) if (!seen.has(block)) blocks.current.delete(block);
+    await Promise.all(asked.current.values());
+    order.current = null;
     await Promise.all([...seen].map(read));
   }, [read]);
   useEffect(() => {
     current.current = what;
     blocks.current.clear();
     asked.current.clear();
+    order.current = null;
     void read(Math.floor(range.current[0] / BLOCK));
   }, [what]);
   const row = (index: number) => blocks.current.get(Math.floor(index / BLOCK))?.[index % BLOCK];
@@ -87,22 +109,13 @@ function blocksOf(first: number, last: number): number[] {
   return Array.from({ length: until - from + 1 }, (_, n) => from + n);
 }
 
-function readBlock(search: Search, block: number) {
-  const query = { ...queryOf(search), offset: block * BLOCK, limit: BLOCK };
-  return request("get", "/api/v1/overview", { query });
-}
-
-async function readAll(search: Search, names: readonly string[], block: number) {
-  const rows = await readNamed(queryOf(search), names);
-  return { items: rows.slice(block * BLOCK, (block + 1) * BLOCK), total: rows.length };
-}
-
-export type OverviewQuery = ReturnType<typeof queryOf>;
-
-function queryOf(search: Search) {
-  const { sort, descending, memory, ...filters } = search;
+function readBlock(search: Search, block: number, asOf: string | null) {
+  const { sort, descending, ...filters } = search;
   const given: { [name in keyof typeof filters]?: (typeof filters)[name] } = Object.fromEntries(
     Object.entries(filters).filter(([, value]) => value.length),
   );
-  return { ...given, state: given.state as Schema["VersionState"] | undefined, sort, descending };
+  const state = given.state as Schema["VersionState"] | undefined;
+  const memory = search.memory || undefined;
+  const query = { ...given, state, memory, sort, descending, as_of: asOf ?? undefined };
+  return request("get", "/api/v1/overview", { query: { ...query, offset: block * BLOCK, limit: BLOCK } });
 }

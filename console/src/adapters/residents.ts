@@ -1,6 +1,6 @@
 // Residents: by adapter, where its versions are in memory, and how its last lookups went.
 
-import { request, type Schema } from "../lib/api.ts";
+import { request, serverNow, type Schema } from "../lib/api.ts";
 
 const DECISIONS = 1000;
 const SHOWN = 24;
@@ -33,8 +33,11 @@ export async function readResidents(signal: AbortSignal): Promise<Residents> {
     resident.leases += each.leases;
     resident.idleSeconds = Math.min(resident.idleSeconds ?? Infinity, each.idle_seconds ?? Infinity);
   }
-  for (const { kind, outcome, adapter } of decisions.items) {
-    if (kind === "looked_up" && outcome && adapter) of(found, adapter).lookups.push(TIERS[outcome]);
+  for (const { kind, outcome, adapter, at } of decisions.items) {
+    if (kind !== "looked_up" || !outcome || !adapter) continue;
+    const resident = of(found, adapter);
+    resident.lookups.push(TIERS[outcome]);
+    if (!resident.places.length) resident.idleSeconds = Math.max(0, (serverNow() - Date.parse(at)) / 1000);
   }
   return found;
 }

@@ -1,15 +1,15 @@
 // The adapters: all of them in one table, of which only the part in sight is read.
 
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { link, remember } from "../lib/address.ts";
 import { isPlatform, may } from "../lib/caller.ts";
 import { useAnswer, useEvents, useInterval } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
 import { VirtualTable } from "../lib/virtual-table.tsx";
 import { request } from "../lib/api.ts";
-import { ALWAYS, COLUMNS, USUAL, withResidents } from "./columns.tsx";
+import { ALWAYS, COLUMNS, forReader, USUAL, withResidents } from "./columns.tsx";
 import { Filters, searchOf, valuesOf } from "./filters.tsx";
-import { useOverview, type Search, type Sort } from "./overview.ts";
+import { isLive, useOverview, type Search, type Sort } from "./overview.ts";
 import { readResidents, type Residents } from "./residents.ts";
 
 const TYPING_MS = 150;
@@ -18,14 +18,13 @@ const NONE: Residents = new Map();
 const KEPT = "adaptry.columns";
 
 export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
-  const [search, setSearch] = useState(() => searchOf(query));
+  const [search, setSearch] = useState(() => searchOf(query, may("operate")));
   const [columns, setColumns] = useState(() => columnsOf(query));
   const first = useRef(Number(query.get("at")) || 0);
   const [residents, readAgain] = useAnswer("Cache", async (signal) => (may("operate") ? readResidents(signal) : null));
   const [bases] = useAnswer("Base models", async (signal) => (may("operate") && isPlatform() ? request("get", "/api/v1/bases", { signal }) : null));
-  const names = useNames(search, residents);
-  const table = useOverview(search, names);
-  useInterval(RESIDENTS_MS, readAgain);
+  const table = useOverview(search);
+  useInterval(RESIDENTS_MS, () => Promise.all([readAgain(), isLive(search) && !isPointedAt() && table.refresh()]));
   useEvents({}, signal, onLinkState, table.refresh);
   const save = useCallback(() => {
     const at = first.current ? String(first.current) : "";
@@ -43,7 +42,7 @@ export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
   useEffect(() => () => (clearTimeout(timer.current), save()), [save]);
   const onSort = (sort: string) =>
     change({ sort: sort as Sort, descending: search.sort === sort && !search.descending }, true);
-  const shown = COLUMNS.filter(({ id }) => columns.includes(id));
+  const shown = COLUMNS.filter(({ id }) => columns.includes(id)).map((each) => (may("operate") ? each : forReader(each)));
   return (
     <>
       <div class="page-head">
@@ -79,6 +78,11 @@ export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
   );
 }
 
+/** Rows that the cache orders stay where they are while somebody points at one. */
+function isPointedAt(): boolean {
+  return document.querySelector(".virtual:hover") !== null;
+}
+
 /** Changes of the search: those that are typed wait for the next key. */
 function useChange(setSearch: (change: (search: Search) => Search) => void, first: { current: number }) {
   const timer = useRef(0);
@@ -96,16 +100,6 @@ function useChange(setSearch: (change: (search: Search) => Search) => void, firs
     if (immediately) apply();
     else timer.current = window.setTimeout(apply, TYPING_MS);
   }, []);
-}
-
-/** The adapters in memory, where only these are asked for. */
-function useNames(search: Search, residents: Residents | null): readonly string[] | null | undefined {
-  return useMemo(() => {
-    if (!search.memory || !may("operate")) return null; // who may not read the cache can't filter by it
-    if (residents === null) return undefined;
-    const wanted = [...residents].filter(([, each]) => each.places.length && (search.memory === "in" || each.pinned));
-    return wanted.map(([name]) => name).sort();
-  }, [search.memory, search.memory ? [...(residents ?? [])].map(([name, { places, pinned }]) => `${name} ${places.length} ${pinned}`).sort().join() : "", residents === null]);
 }
 
 function columnsOf(query: URLSearchParams): string[] {

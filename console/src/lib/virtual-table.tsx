@@ -8,7 +8,7 @@ const BEYOND = 12; // rows that are drawn above and below those in sight
 export interface Column<Row> {
   id: string;
   title: string;
-  sort?: string;
+  sort?: string | undefined;
   cell: (row: Row) => ComponentChildren;
 }
 

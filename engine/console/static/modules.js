@@ -1,1 +1,1 @@
-import{A as e,D as s,R as m,Y as t,ea as f,ia as p,j as o,o as r,y as a}from"./chunk-LQLXUO7U.js";export{o as api,f as cacheCells,m as decisionWindow,a as format,s as metadata,e as named,t as scales,p as sizing,r as sse};
+import{B as s,P as e,W as t,ca as m,ga as f,j as o,o as r,y as a}from"./chunk-TAAFLNXO.js";export{o as api,m as cacheCells,e as decisionWindow,a as format,s as metadata,t as scales,f as sizing,r as sse};

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from engine.api.adapter_facts import AdapterFacts
 from engine.api.decisions import create_decision_router
 from engine.api.policy import create_policy_router
 from engine.api.visibility import keep_caller
@@ -21,9 +22,9 @@ from engine.ports import Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.shadows import Shadows
 from engine.types import AdapterVersion, EvictionPolicy, Tier
-from registry.auth.caller import Caller
-from registry.auth.scopes import EVERY_SCOPE
-from registry.errors import UnknownAdapter
+from registry.auth.caller import Caller, as_caller
+from registry.auth.scopes import EVERY_SCOPE, Scope
+from registry.errors import ScopeMissing, UnknownAdapter
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimiter, StreamLimits
 from registry.residency import NullResidencyStore
@@ -100,6 +101,29 @@ async def served(
         async with httpx.AsyncClient(base_url=url, timeout=20, headers=BEARER) as http:
             yield Served(cache, log, limiter, http)
         closed.set()
+
+
+async def test_facts_for_the_registrys_table() -> None:
+    """Where an adapter is, when it was last asked for, and its share of hits: of those seen."""
+    async with served(slots=1, host=2) as server:
+        for version in (A, B, A, C):
+            await server.cache.use(version)
+        control = EngineCacheControl(
+            server.cache.controller,
+            PinService(server.cache.controller, NullResidencyStore(), Names()),
+            server.log,
+        )
+        facts_of = AdapterFacts(control.snapshots, server.log)
+        found = await facts_of()
+        assert {name: each.tier for name, each in found.items()} == {"a1": 1, "a2": None, "a3": 0}
+        assert {name: each.hits for name, each in found.items()} == {"a1": 0.5, "a2": 0, "a3": 0}
+        asked = {name: each.asked or 0.0 for name, each in found.items()}
+        assert sorted(asked, key=lambda name: asked[name]) == ["a3", "a1", "a2"]
+        with as_caller(Caller("other~boss", EVERY_SCOPE, frozenset({"a2"}))):
+            assert set(await facts_of()) == {"a2"}
+        reader = Caller("reader", frozenset({Scope.INFER}))
+        with as_caller(reader), pytest.raises(ScopeMissing):
+            await facts_of()
 
 
 async def test_why_reports_where_it_is_and_what_happened_last() -> None:

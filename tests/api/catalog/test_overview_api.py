@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from registry.auth.scopes import Scope
+from registry.catalog.overview_order import OF_CACHE, AdapterSort, CacheFacts
 from registry.database.engine import Database
 from registry.models import Adapter, Version
 from registry.service import RegistryService
@@ -79,23 +80,117 @@ async def test_a_search_has_at_most_twelve_words(client: httpx.AsyncClient, fill
     assert_problem(refused, 422, "invalid_request")
 
 
-@pytest.mark.parametrize("sort", ["name", "created", "owner", "version", "state", "rank", "size"])
+def value_of(item: Any, sort: str) -> Any:
+    """What its row is sorted by; None: nothing."""
+    if sort in ("version", "state", "rank", "size") and "default" not in item["aliases"]:
+        return None
+    if sort == "tags":
+        return item["tags"] or item["version_tags"] or None
+    if sort == "aliases":
+        return " ".join(item["aliases"]) or None
+    return item[{"created": "created_at", "size": "size_bytes"}.get(sort, sort)]
+
+
+@pytest.mark.parametrize("sort", sorted(set(AdapterSort) - OF_CACHE))
 async def test_each_column_sorts_both_ways(
     client: httpx.AsyncClient, filled: Any, sort: str
 ) -> None:
-    of_default = sort in ("version", "state", "rank", "size")
-    field = {"created": "created_at", "size": "size_bytes"}.get(sort, sort)
+    await client.patch("/adapters/zeta", json={"tags": ["a-b", "crm"], "description": "Answers"})
     for descending in (False, True):
         asked = {"sort": sort, "descending": descending}
         items = (await client.get("/overview", params=asked)).json()["items"]
-        values = [
-            None if of_default and "default" not in item["aliases"] else item[field]
-            for item in items
-        ]
+        values = [value_of(item, sort) for item in items]
         present = [value for value in values if value is not None]
         assert present == sorted(present, reverse=descending)
         assert values[len(present) :] == [None] * (len(values) - len(present)), "they come last"
         assert len(items) == 6
+
+
+FACTS = {
+    "zeta": CacheFacts(tier=0, pinned=True, asked=4.0, hits=1.0),
+    "eta": CacheFacts(tier=1, asked=0.0, hits=0.5),
+    "beta": CacheFacts(asked=9.0, hits=0.5),
+    "deleted": CacheFacts(tier=0, asked=0.0, hits=0.0),
+}
+
+
+@pytest.fixture
+def cache_facts(service: RegistryService) -> dict[str, CacheFacts]:
+    """What a cache knows, which changes while the table is read."""
+    facts = dict(FACTS)
+
+    async def read() -> dict[str, CacheFacts]:
+        return dict(facts)
+
+    service.overview.facts = read
+    return facts
+
+
+OTHERS = ["alpha-0042", "customer-00421", "delta"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "ascending", "descending"),
+    [
+        ("memory", ["zeta", "eta"], ["eta", "zeta"]),
+        ("asked", ["eta", "zeta", "beta"], ["beta", "zeta", "eta"]),
+        ("hits", ["beta", "eta", "zeta"], ["zeta", "beta", "eta"]),
+    ],
+)
+async def test_what_only_the_cache_knows_sorts_both_ways(
+    client: httpx.AsyncClient,
+    filled: Any,
+    cache_facts: Any,
+    sort: str,
+    ascending: list[str],
+    descending: list[str],
+) -> None:
+    """Those it knows first; all others behind them by name, in either direction."""
+    for order, first in ((False, ascending), (True, descending)):
+        rest = sorted({*OTHERS, "beta"} - set(first))
+        assert await found(client, sort=sort, descending=order) == [*first, *rest]
+    assert await found(client, sort=sort, owner="team-b") == ["beta"]
+    assert await found(client, sort=sort, text="ta", memory="in") == [
+        name for name in ascending if name != "beta"
+    ]
+
+
+async def test_pages_are_of_one_order_though_the_cache_moves_on(
+    client: httpx.AsyncClient, filled: Any, cache_facts: dict[str, CacheFacts]
+) -> None:
+    asked: dict[str, Any] = {"sort": "asked", "limit": 2}
+    page = (await client.get("/overview", params=asked)).json()
+    read = [item["name"] for item in page["items"]]
+    cache_facts["delta"] = CacheFacts(tier=0, asked=0.0)
+    cache_facts["beta"] = CacheFacts(tier=0, asked=0.0)
+    for offset in (2, 4):
+        more = {**asked, "offset": offset, "as_of": page["as_of"]}
+        part = (await client.get("/overview", params=more)).json()
+        assert part["as_of"] == page["as_of"]
+        read += [item["name"] for item in part["items"]]
+    assert read == ["eta", "zeta", "beta", *OTHERS], "none twice, none missed"
+    for other in (page["as_of"], "-asked.unknown", "x"):
+        again = {"sort": "asked", "descending": True, "as_of": other}
+        part = (await client.get("/overview", params=again)).json()
+        assert part["as_of"] != other, "another order, and it says so"
+        assert part["items"][0]["name"] == "zeta"
+
+
+async def test_those_in_memory_are_filtered(
+    client: httpx.AsyncClient, filled: Any, cache_facts: Any
+) -> None:
+    assert await found(client, memory="in") == ["eta", "zeta"]
+    assert await found(client, memory="pinned") == ["zeta"]
+    assert await found(client, memory="in", sort="rank", text="zeta") == ["zeta"]
+    refused = await client.get("/overview", params={"memory": "out"})
+    assert_problem(refused, 422, "invalid_request")
+
+
+async def test_a_server_without_a_cache_sorts_by_name(
+    client: httpx.AsyncClient, filled: Any
+) -> None:
+    assert await found(client, sort="hits") == await found(client)
+    assert await found(client, memory="in") == []
 
 
 async def test_filters_find_parts_of_names_and_tags_of_versions(

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from adaptry.cli import main
 from adaptry.client import ApiError, Client
+from adaptry.commands import adapter_list
 from adaptry.terminal.suggestions import suggest
+from registry.catalog.overview_order import AdapterSort
 from tests.support.servers.registry_threaded import ROOT, registry_server
 
 Run = Callable[..., tuple[int, str, str]]
@@ -96,6 +98,20 @@ def test_the_list_shows_versions_aliases_and_times_with_their_zone(run: Run) -> 
     assert "--limit" in newest[2]
     assert [each["name"] for each in as_json(run, "adapter", "list")] == ["upper", "vowels"]
     assert len(as_json(run, "adapter", "list", "--limit", "1")) == 1
+
+
+def test_the_list_is_sorted_by_any_column_of_the_table(run: Run) -> None:
+    def names(*options: str) -> list[str]:
+        return [each["name"] for each in as_json(run, "adapter", "list", *options)]
+
+    assert set(get_args(adapter_list.Sort)) == {*AdapterSort, "used"}
+    for sort in get_args(adapter_list.Sort):
+        assert sorted(names("--sort", sort)) == ["upper", "vowels"], sort
+    assert names("--sort", "versions") == ["vowels", "upper"]
+    assert names("--sort", "versions", "--reverse") == ["upper", "vowels"]
+    assert names("--reverse") == ["vowels", "upper"]
+    assert names("--sort", "created", "--reverse") == ["upper", "vowels"]
+    assert names("--sort", "rank", "--text", "owel") == ["vowels"], "as the table finds it"
 
 
 def test_the_list_shows_the_shares_of_a_split(run: Run) -> None:
