@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from engine.api.dynamo import create_dynamo_router
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
+from engine.api.server_settings import create_settings_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
 from engine.bootstrap.engine_observer import EngineObserver
@@ -175,18 +176,14 @@ async def _start_engine(
 async def _served_model(
     arguments: Namespace, supervisor: EngineSupervisor[VllmProcess]
 ) -> ServedModel:
+    naming = EngineNaming(lambda tensors: supervisor.process.backend.places(tensors))  # noqa: PLW0108  # that process may be replaced
     return ServedModel(
         arguments.model,
         arguments.served_model_name or [arguments.model],
-        await supervisor.process.backend.served_modules(_naming(supervisor)),
+        await supervisor.process.backend.served_modules(naming),
         arguments.max_lora_rank,
         arguments.revision,
     )
-
-
-def _naming(supervisor: EngineSupervisor[VllmProcess]) -> EngineNaming:
-    """Of whichever engine runs when it is asked."""
-    return EngineNaming(lambda tensors: supervisor.process.backend.places(tensors))  # noqa: PLW0108  # that process may be replaced
 
 
 async def _build_app(
@@ -232,6 +229,7 @@ async def _build_app(
             create_health_router(
                 {"engine": check_engine, "database": service.ping, "store": service.check_store}
             ),
+            create_settings_router(registry_settings, settings, arguments, service),
             create_console_router(),
         ],
         guards=create_guards(

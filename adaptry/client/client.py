@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adaptry.client.resources.jobs import Jobs
     from adaptry.client.resources.keys import Keys
     from adaptry.client.resources.names import Names
+    from adaptry.client.resources.prompts import Prompts
+    from adaptry.client.resources.server import ServerState
     from adaptry.client.resources.tenants import Tenants
     from adaptry.client.resources.transfer import Transfer
     from adaptry.client.resources.versions import Versions
@@ -54,6 +56,18 @@ class AllResources(Generation[T_co]):
         from adaptry.client.resources.names import Names
 
         return Names(self._transport)
+
+    @cached_property
+    def prompts(self) -> "Prompts[T_co]":
+        from adaptry.client.resources.prompts import Prompts
+
+        return Prompts(self._transport)
+
+    @cached_property
+    def server(self) -> "ServerState[T_co]":
+        from adaptry.client.resources.server import ServerState
+
+        return ServerState(self._transport)
 
     @cached_property
     def bases(self) -> "Bases[T_co]":

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.api.history import create_history_router
 from engine.api.probe import create_probe_router
+from engine.api.server_settings import create_settings_router
 from engine.api.servers import create_server_router
 from engine.api.trace import create_trace_router
 from engine.bootstrap.cache import Cache, create_cache
@@ -33,6 +34,7 @@ from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
 from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
+from registry.api.prompts import create_prompt_router
 from registry.api.router import create_router
 from registry.auth.keys import KeyService
 from registry.cache_history import CacheHistoryStore
@@ -40,6 +42,7 @@ from registry.database.engine import Database
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
 from registry.notifications import open_notifications
+from registry.prompts.service import PromptSetService
 from registry.rates.usage import RateUsage
 from registry.rates.windows import RateWindows
 from registry.residency import ResidencyStore
@@ -84,6 +87,8 @@ async def _routers() -> Sequence[APIRouter]:
             create_history_router(HistoryReader(_no_history(database), None)),
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
+            create_prompt_router(PromptSetService(database)),
+            create_settings_router(settings, EngineSettings(), {}, service),
             generate_router,
             create_fanout_router(),
         )

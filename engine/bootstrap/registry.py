@@ -20,6 +20,7 @@ from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
 from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
+from registry.api.prompts import create_prompt_router
 from registry.api.router import create_router
 from registry.auth.client_address import LOCAL, from_address
 from registry.auth.keys import KeyService
@@ -33,6 +34,7 @@ from registry.inspection.base_identity import identity_of
 from registry.inspection.base_model import read_base_model
 from registry.inspection.supported_modules import SupportedModules
 from registry.notifications import Notifications, open_notifications
+from registry.prompts.service import PromptSetService
 from registry.quotas.service import TenantQuotas
 from registry.rates.usage import RateUsage
 from registry.residency import ReplicaResidencyStore, ResidencyStore
@@ -77,6 +79,7 @@ class LocalRegistry:
         """`usage_of`: a tenant's use of the cache."""
         return [
             create_router(self.service),
+            create_prompt_router(PromptSetService(self.database)),
             create_key_router(self.keys),
             create_whoami_router(self.keys),
             create_tenant_router(self.tenants.create_service(usage_of), self.keys),

@@ -17,6 +17,7 @@ from engine.api.decisions import create_decision_router
 from engine.api.dynamo import create_dynamo_router
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
+from engine.api.server_settings import create_settings_router
 from engine.bootstrap.background import is_stopping, run_in_background
 from engine.bootstrap.registry import ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import create_rate_gauges, create_registry_metrics
@@ -132,6 +133,16 @@ async def run_ingress(
                     "database": service.ping,
                     "store": service.check_store,
                 }
+            ),
+            create_settings_router(
+                registry_settings,
+                settings,
+                {
+                    "model": facts.model,
+                    "revision": facts.revision,
+                    "served_model_name": list(facts.served_names),
+                },
+                service,
             ),
             create_console_router(),
         )

@@ -14,6 +14,9 @@ RegistryError
 ├── UnknownWebhook       404
 ├── UnknownDelivery      404
 ├── UnknownBase          404
+├── UnknownPromptSet     404
+├── PromptSetExists      409
+├── TooManyPromptSets    409
 ├── AmbiguousBase        400  several base models are called so
 ├── SameBase             400  where two base models are needed
 ├── UnknownServer        404  none of that name has started on this database
@@ -123,8 +126,10 @@ from registry.errors.conflicts import (
     NameTaken,
     NothingToRollBack,
     OtherBaseModel,
+    PromptSetExists,
     ServerRunning,
     TooManyNames,
+    TooManyPromptSets,
     TransitionRefused,
     VersionAliased,
     VersionInUse,
@@ -143,6 +148,7 @@ from registry.errors.requests import (
     UnknownDelivery,
     UnknownJob,
     UnknownModel,
+    UnknownPromptSet,
     UnknownRevision,
     UnknownServedName,
     UnknownServer,
@@ -221,6 +227,7 @@ __all__ = [
     "PlatformOnly",
     "ProbeFailed",
     "PromotionTimeout",
+    "PromptSetExists",
     "RateLimitExceeded",
     "RegistryError",
     "SameBase",
@@ -238,6 +245,7 @@ __all__ = [
     "TenantLimit",
     "TenantNotEmpty",
     "TooManyNames",
+    "TooManyPromptSets",
     "TooManyStreams",
     "TooManyUploads",
     "TransitionRefused",
@@ -248,6 +256,7 @@ __all__ = [
     "UnknownJob",
     "UnknownKey",
     "UnknownModel",
+    "UnknownPromptSet",
     "UnknownRevision",
     "UnknownServedName",
     "UnknownServer",

@@ -112,6 +112,22 @@ class TooManyNames(RegistryError):
         super().__init__(f"adapter {adapter!r} has {limit} served names: it can't have more")
 
 
+class PromptSetExists(RegistryError):
+    status = 409
+    code = "prompt_set_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a set of prompts {name!r} already")
+
+
+class TooManyPromptSets(RegistryError):
+    status = 409
+    code = "too_many_prompt_sets"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit} sets of prompts: delete one first")
+
+
 class ImportConflict(RegistryError):
     status = 409
     code = "import_conflict"

@@ -102,6 +102,14 @@ class UnknownWebhook(RegistryError):
         super().__init__(f"there is no webhook {webhook_id}")
 
 
+class UnknownPromptSet(RegistryError):
+    status = 404
+    code = "unknown_prompt_set"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no set of prompts {name!r}")
+
+
 class UnknownDelivery(RegistryError):
     status = 404
     code = "unknown_delivery"

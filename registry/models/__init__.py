@@ -8,6 +8,7 @@ from registry.models.base_model import BaseLink, KnownBase, Server
 from registry.models.cache_history import CacheHistory
 from registry.models.event import Event, EventKind, new_uid
 from registry.models.job import Job
+from registry.models.prompt_set import PromptSet
 from registry.models.rate import RateCount
 from registry.models.registration import TenantRegistration
 from registry.models.residency import Pin, Resident
@@ -33,6 +34,7 @@ __all__ = [
     "Job",
     "KnownBase",
     "Pin",
+    "PromptSet",
     "RateCount",
     "Resident",
     "ServedName",

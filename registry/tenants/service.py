@@ -19,6 +19,7 @@ from registry.ingest.repository import JobRepository
 from registry.models import Adapter, Event, EventKind, now
 from registry.models.api_key import ApiKey
 from registry.models.tenant import AdapterGrant, Tenant
+from registry.prompts.service import delete_of_tenant
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.service import stored_usage
 from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, no_live_usage
@@ -104,7 +105,7 @@ class TenantService:
         return tenant
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Delete it, its grants and its jobs. Raises UnknownTenant, TenantNotEmpty."""
+        """Delete it, its grants, jobs and sets of prompts. Raises UnknownTenant, TenantNotEmpty."""
         async with self._database.transaction(for_catalog=False) as session:
             tenant = await get_tenant(session, name, lock=True)
             await _check_empty(session, name)
@@ -113,6 +114,7 @@ class TenantService:
                 await session.delete(grant)
             await QuotaRepository(session).forget_registrations(name, now())
             await JobRepository(session).delete_of_tenant(name)
+            await delete_of_tenant(session, name)
             await session.delete(tenant)
             session.add(_event(EventKind.TENANT_DELETED, name, actor))
         await self._changed()

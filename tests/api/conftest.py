@@ -16,6 +16,7 @@ from registry.api.access.keys import create_key_router
 from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
 from registry.api.ingest import create_ingest_router
+from registry.api.prompts import create_prompt_router
 from registry.api.router import create_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
@@ -24,6 +25,7 @@ from registry.http.authentication import AuthenticationMiddleware
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.notifications import Notifications, open_notifications
+from registry.prompts.service import PromptSetService
 from registry.rates.usage import RateUsage
 from registry.rates.windows import RateWindows
 from registry.service import RegistryService
@@ -125,9 +127,12 @@ async def events(database: Database) -> AsyncIterator[Notifications]:
 
 
 @pytest.fixture
-def app(service: RegistryService, ingest: IngestService, events: Notifications) -> FastAPI:
+def app(
+    service: RegistryService, ingest: IngestService, events: Notifications, database: Database
+) -> FastAPI:
     app = FastAPI()
-    take_in(app, create_router(service), create_ingest_router(ingest), *events.routers)
+    prompts = create_prompt_router(PromptSetService(database))
+    take_in(app, create_router(service), create_ingest_router(ingest), prompts, *events.routers)
     return app
 
 

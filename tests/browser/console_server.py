@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, insert, select
 
 from engine.api.probe import create_probe_router
+from engine.api.server_settings import create_settings_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, create_cache
 from engine.bootstrap.history import ServerHistory, open_history
@@ -149,7 +150,7 @@ async def _running(
             history = await open_history(
                 database, engine_settings, registry.server_id, metrics.on_history_dropped
             )
-            cache = await _add_routes(app, registry, engine_settings, history)
+            cache = await _add_routes(app, registry, engine_settings, history, registry_settings)
             keys = registry.keys
             guards = create_guards(
                 engine_settings, registry_settings, keys, metrics.on_key_refusal, (), rates=None
@@ -167,7 +168,11 @@ async def _running(
 
 
 async def _add_routes(
-    app: FastAPI, registry: LocalRegistry, settings: EngineSettings, history: ServerHistory
+    app: FastAPI,
+    registry: LocalRegistry,
+    settings: EngineSettings,
+    history: ServerHistory,
+    registry_settings: RegistrySettings,
 ) -> Cache:
     service = registry.service
     cache = create_cache(
@@ -191,6 +196,12 @@ async def _add_routes(
         *cache.routers(registry.events.decision_streams, registry.tenants.grants.of),
         history.router(),
         create_health_router({"database": service.ping, "store": service.check_store}),
+        create_settings_router(
+            registry_settings,
+            settings,
+            {"model": str(ROOT / "demo" / "base"), "max_loras": SLOTS},
+            service,
+        ),
         create_console_router(),
     ):
         app.include_router(router)

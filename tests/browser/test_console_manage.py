@@ -258,6 +258,52 @@ def test_two_versions_are_compared(console: ConsoleServer, visit: Visit) -> None
     expect(table.get_by_role("row", name=re.compile("^State"))).to_have_count(0)
 
 
+def test_prompts_are_saved_under_a_name_and_shared_by_a_link(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(console.url)
+    visitor.expects_a_refusal()  # no engine answers prompts here
+    page = visitor.open("#/compare?a=upper%3A1&b=upper%3A2")
+    page.get_by_label("Prompts", exact=True).fill("hello\n\nWrite to a customer.")
+    page.get_by_role("button", name="Save the prompts …").click()
+    answer(page, "Save the prompts", "Save", Name="tickets")
+    chosen = page.get_by_label("Saved prompts")
+    expect(chosen).to_have_value("tickets")
+    assert read(console, "prompts/tickets")["prompts"] == ["hello", "Write to a customer."]
+    expect(page).to_have_url(re.compile("set=tickets$"))
+    shared = visitor.open(f"#{page.url.partition('#')[2]}")
+    expect(shared.get_by_label("Prompts", exact=True)).to_have_value("hello\nWrite to a customer.")
+    answers = shared.get_by_role("region", name=re.compile("^Prompt "))
+    expect(answers).to_have_count(2)
+    shared.close()
+    page.get_by_role("button", name="Rename tickets …").click()
+    answer(page, "Rename tickets", "Rename", Name="mail")
+    expect(page).to_have_url(re.compile("set=mail$"))
+    page.get_by_label("Prompts", exact=True).fill("another")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(chosen).to_have_value("")
+    expect(page).to_have_url(re.compile("prompts=another$"))
+    chosen.select_option("mail")
+    expect(page.get_by_label("Prompts", exact=True)).to_have_value("hello\nWrite to a customer.")
+    page.get_by_role("button", name="Delete mail …").click()
+    answer(page, "Delete mail", "Delete")
+    expect(chosen).to_have_value("")
+    assert read(console, "prompts")["items"] == []
+
+
+def test_settings_and_the_state_of_database_and_store(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url, width=1440).open("#/server")
+    section = page.locator("section", has=page.get_by_role("heading", name="Database and store"))
+    expect(section).to_contain_text("SQLite: answers, schema")
+    expect(section).to_contain_text("free of")
+    table = page.get_by_role("region", name="All settings")
+    expect(table.get_by_role("row", name=re.compile("^ADAPTRY_STORE "))).to_be_visible()
+    expect(table.get_by_role("row", name=re.compile("^--max-loras 2 "))).to_be_visible()
+    page.get_by_label("Without defaults").uncheck()
+    page.get_by_label("Search settings").fill("webhook timeout")
+    expect(table.get_by_role("rowheader")).to_have_text(["ADAPTRY_WEBHOOK_TIMEOUT_SECONDS"])
+
+
 def test_a_phone_says_whose_each_value_is(console: ConsoleServer, visit: Visit) -> None:
     page = visit(console.url, width=390).open("#/compare?a=upper%3A1&b=upper%3A2")
     cells = page.get_by_role("row", name=re.compile("^Rank differs")).locator("td")

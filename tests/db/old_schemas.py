@@ -139,6 +139,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         "INSERT INTO cache_history (server, began_at, ended_at, expires_at, size_bytes, totals,"
         " content) VALUES ('here:8000', 1, 2, 4102444800000000, 1, '{\"hits\": 1}', 'x')",
     ),
+    "c3d95f1be704": (
+        "INSERT INTO prompt_set (owner, name, prompts, updated_at, updated_by) VALUES"
+        f" ('', 'tickets', '[\"hello\"]', {at(13)}, 'anna')",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

@@ -31,7 +31,23 @@ class AdapterPage(ResponseModel):
 
 
 AdapterSort = TypeAliasType(
-    "AdapterSort", Literal["name", "created", "owner", "version", "state", "rank", "size"]
+    "AdapterSort",
+    Literal[
+        "name",
+        "created",
+        "owner",
+        "version",
+        "state",
+        "rank",
+        "size",
+        "versions",
+        "aliases",
+        "tags",
+        "description",
+        "memory",
+        "asked",
+        "hits",
+    ],
 )
 
 
@@ -178,6 +194,26 @@ class ProblemRead(ResponseModel):
     count: int
 
 
+class PromptSetRead(ResponseModel):
+    name: str
+    prompts: list[str]
+    updated_at: AwareDatetime
+    updated_by: str
+
+
+class PromptSetSummary(ResponseModel):
+    """A set in the list; `number`: of its prompts."""
+
+    name: str
+    number: int
+    updated_at: AwareDatetime
+    updated_by: str
+
+
+class PromptSetList(ResponseModel):
+    items: list[PromptSetSummary]
+
+
 class VerdictRead(ResponseModel):
     """`problems` is empty if `accepted`, and then `adapter` is not null."""
 
@@ -312,7 +348,13 @@ class OverviewItem(ResponseModel):
 
 
 class OverviewPage(ResponseModel):
-    """Rows from an offset, and how many rows there are in all."""
+    """
+    Rows from an offset, and how many rows there are in all.
+
+    `as_of`: of an order that only the cache knows, which changes all the time: with it, further
+    rows come in the same order. An order is kept for a while; if it is not, another one is sent.
+    """
 
     items: list[OverviewItem]
     total: int
+    as_of: str | None = None

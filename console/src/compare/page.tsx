@@ -10,22 +10,30 @@ import { Act, metadataPairs, State, type Pair } from "../lib/parts.tsx";
 import { provenance } from "../adapter/provenance.tsx";
 import { bytes, moment } from "../lib/format.ts";
 import { Answers } from "./answers.tsx";
+import { PromptSets, readPrompts } from "./prompt-sets.tsx";
 
 type Version = Schema["VersionRead"];
 
 export function ComparePage({ query, signal }: PageProps) {
   const [a, setA] = useState(query.get("a") ?? "");
   const [b, setB] = useState(query.get("b") ?? "");
-  const [prompts, setPrompts] = useState(query.get("prompts") ?? "");
+  const [{ set, prompts }, choose] = useState({ set: query.get("set") ?? "", prompts: linesOf(query.get("prompts") ?? "") });
   const typed = useRef<HTMLFormElement>(null);
+  useAnswer("Sets of prompts", async (signal) => {
+    if (set && !prompts.length) choose({ set, prompts: await readPrompts(set, signal) }); // of a link
+  });
   const [pair] = useAnswer("Compare", (signal) => readPair(a, b, signal), [a, b]);
-  remember("/compare", { a, b, prompts });
+  remember("/compare", { a, b, set, prompts: set ? "" : prompts.join("\n") });
+  const written = () => {
+    const lines = linesOf(typed.current!.querySelector("textarea")!.value);
+    return lines.join("\n") === prompts.join("\n") ? prompts : lines; // a prompt of a set may have several lines
+  };
   const apply = (event: SubmitEvent) => {
     event.preventDefault();
     const form = new FormData(typed.current!);
     setA(String(form.get("a")).trim());
     setB(String(form.get("b")).trim());
-    setPrompts(String(form.get("prompts")));
+    if (written() !== prompts) choose({ set: "", prompts: written() });
   };
   return (
     <>
@@ -40,17 +48,22 @@ export function ComparePage({ query, signal }: PageProps) {
         <Field label="Reference B">
           <input name="b" required defaultValue={b} class="ref" spellcheck={false} placeholder="upper:2" />
         </Field>
-        <Field label="Prompts" hint="One a line; part of the address.">
-          <textarea name="prompts" rows={3} defaultValue={prompts} />
+        <Field label="Prompts" hint={set ? `Those of ${set}.` : "One a line; part of the address."}>
+          <textarea key={prompts} name="prompts" rows={3} defaultValue={prompts.join("\n")} />
         </Field>
+        <PromptSets chosen={set} written={written} onChoose={(name, all) => choose({ set: name, prompts: all })} />
         <div class="row">
           <button class="primary">Compare</button>
         </div>
       </form>
       {pair && <Differences a={pair[0]} b={pair[1]} />}
-      {pair && prompts.trim() && <Answers a={a} b={b} prompts={prompts.split("\n").filter((line) => line.trim())} signal={signal} />}
+      {pair && prompts.length > 0 && <Answers a={a} b={b} prompts={prompts} signal={signal} />}
     </>
   );
+}
+
+function linesOf(text: string): readonly string[] {
+  return text.split("\n").filter((line) => line.trim());
 }
 
 async function readPair(a: string, b: string, signal: AbortSignal): Promise<[Version, Version] | null> {

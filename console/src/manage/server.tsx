@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Problem, request, type Schema } from "../lib/api.ts";
+import { may } from "../lib/caller.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
@@ -10,6 +11,7 @@ import { Act, Code, Facts, Row, State, Table, type Pair } from "../lib/parts.tsx
 import { Time } from "../lib/time.tsx";
 import { bytes, count } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
+import { AllSettings } from "./settings.tsx";
 
 type Garbage = Schema["GarbageRead"];
 type Collected = Schema["VersionState"];
@@ -24,6 +26,7 @@ export function ServerPage() {
     <ManagePage title="Server">
       <Health />
       <Settings />
+      {may("admin") && <AllSettings />}
       <Servers />
       <Bases />
       <GarbageCollection />

@@ -1,0 +1,126 @@
+"""Routes of prompt sets: list, read, save, rename, delete."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, status
+from pydantic import AfterValidator, BaseModel, Field
+
+from registry.auth.caller import actor_name, current_caller
+from registry.catalog.field_types import Body, Text
+from registry.http.problems import ProblemRoute
+from registry.models import PromptSet
+from registry.prompts.service import PLATFORM, PromptSetService
+
+MAX_PROMPTS, MAX_CHARACTERS, MAX_ALL_CHARACTERS = 100, 8192, 65_536
+_ERRORS = (400, 403, 404, 409, 422, 503)
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+def _check_all(prompts: list[str]) -> list[str]:
+    if sum(map(len, prompts)) > MAX_ALL_CHARACTERS:
+        raise ValueError(f"all prompts together have at most {MAX_ALL_CHARACTERS} characters")
+    return prompts
+
+
+SetName = Annotated[str, Path(pattern=_NAME, description="Letters, digits, `.`, `_` and `-`.")]
+Prompts = Annotated[
+    list[Annotated[Text, Field(min_length=1, max_length=MAX_CHARACTERS)]],
+    Field(min_length=1, max_length=MAX_PROMPTS),
+    AfterValidator(_check_all),
+]
+
+
+class PromptSetPut(Body):
+    """The prompts of a set, in their order."""
+
+    prompts: Prompts
+
+
+class PromptSetPatch(Body):
+    """Another name for a set."""
+
+    name: Annotated[Text, Field(pattern=_NAME)]
+
+
+class PromptSetRead(BaseModel):
+    name: str
+    prompts: list[str]
+    updated_at: datetime
+    updated_by: str
+
+
+class PromptSetSummary(BaseModel):
+    """A set in the list; `number`: of its prompts."""
+
+    name: str
+    number: int
+    updated_at: datetime
+    updated_by: str
+
+
+class PromptSetList(BaseModel):
+    items: list[PromptSetSummary]
+
+
+def create_prompt_router(sets: PromptSetService) -> APIRouter:
+    """Routes under `/api/v1/prompts`: each tenant has its own sets, and so has the platform."""
+    router = APIRouter(
+        prefix="/api/v1/prompts",
+        tags=["registry"],
+        route_class=ProblemRoute,
+        responses={code: {} for code in _ERRORS},
+    )
+
+    @router.get("")
+    async def prompt_sets() -> PromptSetList:
+        """Sets of prompts that versions are compared with, by name."""
+        return PromptSetList(items=_summaries(await sets.all(_owner())))
+
+    @router.get("/{name}")
+    async def prompt_set(name: SetName) -> PromptSetRead:
+        """One set with its prompts."""
+        return _read(await sets.find(_owner(), name))
+
+    @router.put("/{name}")
+    async def save_prompt_set(name: SetName, body: PromptSetPut) -> PromptSetRead:
+        """Create a set, or replace its prompts."""
+        return _read(await sets.save(_owner(), name, body.prompts, actor=actor_name()))
+
+    @router.patch("/{name}")
+    async def rename_prompt_set(name: SetName, body: PromptSetPatch) -> PromptSetRead:
+        """Give a set another name."""
+        return _read(await sets.rename(_owner(), name, body.name, actor=actor_name()))
+
+    @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
+    async def delete_prompt_set(name: SetName) -> None:
+        """Delete a set."""
+        await sets.delete(_owner(), name)
+
+    return router
+
+
+def _owner() -> str:
+    return current_caller().tenant or PLATFORM
+
+
+def _read(row: PromptSet) -> PromptSetRead:
+    return PromptSetRead(
+        name=row.name,
+        prompts=row.prompts,
+        updated_at=row.updated_at,
+        updated_by=row.updated_by,
+    )
+
+
+def _summaries(rows: Sequence[PromptSet]) -> list[PromptSetSummary]:
+    return [
+        PromptSetSummary(
+            name=row.name,
+            number=len(row.prompts),
+            updated_at=row.updated_at,
+            updated_by=row.updated_by,
+        )
+        for row in rows
+    ]

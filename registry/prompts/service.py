@@ -1,0 +1,95 @@
+"""Prompt sets: prompts that versions are compared with, kept under a name for everyone of a tenant.
+
+A set is no part of an adapter: the same prompts are put to many. So it is a row of its own, and
+neither metadata of an adapter nor in the event log.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.database.engine import Database
+from registry.errors import PromptSetExists, TooManyPromptSets, UnknownPromptSet
+from registry.models import PromptSet, now
+
+PLATFORM = ""
+"""The owner of the platform's sets, in place of a tenant."""
+
+MAX_SETS = 200
+"""Of one tenant, or of the platform."""
+
+
+class PromptSetService:
+    """`owner`: a tenant, or `PLATFORM`. Each change is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self, owner: str) -> Sequence[PromptSet]:
+        """By name."""
+        chosen = select(PromptSet).where(col(PromptSet.owner) == owner)
+        async with self._database.read_session() as session:
+            return (await session.execute(chosen.order_by(col(PromptSet.name)))).scalars().all()
+
+    async def find(self, owner: str, name: str) -> PromptSet:
+        """Raises UnknownPromptSet."""
+        async with self._database.read_session() as session:
+            return await _get(session, owner, name)
+
+    async def save(self, owner: str, name: str, prompts: Sequence[str], *, actor: str) -> PromptSet:
+        """Create it, or replace its prompts. Raises TooManyPromptSets."""
+        try:
+            return await self._save(owner, name, prompts, actor)
+        except IntegrityError:  # PostgreSQL: another request created it meanwhile
+            return await self._save(owner, name, prompts, actor)
+
+    async def _save(self, owner: str, name: str, prompts: Sequence[str], actor: str) -> PromptSet:
+        async with self._database.transaction(for_catalog=False) as session:
+            found = await session.get(PromptSet, (owner, name))
+            if found is None:
+                await _check_number(session, owner)
+                found = PromptSet(owner=owner, name=name, updated_by=actor)
+                session.add(found)
+            found.prompts = list(prompts)
+            found.updated_at, found.updated_by = now(), actor
+            await session.flush()
+        return found
+
+    async def rename(self, owner: str, name: str, new: str, *, actor: str) -> PromptSet:
+        """Raises UnknownPromptSet, PromptSetExists."""
+        try:
+            async with self._database.transaction(for_catalog=False) as session:
+                found = await _get(session, owner, name)
+                if new != name and await session.get(PromptSet, (owner, new)) is not None:
+                    raise PromptSetExists(new)
+                found.name, found.updated_at, found.updated_by = new, now(), actor
+                await session.flush()
+        except IntegrityError:
+            raise PromptSetExists(new) from None
+        return found
+
+    async def delete(self, owner: str, name: str) -> None:
+        """Raises UnknownPromptSet."""
+        async with self._database.transaction(for_catalog=False) as session:
+            await session.delete(await _get(session, owner, name))
+
+
+async def delete_of_tenant(session: AsyncSession, tenant: str) -> None:
+    """All of a tenant that is deleted itself."""
+    await session.execute(delete(PromptSet).where(col(PromptSet.owner) == tenant))
+
+
+async def _get(session: AsyncSession, owner: str, name: str) -> PromptSet:
+    found = await session.get(PromptSet, (owner, name))
+    if found is None:
+        raise UnknownPromptSet(name)
+    return found
+
+
+async def _check_number(session: AsyncSession, owner: str) -> None:
+    counted = select(func.count()).select_from(PromptSet).where(col(PromptSet.owner) == owner)
+    if (await session.execute(counted)).scalar_one() >= MAX_SETS:
+        raise TooManyPromptSets(MAX_SETS)

@@ -1,0 +1,109 @@
+"""Sets of prompts: saved, listed, renamed and deleted; each tenant has its own."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from registry.api.prompts import MAX_ALL_CHARACTERS
+from registry.auth.scopes import Scope
+from registry.database.engine import Database
+from registry.prompts.service import MAX_SETS, PLATFORM, PromptSetService
+from tests.api.helpers import assert_problem
+from tests.api.keyed_client import Asked
+
+pytestmark = pytest.mark.both_databases
+
+PROMPTS = ["Write to a customer.", "  Two\nlines ", "Übersetze: дом"]
+
+
+async def names(client: httpx.AsyncClient) -> list[str]:
+    return [item["name"] for item in (await client.get("/prompts")).json()["items"]]
+
+
+async def test_a_set_is_saved_renamed_and_deleted(client: httpx.AsyncClient) -> None:
+    made = await client.put("/prompts/tickets", json={"prompts": PROMPTS})
+    assert made.status_code == 200
+    assert (await client.get("/prompts/tickets")).json()["prompts"] == PROMPTS
+    await client.put("/prompts/Smoke", json={"prompts": ["hello"]})
+    listed = (await client.get("/prompts")).json()["items"]
+    assert [(item["name"], item["number"]) for item in listed] == [("Smoke", 1), ("tickets", 3)]
+    await client.put("/prompts/tickets", json={"prompts": ["one"]})
+    assert (await client.get("/prompts/tickets")).json()["prompts"] == ["one"]
+    taken = await client.patch("/prompts/tickets", json={"name": "Smoke"})
+    assert_problem(taken, 409, "prompt_set_exists")
+    assert (await client.patch("/prompts/tickets", json={"name": "tickets"})).status_code == 200
+    renamed = await client.patch("/prompts/tickets", json={"name": "tickets-2"})
+    assert renamed.json()["prompts"] == ["one"]
+    assert await names(client) == ["Smoke", "tickets-2"]
+    assert_problem(await client.get("/prompts/tickets"), 404, "unknown_prompt_set")
+    assert (await client.delete("/prompts/tickets-2")).status_code == 204
+    assert_problem(await client.delete("/prompts/tickets-2"), 404, "unknown_prompt_set")
+    gone = await client.patch("/prompts/tickets-2", json={"name": "x"})
+    assert_problem(gone, 404, "unknown_prompt_set")
+    assert await names(client) == ["Smoke"]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [],
+        [""],
+        ["x"] * 101,
+        ["a\0b"],
+        "hello",
+        [3],
+        ["x" * 8192] * (MAX_ALL_CHARACTERS // 8192 + 1),
+    ],
+)
+async def test_what_is_no_set_is_refused(client: httpx.AsyncClient, prompts: object) -> None:
+    refused = await client.put("/prompts/bad", json={"prompts": prompts})
+    assert_problem(refused, 422, "invalid_request")
+    assert await names(client) == []
+
+
+async def test_names_fit_an_address(client: httpx.AsyncClient) -> None:
+    for name in ("%20", "a%20b", "-a", "x" * 65):
+        refused = await client.put(f"/prompts/{name}", json={"prompts": ["x"]})
+        assert_problem(refused, 422, "invalid_request")
+    await client.put("/prompts/ok", json={"prompts": ["x"]})
+    assert_problem(await client.patch("/prompts/ok", json={"name": "a b"}), 422, "invalid_request")
+
+
+async def test_their_number_is_bounded(client: httpx.AsyncClient, database: Database) -> None:
+    sets = PromptSetService(database)
+    for n in range(MAX_SETS):
+        await sets.save(PLATFORM, f"s{n}", ["x"], actor="tests")
+    refused = await client.put("/prompts/more", json={"prompts": ["x"]})
+    assert_problem(refused, 409, "too_many_prompt_sets")
+    assert (await client.put("/prompts/s0", json={"prompts": ["y"]})).status_code == 200
+    await sets.save("acme", "more", ["x"], actor="tests")
+
+
+async def test_one_that_is_saved_twice_at_a_time_is_one(
+    client: httpx.AsyncClient,
+) -> None:
+    saving = [client.put("/prompts/same", json={"prompts": [str(n)]}) for n in range(8)]
+    assert {answer.status_code for answer in await asyncio.gather(*saving)} == {200}
+    assert await names(client) == ["same"]
+
+
+async def test_a_tenant_has_its_own_which_go_with_it(asked: Asked, database: Database) -> None:
+    for tenant in ("acme", "other"):
+        await asked.says("root", "POST", "/tenants", json={"name": tenant})
+    await asked.key("acme~boss", Scope.PUBLISH)
+    await asked.key("acme~reader", Scope.INFER)
+    await asked.key("other~boss", Scope.OPERATE)
+    body = {"json": {"prompts": ["hello"]}}
+    assert await asked.says("acme~boss", "PUT", "/prompts/mine", **body) == (200, "")
+    assert await asked.says("acme~reader", "GET", "/prompts/mine") == (200, "")
+    assert await asked.says("acme~reader", "PUT", "/prompts/x", **body) == (403, "scope_missing")
+    assert await asked.says("acme~reader", "DELETE", "/prompts/mine") == (403, "scope_missing")
+    for stranger in ("root", "other~boss"):
+        said = await asked.says(stranger, "GET", "/prompts/mine")
+        assert said == (404, "unknown_prompt_set")
+        assert (await asked.ask(stranger, "GET", "/prompts")).json()["items"] == []
+    await asked.says("root", "DELETE", "/keys/acme~boss")
+    await asked.says("root", "DELETE", "/keys/acme~reader")
+    assert await asked.says("root", "DELETE", "/tenants/acme") == (204, "")
+    assert await PromptSetService(database).all("acme") == []
