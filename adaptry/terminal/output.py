@@ -86,13 +86,16 @@ def line_of(decision: "DecisionRead") -> str:
 
 
 def size(value: float | None) -> str:
-    """A number of bytes in a short unit."""
+    """A number of bytes in a short unit, as the console writes it (console/src/lib/format.ts)."""
     amount = float(value or 0)
     steps = 0
     while amount >= 1024 and steps < len(UNITS) - 1:
         amount /= 1024
         steps += 1
-    return f"{amount:.{min(steps, 1)}f} {UNITS[steps]}"
+    if steps == 0 or amount >= 100:
+        return f"{int(amount + 0.5)} {UNITS[steps]}"
+    is_half = amount * 20 % 2 == 1  # JavaScript rounds it up, and Python to an even digit
+    return f"{amount + 0.01 if is_half else amount:.1f} {UNITS[steps]}"
 
 
 def shown(path: Path) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
+from adaptry.terminal.output import size
 from tests.browser.scripted_server import run
 
 
@@ -113,6 +114,13 @@ def test_numbers_have_units(page: Page) -> None:
         ["0 B", "1023 B", "1.5 KiB", "143 MiB"],
         ["200 µs", "12.3 ms", "500 ms", "2.00 s", "61 s"],
     ]
+
+
+def test_sizes_are_those_of_the_command_line(page: Page) -> None:
+    sizes = [0, 1, 1023, 1024, 1280, 1331, 102_300, 102_400, 159_744, 185_344, 2**20, 150_300_000]
+    sizes += [int(2**30 * part) for part in (0.9999, 1, 1.25, 99.95, 100.5, 1023.9)] + [2**60]
+    shown = run(page, "format", f"return {sizes}.map(m.bytes);")
+    assert shown == [size(each) for each in sizes]
 
 
 def test_a_name_cannot_climb_out_of_its_path(page: Page) -> None:

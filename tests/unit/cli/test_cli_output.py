@@ -1,13 +1,17 @@
 """Output of commands: columns, fields, sizes and progress."""
 
 import io
+from collections import Counter
 
 import pytest
 
-from adaptry.client.models import RateUsageRead, UsedRateRead
+from adaptry.client.models import RateUsageRead, ResidentRead, UsedRateRead
+from adaptry.commands.cache import _row
 from adaptry.terminal.job_progress import PhaseLine
 from adaptry.terminal.output import JsonValue, show_fields, show_table, size, text
 from adaptry.terminal.rates import show_rates
+from adaptry.top.model import Row
+from adaptry.top.screen import _cells
 
 
 def test_columns_are_aligned_and_numbers_are_right_aligned(
@@ -54,11 +58,39 @@ def test_a_value_is_shown_on_one_line(value: JsonValue, shown: str) -> None:
         (1023, "1023 B"),
         (1024, "1.0 KiB"),
         (84 * 2**20, "84.0 MiB"),
-        (2**60, "1048576.0 TiB"),
+        (1280, "1.3 KiB"),
+        (156 * 2**10, "156 KiB"),
+        (150_300_000, "143 MiB"),
+        (2**60, "1048576 TiB"),
     ],
 )
 def test_a_size_is_shown_in_a_fitting_unit(value: int, shown: str) -> None:
     assert size(value) == shown
+
+
+def test_the_size_of_a_resident_is_the_api_s_wherever_it_is_shown() -> None:
+    """In `cache show` and `cache top`; the console's is held by tests/browser."""
+    resident = ResidentRead(
+        reference="upper:3",
+        version_id=3,
+        rank=8,
+        size_bytes=136_294,
+        host_bytes=150_300_000,
+        pinned=None,
+        leases=0,
+        waiting=0,
+        hits=1,
+        slot=0,
+        idle_seconds=1.0,
+        leaving=False,
+    )
+    row = Row("gpu", resident.reference, resident, Counter())
+    assert {"143 MiB"} == {
+        cell
+        for cells in (_row("gpu", resident), _cells(row))
+        for cell in cells
+        if cell.endswith("B")
+    }
 
 
 def test_progress_into_a_file_writes_one_line_per_phase() -> None:

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
@@ -140,6 +141,39 @@ async def test_routers_can_read_which_adapters_have_a_slot(metered: Metered) -> 
     }
     await until(lambda: metered("adaptry_resident", tier="host") == 3)
     assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not requested"
+
+
+def affinity(metered: Metered, model: str) -> float:
+    """What the gateway API's and llm-d's `lora-affinity-scorer` makes of a scrape.
+
+    By its rule: of the series with the latest value, names are split at commas, and counted.
+    """
+    page = generate_latest(metered.registry).decode()
+    family = "vllm:lora_requests_info"
+    (found,) = (f for f in text_string_to_metric_families(page) if f.name == family)
+    labels = max(found.samples, key=lambda sample: sample.value).labels
+    running, waiting = (
+        set(filter(None, labels[f"{kind}_lora_adapters"].split(",")))
+        for kind in ("running", "waiting")
+    )
+    if model in running:
+        return 1.0
+    if len(running) + len(waiting) < int(labels["max_lora"]):
+        return 0.8
+    return 0.6 if model in waiting else 0.0
+
+
+async def test_the_affinity_scorer_finds_an_adapter_by_each_of_its_names(metered: Metered) -> None:
+    assert affinity(metered, "a1:1") == 0.8, "a slot is free"
+    metered.names[A.id] = ["a1", "a1@prod", "Org/A 1", "a,b"]
+    await metered.use(A)
+    assert [affinity(metered, name) for name in ("a1", "a1@prod", "a1:1", "Org/A 1")] == [1.0] * 4
+    assert affinity(metered, "a") == 0.0, "a name with a comma would be two"
+    assert affinity(metered, "a2:1") == 0.0, "a name counts as an adapter"
+    await metered.use(B)
+    metered.names[C.id] = ["a3"]
+    metered.controller.prefetch(C)
+    assert [affinity(metered, name) for name in ("a2:1", "a3", "a3:1")] == [1.0, 0.6, 0.6]
 
 
 async def test_what_is_in_memory_is_there_by_every_name_that_means_it(metered: Metered) -> None:
