@@ -5,7 +5,7 @@
 
 An engine for each largest rank, all started together, serve the same adapters of rank 8 in turn.
 A step's time is that of the tokens between a short and a long generation, the median of passes.
-On an H200 that takes two minutes: most of it is the start, during which the adapters are written.
+Most of the time is the start, during which the adapters are written.
 """
 
 import argparse
