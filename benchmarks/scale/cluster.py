@@ -53,12 +53,12 @@ class Cluster:
         """The processes of a deployment's running replicas, by replica."""
         details = _controller().get_serve_details()["applications"][_APPLICATION]
         running = details["deployments"][deployment]["replicas"]
-        return {each["replica_id"]: each["pid"] for each in running if each["pid"]}
+        return {each["replica_id"]: each["pid"] for each in running if each.get("pid")}
 
     def why_not_running(self) -> str:
         """What Ray Serve says of the application and of its deployments."""
         details = _controller().get_serve_details()["applications"].get(_APPLICATION, {})
-        found = [str(each["message"]) for each in details.get("deployments", {}).values()]
+        found = [str(each.get("message", "")) for each in details.get("deployments", {}).values()]
         return "\n".join([str(details.get("status", "")), str(details.get("message", "")), *found])
 
     def cpu_seconds(self) -> dict[tuple[str, int], float]:
