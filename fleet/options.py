@@ -1,9 +1,9 @@
 """Options of a fleet: the arguments of its application on Ray Serve."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from registry.cache_history import replica_name
 from registry.settings import RegistrySettings
@@ -63,6 +63,16 @@ class FleetOptions(BaseModel):
     allow_untested_vllm: bool = Field(
         False, description="Start with a vLLM older than the tested ones too."
     )
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        """Only the deployment may say how many replicas there are: then it isn't known here."""
+        wanted = sum(each.replicas for each in self.classes)
+        if "replicas" in self.model_fields_set and wanted > self.replicas:
+            raise ValueError(
+                f"the classes have {wanted} replicas, more than the {self.replicas} of `replicas`"
+            )
+        return self
 
     def arguments_of(self, place: int) -> tuple[str, ...]:
         """vLLM's arguments of the engine with this number, from 0: the classes come first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from adaptry.serve import modes
 from adaptry.serve.adapter_folders import linked_files
@@ -435,6 +436,13 @@ def test_where_only_the_deployment_has_the_number_of_replicas_the_rest_counts_to
     given = {"model": "m", "vllm": ["--max-lora-rank", "64"], "classes": [small]}
     assert fleet_rank(FleetOptions.model_validate(given)) == 64
     assert fleet_rank(FleetOptions.model_validate(given | {"replicas": 3})) == 8
+
+
+def test_a_configuration_whose_classes_have_more_replicas_than_there_are_is_refused() -> None:
+    """The last of them would never start, and a rank that only they serve would never be."""
+    small = {"replicas": 3, "vllm": ["--max-lora-rank", "8"]}
+    with pytest.raises(ValidationError, match="the classes have 3 replicas, more than the 2"):
+        FleetOptions.model_validate({"model": "m", "replicas": 2, "classes": [small]})
 
 
 def test_a_replica_gets_the_gpus_that_the_largest_class_needs(
