@@ -4,9 +4,9 @@
 
 It prints how many seconds passed until all of them were registered.
 
-It shares the machine's cores with the server, as clients elsewhere would not: so all requests are
-made before the first is sent, and each client writes its own to one connection and reads the
-status. With httpx each upload took 2 ms of CPU more.
+It shares the machine's cores with the server, as clients elsewhere would not: so it imports little,
+makes all requests before it sends the first, and each client writes its own to one connection and
+reads the status.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.ingest.uploads import small_adapter, until_registered
+from benchmarks.ingest.small_adapters import small_adapter, until_registered
 
 _BOUNDARY = "a-boundary-that-no-weights-have"
 

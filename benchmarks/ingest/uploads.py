@@ -21,13 +21,11 @@ import httpx
 import numpy as np
 
 from benchmarks.common.tables import machine, print_table
-from benchmarks.ingest.large_adapter import MODULE, RANK, tensor
 from benchmarks.ingest.server import database_url
+from benchmarks.ingest.small_adapters import WIDTH, small_adapter, until_registered
 from registry.database.migrate import upgrade
 
-WIDTH = 64
 PARTS = 4
-UNFINISHED = ("receiving", "queued", "running")
 
 
 def main() -> None:
@@ -92,13 +90,6 @@ async def upload_all(url: str, count: int, clients: int) -> list[dict[str, objec
     return rows
 
 
-async def until_registered(http: httpx.AsyncClient) -> None:
-    """Until no job is left to do."""
-    for state in UNFINISHED:
-        while (await http.get("/jobs", params={"state": state, "limit": 1})).json()["items"]:
-            await asyncio.sleep(0.5)
-
-
 def row(what: str, count: int, seconds: float) -> dict[str, object]:
     rate = f"{count / seconds:.1f}"
     return {"what": what, "count": count, "seconds": f"{seconds:.1f}", "each second": rate}
@@ -128,24 +119,6 @@ async def ends_of_jobs(http: httpx.AsyncClient) -> list[float]:
         if page["next_page_token"] is None:
             return ends
         query["page_token"] = page["next_page_token"]
-
-
-def small_adapter(number: int, width: int) -> dict[str, bytes]:
-    """The files of an adapter with about 2 KiB of weights for a width of 64, no two alike."""
-    half = RANK * width * 4
-    prefix = f"base_model.model.{MODULE}"
-    header = json.dumps(
-        {
-            f"{prefix}.lora_A.weight": tensor([RANK, width], 0, half),
-            f"{prefix}.lora_B.weight": tensor([width, RANK], half, 2 * half),
-        }
-    ).encode()
-    weights = np.random.default_rng(number).uniform(0.5, 1.5, 2 * half // 4).astype("<f4").tobytes()
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": 8, "target_modules": ["q_proj"]}
-    return {
-        "adapter_config.json": json.dumps(config).encode(),
-        "adapter_model.safetensors": len(header).to_bytes(8, "little") + header + weights,
-    }
 
 
 if __name__ == "__main__":
