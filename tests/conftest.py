@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.support.garbage",
     "tests.support.scheduling",
     "tests.support.tls_contexts",
+    "tests.support.workers.forks",
 ]
 
 Answer = TypeVar("Answer")

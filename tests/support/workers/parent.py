@@ -1,0 +1,85 @@
+"""Parent of xdist's processes: collects the tests once, then forks for each process.
+
+Imports of libraries and tests, with the assertions rewritten, are most of the CPU time before a
+process's first test. A fork has them, and finds its tests in a fraction of the time.
+
+    python parent.py FD PATH ARGUMENTS      of pytest; PATH is where modules are found
+
+Forks for each that connects at the socket FD, until stdin ends.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+from setproctitle import setproctitle
+
+STANDARD_FILES = (0, 1, 2)
+MAX_BYTES = 4096
+
+
+def collect(arguments: Sequence[str]) -> None:
+    """What can't be imported here is reported by the forks.
+
+    In one thread, as a fork has no other: BLAS makes its threads when it is loaded.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    pytest.main([*arguments, "--collect-only", "-qq", "-n0", "--junitxml="])
+    del os.environ["OMP_NUM_THREADS"]
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = threads
+    running = os.listdir("/proc/self/task")
+    assert len(running) == 1, "a fork would lose a thread of an import"
+
+
+def fork_for_each(listening: socket.socket) -> socket.socket:
+    """Returns in the forks only: who asked for it."""
+    pids: list[int] = []
+    while True:
+        ready, _, _ = select.select([sys.stdin, listening], [], [])
+        if sys.stdin in ready:
+            _end(pids)
+        asker, _ = listening.accept()
+        pid = os.fork()
+        if pid == 0:
+            listening.close()
+            return asker
+        asker.close()
+        pids.append(pid)
+
+
+def _end(pids: list[int]) -> NoReturn:
+    """The tests have ended, perhaps killed."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)  # so that its CPU time counts
+    os._exit(0)
+
+
+def become(asker: socket.socket) -> None:
+    """`python -c PROGRAM` with the files of the asker, who sees this process's end."""
+    program, files, _, _ = socket.recv_fds(asker, MAX_BYTES, len(STANDARD_FILES))
+    asker.detach()  # open until this process ends
+    for file, standard in zip(files, STANDARD_FILES, strict=True):
+        os.dup2(file, standard)
+        os.close(file)
+    sys.argv = ["-c"]
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    exec(program, main.__dict__)
+
+
+if __name__ == "__main__":
+    setproctitle("parent of tests")  # finds its room beside the environment as it was at the start
+    number, path, *arguments = sys.argv[1:]
+    sys.path[:] = path.split(os.pathsep)
+    with socket.socket(fileno=int(number)) as listening:
+        collect(arguments)
+        asker = fork_for_each(listening)
+    become(asker)

@@ -1,0 +1,17 @@
+"""Start of a process of xdist, in place of `python -u -c PROGRAM`: asks the parent for a fork.
+
+Has its standard files, and lives as long as it does.
+"""
+
+import os
+import socket
+import sys
+
+if __name__ == "__main__":
+    path, *_, program = sys.argv[1:]
+    with socket.socket(socket.AF_UNIX) as parent:
+        parent.connect(path)
+        socket.send_fds(parent, [program.encode()], [0, 1, 2])
+        for file in (0, 1):
+            os.close(file)
+        parent.recv(1)
