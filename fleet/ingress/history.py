@@ -1,6 +1,8 @@
 """History routes of a fleet: each replica records its own, and the ingress reads them all."""
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 
@@ -13,6 +15,9 @@ from fleet.ports import Replicas
 from registry.cache_history import HistoryRow, replica_name, split_name
 from registry.database.engine import Database
 
+KEPT_SECONDS = 5.0
+"""How long it is remembered which replicas record."""
+
 
 class FleetRecording:
     """Implements `engine.history.reader.Recording`: asks the replicas for what isn't saved yet.
@@ -20,11 +25,24 @@ class FleetRecording:
     One that doesn't answer has saved all but its last seconds.
     """
 
-    def __init__(self, replicas: Replicas, fleet: str) -> None:
+    def __init__(
+        self, replicas: Replicas, fleet: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._replicas = replicas
         self._fleet = fleet
+        self._clock = clock
+        self._asking = asyncio.Lock()
+        self._known: tuple[float, list[str]] | None = None
 
     async def servers(self) -> list[str]:
+        """Asked of all replicas once in a few seconds: a page asks for the history of each."""
+        async with self._asking:
+            if self._known is None or self._clock() - self._known[0] >= KEPT_SECONDS:
+                found = await self._ask()
+                self._known = (self._clock(), found) if found else None
+            return [] if self._known is None else self._known[1]
+
+    async def _ask(self) -> list[str]:
         try:
             found = (await self._replicas.call("records_history")).values
         except EngineUnavailable:

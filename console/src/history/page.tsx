@@ -17,6 +17,7 @@ type Off = { off: string; isSetting: boolean };
 /** A link to a server whose history is gone; `servers`: those that have one. */
 type Gone = { gone: string; servers: string[] };
 
+const MOST_REPLICAS = 6;
 const REFRESH_MS = 60_000;
 const RANGES: readonly (readonly [string, number])[] = [
   ["day", 24 * HOUR],
@@ -28,6 +29,7 @@ export function HistoryPage({ query }: PageProps) {
   const [at, setAt] = useState(() => parse(query.get("at")) ?? clamp(serverNow(), 0, serverNow()));
   const [server, setServer] = useState(query.get("server") ?? "");
   const [chosen, choose] = useState<string | null>(query.get("adapter"));
+  const [showsAll, showAll] = useState(false);
   const [{ range, middle }, show] = useState({ range: 24 * HOUR, middle: at });
   const [history, refresh] = useAnswer("History", (signal) => readHistory(server, range, middle, signal), [server, range, middle]);
   useInterval(REFRESH_MS, refresh);
@@ -39,7 +41,8 @@ export function HistoryPage({ query }: PageProps) {
   if (!history) return <h1>History</h1>;
   if ("off" in history) return <NotKept {...history} />;
   if ("gone" in history) return <NoServer why={history.gone} servers={history.servers} choose={setServer} />;
-  const replicas = history.replicas.length > 1 ? history.replicas : [];
+  const all = history.replicas.length > 1 ? history.replicas : [];
+  const replicas = showsAll ? all : nearest(all, history.server);
   const oldest = serverNow() - history.keep_hours * HOUR;
   const go = (time: number) => {
     const chosenTime = clamp(time, oldest, serverNow());
@@ -64,7 +67,7 @@ export function HistoryPage({ query }: PageProps) {
       <div class="page-head">
         <h1>History</h1>
         <p class="minute">
-          {moment(iso(shown))} {zone(new Date(shown))} on {replicas.length ? `${replicas.length} replicas` : history.server}
+          {moment(iso(shown))} {zone(new Date(shown))} on {all.length ? `${all.length} replicas` : history.server}
         </p>
       </div>
       <div class="filters past-time">
@@ -105,7 +108,15 @@ export function HistoryPage({ query }: PageProps) {
           {history.grafana && <a href={dashboard(history.grafana, shown)}>Grafana at this time</a>}
         </p>
       </div>
-      <Timeline history={history} at={shown} onChange={go} />
+      <Timeline history={{ ...history, replicas }} at={shown} onChange={go} />
+      {replicas.length < all.length && (
+        <p class="row">
+          {replicas.length} of {all.length} replicas are shown; <em>Server</em> chooses another one.
+          <button type="button" onClick={() => showAll(true)}>
+            Show all
+          </button>
+        </p>
+      )}
       <p class="faint">← and → move by 10 s, with Shift by 10 min, Page Up and Page Down by an hour.</p>
       {replicas.length ? (
         <div class="replicas">
@@ -121,6 +132,12 @@ export function HistoryPage({ query }: PageProps) {
       )}
     </>
   );
+}
+
+/** A few of many: each takes three requests whenever the time changes. */
+function nearest(replicas: string[], chosen: string): string[] {
+  const first = Math.max(0, Math.min(replicas.indexOf(chosen), replicas.length - MOST_REPLICAS));
+  return replicas.slice(first, first + MOST_REPLICAS);
 }
 
 async function readHistory(server: string, range: number, middle: number, signal: AbortSignal): Promise<History | Off | Gone> {

@@ -1,5 +1,6 @@
 """History of a fleet over HTTP: each replica's under its own name, also what isn't saved yet."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -124,6 +125,26 @@ async def test_only_the_replica_that_is_named_is_asked(
         monkeypatch.setattr(fleet.replicas, "call", counted)
         assert await fleet.slots("fleet~one") == ["a1:1"]
         assert set(asked) == {"unsaved_history"}
+
+
+async def test_a_page_of_all_replicas_asks_them_once_which_of_them_record(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the page, which asks for the history of each, would ask N replicas N times."""
+    async with served(database, "one", "two") as fleet:
+        for each in fleet.replicas.there:
+            await each.controlled.use(A)
+        asked: list[str] = []
+        call = fleet.replicas.call
+
+        async def counted(name: str, *given: Any, **chosen: Any) -> Any:
+            if not chosen.get("only"):
+                asked.append(name)
+            return await call(name, *given, **chosen)
+
+        monkeypatch.setattr(fleet.replicas, "call", counted)
+        await asyncio.gather(*(fleet.get(server=name) for name in [*NAMES.values()] * 4))
+        assert asked == ["records_history"]
 
 
 async def test_a_fleet_says_why_it_has_none(database: Database) -> None:
