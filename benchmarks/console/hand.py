@@ -39,6 +39,12 @@ class Hand:
         what.click()
         self._clicks += 1
 
+    def click_at(self, what: Locator, x: float, y: float) -> None:
+        """In pixels from its corner."""
+        self._begin()
+        what.click(position={"x": x, "y": y})
+        self._clicks += 1
+
     def press(self, key: str) -> None:
         self._begin()
         self.page.keyboard.press(key)

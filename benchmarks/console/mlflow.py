@@ -138,6 +138,9 @@ class MlflowPages:
     def see_changes(self, hand: Hand, adapter: str) -> None:
         """No page: it shows when a model was changed last, and not by whom or what it was."""
 
+    def look_back(self, hand: Hand, adapter: str) -> None:
+        """No page: it serves no adapters, so there are no slots and no history of them."""
+
     def _open(self, hand: Hand, adapter: str) -> Page:
         row = hand.page.get_by_role("row", name="Version 1")
         hand.start_at(f"{self.url}/#/models/{adapter}", row)

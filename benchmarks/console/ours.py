@@ -1,5 +1,6 @@
 """Our console, driven, over `adaptry serve` with the demo's model."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ from sqlalchemy import create_engine, insert
 from adaptry.client import Client
 from benchmarks.console.hand import Effort, Hand
 from benchmarks.console.tasks import ALIAS, DESCRIPTION, MANY, PART, name_of
+from registry.database.engine import Database
 from registry.models import Adapter
 from registry.models.base import now
+from registry.servers import default_server_id
+from tests.browser.recorded_night import Night, record_hours
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo
 
+NIGHT_HOURS_BEFORE, THRASHING_SECONDS = 2, 3.5 * 3600 + 4
 FOLDERS = ("upper", "vowels", "reverse")
 """Of the demo: versions 1 and 2, and the one that is registered by hand."""
 
@@ -22,8 +27,10 @@ FOLDERS = ("upper", "vowels", "reverse")
 class OurConsole:
     name = "Adaptry"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, night: float) -> None:
+        """`night`: a time of its history, in seconds since 1970."""
         self.url = url
+        self._night = night
 
     def visit_first(self, page: Page) -> None:
         page.goto(f"{self.url}/console/#/adapters")
@@ -87,6 +94,23 @@ class OurConsole:
         hand.click(page.get_by_role("main").get_by_role("link", name="Events"))
         return hand.effort(page.locator(".event", has_text="alias.moved").first)
 
+    def look_back(self, hand: Hand, adapter: str) -> Effort:
+        """Of a recorded night, whose hour of thrashing stands for 02:50: the plot shows it."""
+        page = self._open(hand, adapter)
+        hand.click(page.get_by_role("link", name="History"))
+        plot = page.get_by_role("img", name=re.compile("lookups"))
+        plot.wait_for()
+        slider = page.get_by_role("slider", name="Time")
+        since, until = (float(slider.get_attribute(end) or 0) for end in ("min", "max"))
+        box = plot.bounding_box()
+        assert box is not None
+        share = (self._night * 1000 - since) / (until - since)
+        hand.click_at(plot, share * box["width"], box["height"] / 2)
+        evicted = page.get_by_label("Decisions, oldest first").locator('[data-kind="evicted"]')
+        evicted.first.wait_for()
+        slots = page.get_by_role("list", name="GPU slots").locator("li .ref")
+        return hand.effort(slots.first)
+
     def _open(self, hand: Hand, adapter: str) -> Page:
         ready = hand.page.get_by_role("button", name=f"Details of {adapter}:2")
         hand.start_at(f"{self.url}/console/#/adapters/{adapter}", ready)
@@ -109,7 +133,19 @@ def our_console(served: ServedDemo, turns: int) -> OurConsole:
     """Once it has started, and is filled."""
     served.wait_until(served.is_ready, START_SECONDS)
     _fill(served, turns)
-    return OurConsole(served.url())
+    return OurConsole(served.url(), asyncio.run(_record_night(served)))
+
+
+async def _record_night(served: ServedDemo) -> float:
+    """A time in the hour in which the recorded night's cache thrashed."""
+    night = Night()
+    night.now -= NIGHT_HOURS_BEFORE * 3600  # it has ended before the server began its own history
+    url = f"sqlite+aiosqlite:///{served.folder}/registry.db"
+    database = Database(url)
+    server = default_server_id(url, int(served.url().rpartition(":")[2]))
+    await record_hours(database, server, night)
+    await database.close()
+    return night.now + THRASHING_SECONDS
 
 
 def _fill(served: ServedDemo, turns: int) -> None:

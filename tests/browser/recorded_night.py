@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from engine.history.recorder import HistoryRecorder
 from engine.types import Tier
 from registry.cache_history import CacheHistoryStore
+from registry.database.engine import Database
 from tests.browser.console_server import ConsoleServer
 from tests.support.cache.controller_harness import Cache, adapter, running, settle
 
@@ -33,13 +34,10 @@ class Night:
 
 @asynccontextmanager
 async def recorded(
-    server: ConsoleServer, night: Night, *, slots: int, host: int, name: str | None = None
+    database: Database, name: str, night: Night, *, slots: int, host: int
 ) -> AsyncIterator[tuple[Cache, HistoryRecorder]]:
-    """A cache whose history is that of the server, or of `name`, by the night's clock."""
-    registry = server.registry
-    store = CacheHistoryStore(
-        registry.database, name or registry.server_id, keep_seconds=86400, max_bytes=10**7
-    )
+    """A cache whose history is that of the server `name`, by the night's clock."""
+    store = CacheHistoryStore(database, name, keep_seconds=86400, max_bytes=10**7)
     recorder = HistoryRecorder(store, clock=night)
     cache = Cache(slots=slots, host=host, besides=recorder, clock=night)
     recorder.watch(cache.controller.snapshot)
@@ -50,7 +48,8 @@ async def recorded(
 async def record(server: ConsoleServer, night: Night, name: str | None = None) -> None:
     """A minute of that night: `reverse` waits for a slot, gets that of `vowels`, and is pinned."""
     began = night.now
-    async with recorded(server, night, slots=2, host=3, name=name) as (cache, recorder):
+    where = server.registry.database, name or server.registry.server_id
+    async with recorded(*where, night, slots=2, host=3) as (cache, recorder):
         night.now = began + 5
         async with cache.controller.lease(UPPER):
             night.now = began + 10
@@ -71,7 +70,8 @@ async def record(server: ConsoleServer, night: Night, name: str | None = None) -
 async def record_quiet(server: ConsoleServer, night: Night, name: str) -> None:
     """The same minute of another server, which is asked for `reverse` alone."""
     began = night.now
-    async with recorded(server, night, slots=2, host=3, name=name) as (cache, recorder):
+    database = server.registry.database
+    async with recorded(database, name, night, slots=2, host=3) as (cache, recorder):
         night.now = began + 5
         await cache.use(REVERSE)
         await settle()
@@ -80,14 +80,14 @@ async def record_quiet(server: ConsoleServer, night: Night, name: str) -> None:
     night.now = began
 
 
-async def record_hours(server: ConsoleServer, night: Night) -> None:
+async def record_hours(database: Database, name: str, night: Night) -> None:
     """Six hours of seven adapters in four slots, which thrash in the fourth hour."""
     began, rng = night.now, random.Random(1)
     versions = [
-        replace(adapter(n, name), rank=16, size_bytes=8_000_000 * (1 + n % 3))
-        for n, name in enumerate(NAMES, 1)
+        replace(adapter(n, each), rank=16, size_bytes=8_000_000 * (1 + n % 3))
+        for n, each in enumerate(NAMES, 1)
     ]
-    async with recorded(server, night, slots=4, host=6) as (cache, recorder):
+    async with recorded(database, name, night, slots=4, host=6) as (cache, recorder):
         for step in range(HOURS_AGO * 12):
             night.now = began + step * 300
             await recorder.flush()

@@ -148,7 +148,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
         server.add_many()
         for turn in range(LOOKUPS):
             server.ask(REGISTERED[turn * turn % len(REGISTERED)][0])
-        server.run(record_hours(server, NIGHT))
+        server.run(record_hours(server.registry.database, server.registry.server_id, NIGHT))
         yield server
 
 

@@ -3,6 +3,7 @@
 import { useRef, useState } from "preact/hooks";
 import { link, remember } from "../lib/address.ts";
 import { request, type Schema } from "../lib/api.ts";
+import { may } from "../lib/caller.ts";
 import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
@@ -20,12 +21,12 @@ export function ComparePage({ query, signal }: PageProps) {
   const [{ set, prompts }, choose] = useState({ set: query.get("set") ?? "", prompts: linesOf(query.get("prompts") ?? "") });
   const typed = useRef<HTMLFormElement>(null);
   useAnswer("Sets of prompts", async (signal) => {
-    if (set && !prompts.length) choose({ set, prompts: await readPrompts(set, signal) }); // of a link
+    if (set && !prompts.length && may("infer")) choose({ set, prompts: await readPrompts(set, signal) }); // of a link
   });
   const [pair] = useAnswer("Compare", (signal) => readPair(a, b, signal), [a, b]);
   remember("/compare", { a, b, set, prompts: set ? "" : prompts.join("\n") });
   const written = () => {
-    const lines = linesOf(typed.current!.querySelector("textarea")!.value);
+    const lines = linesOf(typed.current!.querySelector("textarea")?.value ?? "");
     return lines.join("\n") === prompts.join("\n") ? prompts : lines; // a prompt of a set may have several lines
   };
   const apply = (event: SubmitEvent) => {
@@ -48,16 +49,16 @@ export function ComparePage({ query, signal }: PageProps) {
         <Field label="Reference B">
           <input name="b" required defaultValue={b} class="ref" spellcheck={false} placeholder="upper:2" />
         </Field>
-        <Field label="Prompts" hint={set ? `Those of ${set}.` : "One a line; part of the address."}>
+        {may("infer") && <Field label="Prompts" hint={set ? `Those of ${set}.` : "One a line; part of the address."}>
           <textarea key={prompts} name="prompts" rows={3} defaultValue={prompts.join("\n")} />
-        </Field>
-        <PromptSets chosen={set} written={written} onChoose={(name, all) => choose({ set: name, prompts: all })} />
+        </Field>}
+        {may("infer") && <PromptSets chosen={set} written={written} onChoose={(name, all) => choose({ set: name, prompts: all })} />}
         <div class="row">
           <button class="primary">Compare</button>
         </div>
       </form>
       {pair && <Differences a={pair[0]} b={pair[1]} />}
-      {pair && prompts.length > 0 && <Answers a={a} b={b} prompts={prompts} signal={signal} />}
+      {pair && prompts.length > 0 && may("infer") && <Answers a={a} b={b} prompts={prompts} signal={signal} />}
     </>
   );
 }

@@ -7,7 +7,7 @@ import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
 import { showResult } from "../lib/notices.tsx";
 import { Act, Row, Table } from "../lib/parts.tsx";
-import { bytes } from "../lib/format.ts";
+import { bytes, count } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 
 type Tenant = Schema["TenantRead"];
@@ -32,12 +32,19 @@ const USED: Partial<Record<Limit, keyof Schema["TenantUsage"]>> = {
   max_storage_bytes: "storage_bytes",
   max_registrations_per_hour: "registrations_in_last_hour",
 };
+const USES = LIMITS.filter(([limit]) => USED[limit]);
+/** Limits per minute, of which nothing is stored: one column has them all. */
+const RATES: readonly (readonly [Limit, (value: number) => string])[] = [
+  ["max_requests_per_minute", (value) => count(value, "request")],
+  ["max_tokens_per_minute", (value) => count(value, "token")],
+  ["max_bytes_per_minute", bytes],
+];
 const MOST = 100;
 
 export function TenantsPage() {
   const [page, refresh] = useAnswer("Tenants", readTenants);
   const tenants = page?.items;
-  const columns = ["Tenant", ...LIMITS.map(([, title]) => title), "Actions"];
+  const columns = ["Tenant", ...USES.map(([, title]) => title), "Most a minute", "Actions"];
   const create = async () => {
     const action = (form: FormData) =>
       request("post", "/api/v1/tenants", { body: { name: String(form.get("name")).trim(), ...limitsIn(form) } as Schema["TenantCreate"] });
@@ -94,16 +101,26 @@ function cellsOf(tenant: Schema["TenantUsageRead"], refresh: () => Promise<void>
     <a class="ref" href={link("/adapters", { tenant: tenant.name })}>
       {tenant.name}
     </a>,
-    ...LIMITS.map(([limit, , format = String]) => {
-      const used = USED[limit];
+    ...USES.map(([limit, , format = String]) => {
       const most = tenant[limit];
-      return `${used ? `${format(tenant.usage[used] as number)} of ` : ""}${most === null ? "any" : format(most)}`;
+      const used = format(tenant.usage[USED[limit]!] as number);
+      return (
+        <span class="whole">
+          {used} of {most === null ? "any" : format(most)}
+        </span>
+      );
     }),
-    <div class="row">
+    ratesOf(tenant),
+    <div class="row whole">
       <Act label="Limits …" name={`Limits of ${tenant.name}`} action={change} />
       <Act label="Delete …" name={`Delete ${tenant.name}`} danger action={remove} />
     </div>,
   ];
+}
+
+function ratesOf(tenant: Tenant): string {
+  const given = RATES.filter(([limit]) => tenant[limit] !== null);
+  return given.map(([limit, format]) => format(tenant[limit] as number)).join(", ") || "any";
 }
 
 function Limits({ of: tenant }: { of: Tenant | null }) {

@@ -1,5 +1,6 @@
 // Keys of the whole console: `/` searches, `g` and a letter goes to a page, `?` lists them.
 
+import { mayOpen } from "../lib/caller.ts";
 import { openDialog } from "../lib/dialog.tsx";
 
 const PAGES: Record<string, readonly [string, string]> = {
@@ -9,9 +10,12 @@ const PAGES: Record<string, readonly [string, string]> = {
   t: ["Try it", "#/try"],
   m: ["Compare", "#/compare"],
   e: ["Events", "#/events"],
+  v: ["Versions", "#/versions"],
   p: ["Publish", "#/publish"],
   j: ["Jobs", "#/jobs"],
+  i: ["Pins", "#/pins"],
   k: ["Keys", "#/keys"],
+  n: ["Tenants", "#/tenants"],
   w: ["Webhooks", "#/webhooks"],
   z: ["Sizing", "#/sizing"],
   s: ["Server", "#/server"],
@@ -25,7 +29,7 @@ export function setUpKeyboard(): void {
     if (document.querySelector("dialog[open]")) return;
     const isChord = performance.now() < chordUntil;
     chordUntil = 0;
-    if (isChord && PAGES[event.key]) {
+    if (isChord && PAGES[event.key] && isOpen(PAGES[event.key]!)) {
       event.preventDefault();
       location.hash = PAGES[event.key]![1];
     } else if (event.key === "g") {
@@ -38,6 +42,10 @@ export function setUpKeyboard(): void {
       void openDialog<true>("Keyboard", (close) => <Help close={() => close(true)} />);
     }
   });
+}
+
+function isOpen([, target]: readonly [string, string]): boolean {
+  return mayOpen(target.slice(2));
 }
 
 function isTyping(target: EventTarget | null): boolean {
@@ -57,7 +65,7 @@ function Help({ close }: { close: () => void }) {
     [["/"], "Search"],
     [["?"], "This list"],
     [["Esc"], "Close a dialog"],
-    ...Object.entries(PAGES).map(([letter, [name]]): [string[], string] => [["g", letter], name]),
+    ...Object.entries(PAGES).filter(([, page]) => isOpen(page)).map(([letter, [name]]): [string[], string] => [["g", letter], name]),
   ];
   return (
     <div class="help">
