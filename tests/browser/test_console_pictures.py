@@ -65,7 +65,7 @@ REGISTRY_SHOTS = {
     "keys": ("#/keys", 420),
     "tenants": ("#/tenants", 380),
     "webhooks": ("#/webhooks", 420),
-    "server": ("#/server", 720),
+    "server": ("#/server", 670),
     "sign-in": ("#/adapters", 520),
     "help": ("#/adapters", 560),
 }

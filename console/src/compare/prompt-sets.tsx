@@ -44,7 +44,7 @@ export function PromptSets({ chosen, written, onChoose }: Props) {
   const mayChange = may("publish", "operate");
   if (!sets.length && !mayChange) return null;
   return (
-    <div class="row">
+    <div class="row saved-prompts">
       <Field label="Saved prompts">
         <select value={chosen} onChange={(event) => void choose(event.currentTarget.value)}>
           <option value="">{sets.length ? "none of them" : "none yet"}</option>

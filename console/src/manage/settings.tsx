@@ -35,7 +35,6 @@ function statesOf({ database, store }: Settings): Pair[] {
   return [
     ["Database", `${kind}: ${problem ?? `answers, ${schema}`}`],
     ["Store", store.problem ?? `answers, ${room}`],
-    ["Folder of the store", <Code of={store.folder} wrap />],
   ];
 }
 
