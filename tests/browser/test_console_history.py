@@ -171,6 +171,21 @@ def test_the_replicas_of_a_fleet_are_side_by_side(
         assert violations(page) == []
 
 
+def test_of_many_replicas_a_few_are_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, visit: Visit, night: Night
+) -> None:
+    with console_server(tmp_path_factory.mktemp("many")) as server:
+        for name in "abcdefgh":
+            server.run(record_quiet(server, night, f"fleet~{name}"))
+        page = visit(server.url).open(f"#/history?server=fleet~h&at={night.at(15)}")
+        plots = page.get_by_role("img", name=re.compile("^fleet~[a-h]: "))
+        expect(page.get_by_text("6 of 8 replicas are shown")).to_be_visible()
+        expect(plots).to_have_count(6)
+        expect(page.get_by_role("region", name="fleet~h", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Show all").click()
+        expect(plots).to_have_count(8)
+
+
 def test_replicas_that_keep_less_than_a_day_are_drawn_too(
     tmp_path_factory: pytest.TempPathFactory, visit: Visit, night: Night
 ) -> None:

@@ -89,6 +89,10 @@ def test_keys_tenants_and_webhooks_are_made_and_ended(console: ConsoleServer, vi
     answer(page, "New tenant", "Create", Name="acme", Slots="1")
     expect(page.get_by_role("rowheader", name="acme")).to_be_visible()
     assert read(console, "tenants/acme")["max_slots"] == 1
+    region = page.get_by_role("region", name="Tenants: use of limits")
+    for width in (1440, 1100):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert region.evaluate("each => each.scrollWidth <= each.clientWidth"), "no column is cut"
     page.get_by_role("link", name="Keys").click()
     page.get_by_role("button", name="New key …").click()
     page.get_by_role("dialog").get_by_label("infer: ").check()
