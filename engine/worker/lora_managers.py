@@ -22,6 +22,7 @@ from engine.load_threads import LoadThreads
 from engine.worker.arena import HostArena
 from engine.worker.classification_heads import find_heads, write_heads
 from engine.worker.host_image import ImageLoRA, ImageReader
+from engine.worker.layer_aliases import rewire_aliases
 from engine.worker.layout_tracer import stacked_tensors
 from engine.worker.lora_modules import takes_both_forms
 from engine.worker.safetensors_file import holds_mixtures
@@ -38,6 +39,10 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
     """vLLM's tiers, except that our moves evict nothing but what they name."""
 
     adaptry_moving = False
+
+    def _create_lora_modules(self) -> None:
+        super()._create_lora_modules()
+        rewire_aliases(self.model, self.modules.values())
 
     @functools.cached_property
     def adaptry_slot_writer(self) -> SlotWriter:

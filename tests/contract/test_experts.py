@@ -87,6 +87,27 @@ def _changes(worker: Any, number: int) -> dict[str, Any]:
     return found
 
 
+def layers_past_their_wrappers(engine: OfflineBase) -> list[str]:
+    """Where a layer that an adapter applies to would be computed without it."""
+    (found,) = engine.llm.collective_rpc(_unwrapped)
+    return list(found)
+
+
+def _unwrapped(worker: Any) -> list[str]:
+    from vllm.lora.layers import BaseLayerWithLoRA
+    from vllm.model_executor.layers.linear import LinearBase
+
+    tiers = worker.model_runner.lora_manager._adapter_manager
+    wrapped = {id(module.base_layer) for module in tiers.modules.values()}
+    return [
+        f"{holder}.{name}"
+        for holder, module in tiers.model.named_modules()
+        if not isinstance(module, BaseLayerWithLoRA)
+        for name, held in module.named_children()
+        if isinstance(held, LinearBase) and id(held) in wrapped
+    ]
+
+
 def equal(found: Changes, right: Changes) -> bool:
     assert found.keys() == right.keys()
     return all(torch.allclose(found[name], right[name], atol=1e-4) for name in right)
@@ -105,6 +126,7 @@ def test_a_slot_holds_for_each_expert_what_peft_adds_to_it(tmp_path: Path) -> No
     one_by_one = split_experts(adapters["parameters"], tmp_path / "one by one", EXPERTS)
     adapters["one by one"], right["one by one"] = one_by_one, right["parameters"]
     with offline_base(folder, BOTH_FORMS) as engine:  # of two slots: the others reuse them
+        assert layers_past_their_wrappers(engine) == []  # such as the router within the mixture
         for name, adapter in adapters.items():
             engine.llm.pin(str(adapter))
             assert equal(changes_in_slot(engine, adapter), right[name]), name
