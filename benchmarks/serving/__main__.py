@@ -25,6 +25,7 @@ from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 from benchmarks.serving.machines import MACHINES, Machine
 from benchmarks.serving.plan import Plan
+from benchmarks.serving.same_weights import check_same_weights
 from benchmarks.serving.scenarios import OURS_ONLY, REPEATED, SCENARIOS, Figures
 from benchmarks.serving.targets import Blocks, judge, median
 
@@ -71,23 +72,9 @@ def _plan(chosen: Machine, seconds: float, side: Side) -> Plan:
     )
 
 
-async def check_same_answers(stock: Side, ours: Side, plan: Plan) -> None:
-    """Check that greedy outputs of both sides are equal. Raises RuntimeError."""
+async def _check(stock: Side, ours: Side, plan: Plan) -> None:
     async with client(stock.base_url) as asking_stock, client(ours.base_url) as asking_ours:
-        for model in plan.adapters[:3]:
-            texts = []
-            for asking in (asking_stock, asking_ours):
-                answer = await asking.ask(model, max_tokens=12)
-                if answer.error is not None:
-                    raise RuntimeError(f"{model}: {answer.error}")
-                parts = map(json.loads, _events(answer.text))
-                texts.append("".join(part["choices"][0]["text"] for part in parts))
-            if texts[0] != texts[1] or not texts[0]:
-                raise RuntimeError(f"{model} answers differently: {texts}")
-
-
-def _events(stream: str) -> list[str]:
-    return [line.removeprefix("data: ") for line in stream.splitlines() if line]
+        await check_same_weights(asking_stock, asking_ours, plan.adapters)
 
 
 async def measure(
@@ -98,7 +85,7 @@ async def measure(
     checked = False
     for name in sorted(arguments.scenarios, key=list(SCENARIOS).index):
         if not checked and name != "herd":  # whose loads are the first ones
-            await check_same_answers(stock, ours, plans["ours"])
+            await _check(stock, ours, plans["ours"])
             checked = True
         blocks[name] = {"stock": [], "ours": []}
         rounds = arguments.rounds * REPEATED.get(name, 1)
