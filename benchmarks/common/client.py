@@ -12,9 +12,11 @@ import aiohttp
 
 PROMPT_TOKENS = 8
 FIRST_TOKEN_ID, LAST_TOKEN_ID = 10, 250
-LIKELIEST = 20  # as many as vLLM gives
 
 _chance = random.Random(0)
+
+Likeliest = dict[str, float]
+"""Log probabilities by token."""
 
 
 @dataclass
@@ -105,22 +107,22 @@ class Client:
             answer.error = repr(error)
         return answer
 
-    async def likeliest(self, model: str, prompt: Sequence[int]) -> set[str]:
-        """The `LIKELIEST` next tokens. Raises RuntimeError if there is no answer."""
+    async def likeliest(self, model: str, prompt: Sequence[int]) -> Likeliest:
+        """Of the next token. Raises RuntimeError if there is no answer."""
         body = {
             "model": model,
             "prompt": list(prompt),
             "max_tokens": 1,
             "temperature": 0,
-            "logprobs": LIKELIEST,
+            "logprobs": 20,  # as many as vLLM gives
             "return_tokens_as_token_ids": True,
         }
         async with self._session.post(self._url, json=body) as response:
             if response.status != 200:
                 raise RuntimeError(f"{model}: {await response.text()}")
             (choice,) = (await response.json())["choices"]
-        ordered: dict[str, float] = choice["logprobs"]["top_logprobs"][0]
-        return set(sorted(ordered, key=ordered.__getitem__)[-LIKELIEST:])
+        found: Likeliest = choice["logprobs"]["top_logprobs"][0]
+        return found
 
     async def pin(self, model: str) -> bool:
         """False if there is no HTTP route for pins, as on stock vLLM."""

@@ -1,4 +1,4 @@
-"""Same weights on both sides: the likeliest next tokens after some prompts, adapter by adapter.
+"""Same weights on both sides: log probabilities of the likeliest next tokens, by adapter.
 
 Generated text says less: the weights are random, so that the two likeliest tokens are often no
 further apart than the rounding of two engines whose kernels were tuned apart.
@@ -6,37 +6,44 @@ further apart than the rounding of two engines whose kernels were tuned apart.
 
 import itertools
 from collections.abc import Sequence
+from statistics import mean
 
-from benchmarks.common.client import LIKELIEST, Client
+from benchmarks.common.client import Client, Likeliest
 
 ADAPTERS = 12
-LEAST_ALIKE = 0.6
-"""Of the likeliest tokens: by chance, two adapters have few in common."""
+MOST = 0.5
+"""Of what two adapters differ by, for the same adapter on both sides."""
 
 _PROMPTS = [[10 + (seed * 31 + n * 7) % 240 for n in range(64)] for seed in range(4)]
-_Likeliest = list[set[str]]
 
 
 async def check_same_weights(stock: Client, ours: Client, adapters: Sequence[str]) -> None:
-    """Raises RuntimeError if an adapter's answers are not stock's, or are another adapter's too."""
-    right = {name: await _likeliest(stock, name) for name in adapters[:ADAPTERS]}
-    found = {name: await _likeliest(ours, name) for name in right}
-    same = {name: _share(found[name], right[name]) for name in right}
-    others = max(_share(right[one], right[two]) for one, two in itertools.combinations(right, 2))
+    """Raises RuntimeError if an adapter's answers are further from stock's than another's are."""
+    right = {name: await _answers(stock, name) for name in adapters[:ADAPTERS]}
+    found = {name: await _answers(ours, name) for name in right}
+    off = {name: _distance(found[name], right[name]) for name in right}
+    pairs = itertools.combinations(right, 2)
+    apart = min(_distance(right[one], right[other]) for one, other in pairs)
     print(
-        f"# same weights: {min(same.values()):.0%} of the likeliest tokens or more are stock's; "
-        f"two adapters share {others:.0%} or fewer",
+        f"# same weights: log probabilities are off stock's by {max(off.values()):.2g} or less; "
+        f"two adapters differ by {apart:.2g} or more",
         flush=True,
     )
-    wrong = {name: share for name, share in same.items() if share < LEAST_ALIKE}
-    if wrong or others >= LEAST_ALIKE:
-        raise RuntimeError(f"these answer differently: {wrong}; two adapters share {others:.0%}")
+    wrong = [name for name, distance in off.items() if distance > MOST * apart]
+    if wrong:
+        raise RuntimeError(f"these answer differently: {wrong}: {off}")
 
 
-async def _likeliest(asking: Client, name: str) -> _Likeliest:
+async def _answers(asking: Client, name: str) -> list[Likeliest]:
     return [await asking.likeliest(name, prompt) for prompt in _PROMPTS]
 
 
-def _share(one: _Likeliest, other: _Likeliest) -> float:
-    alike = sum(len(a & b) for a, b in zip(one, other, strict=True))
-    return alike / (LIKELIEST * len(_PROMPTS))
+def _distance(one: list[Likeliest], other: list[Likeliest]) -> float:
+    return mean(_apart(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _apart(one: Likeliest, other: Likeliest) -> float:
+    """A token that only one of them names is taken for the other's least likely one."""
+    least_one, least_other = min(one.values()), min(other.values())
+    tokens = one.keys() | other.keys()
+    return mean(abs(one.get(t, least_one) - other.get(t, least_other)) for t in tokens)
