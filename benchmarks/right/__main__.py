@@ -6,6 +6,9 @@ On a CPU:
     OMP_NUM_THREADS=1 python -m benchmarks.right --dtype float32 --eager --steps 40 --batch 2 \
         --prompts 1 --streams 1
 
+With vLLM 0.26, which ignores ranks and alphas by module, so that such adapters are refused:
+    python -m benchmarks.right --without rank-pattern alpha-pattern
+
 With the experts of a mixture (on a GPU; the CPU build can't compute them with adapters):
     python -m benchmarks.right --family qwen3-moe
 
@@ -55,6 +58,7 @@ def plan_of(asked: argparse.Namespace) -> Plan:
         prompts=asked.prompts,
         streams=asked.streams,
         arguments=(*arguments, *asked.argument),
+        without=tuple(asked.without),
     )
 
 
@@ -69,6 +73,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=24, help="texts for each step of training")
     parser.add_argument("--prompts", type=int, default=16, help="for each adapter")
     parser.add_argument("--streams", type=int, default=4, help="that run all the while")
+    parser.add_argument("--without", nargs="+", default=[], metavar="KIND", help="not asked")
     parser.add_argument("--most", type=float, default=2.0, help="times the base's difference")
     parser.add_argument("--work", type=Path, help="make the models here, and keep them")
     parser.add_argument("--json", type=Path, help="also write the rows here")

@@ -24,7 +24,8 @@ Row = dict[str, Any]
 class Plan:
     """`steps`: of the base model's training, of `batch` texts each. `prompts`: for each adapter.
 
-    `streams`: how many run all the while. `arguments`: more of the server.
+    `streams`: how many run all the while. `arguments`: more of the server. `without`: kinds that
+    are not asked, as this vLLM doesn't serve them.
     """
 
     family: Family
@@ -35,6 +36,7 @@ class Plan:
     prompts: int
     streams: int
     arguments: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 def measure(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, float]]:
@@ -42,7 +44,8 @@ def measure(plan: Plan, folder: Path) -> tuple[list[Row], dict[str, float]]:
     kinds = plan.family.kinds
     base_folder = make_models(folder, plan.family, plan.device, plan.steps, plan.batch)
     base, adapters = base_folder.name, folder / "adapters"
-    asked_of = {name: prompts(base_folder, kinds, name, plan.prompts) for name in (base, *kinds)}
+    names = [name for name in (base, *kinds) if name not in plan.without]
+    asked_of = {name: prompts(base_folder, kinds, name, plan.prompts) for name in names}
     with tempfile.TemporaryDirectory() as state:
         run = ask_all(
             base_folder, adapters, asked_of, Path(state), arguments_of(plan), plan.streams

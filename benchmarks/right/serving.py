@@ -54,7 +54,7 @@ async def ask_all(
     """
     with running("ours", command(base_folder, adapters, state, arguments), {}, state) as side:
         await ready(side)
-        await register(side, sorted(adapters.iterdir()))
+        await register(side, sorted(each for each in adapters.iterdir() if each.name in asked))
         timeout = aiohttp.ClientTimeout(total=300)
         async with aiohttp.ClientSession(side.base_url, timeout=timeout) as session:
             beside = [asyncio.create_task(_stream(session, asked, n)) for n in range(streams)]
