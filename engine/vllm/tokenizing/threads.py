@@ -142,7 +142,8 @@ def share_threads(renderer: Any) -> FairThreads | None:
     executor.submit = threads.submit
     executor.shutdown = threads.shutdown
     executor.replace_inner = threads.replace_inner
-    renderer._resources.callback(threads.shutdown, wait=False)
+    if hasattr(renderer, "_resources"):  # 0.26 shuts the executor down by its own method
+        renderer._resources.callback(threads.shutdown, wait=False)
     return threads
 
 

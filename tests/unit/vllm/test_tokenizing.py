@@ -146,6 +146,19 @@ def test_the_renderer_of_vllm_works_on_them() -> None:
     assert share_threads(None) is None
 
 
+def test_the_renderer_of_the_oldest_vllm_shuts_them_down_by_its_own_method() -> None:
+    renderer: Any = SimpleNamespace(
+        model_config=SimpleNamespace(runner_type="generate"),
+        mm_processor=None,
+        _executor=FairThreads(1, lambda: None),
+    )
+    threads = share_threads(renderer)
+    assert threads is not None
+    renderer._executor.shutdown(wait=False)  # all that 0.26 has
+    with pytest.raises(RuntimeError):
+        threads.submit(print)
+
+
 async def test_callers_take_turns_with_images_on_the_one_thread_behind_its_warm_up() -> None:
     pool = ThreadPoolExecutor(1)
     renderer: Any = SimpleNamespace(_mm_executor=pool)
