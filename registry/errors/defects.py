@@ -78,7 +78,6 @@ class Remark(StrEnum):
     BASE_WEIGHTS_REPEATED = "base_weights_repeated"
     BASE_MODEL_DIFFERS = "base_model_differs"
     BASE_MODEL_ASSUMED = "base_model_assumed"
-    EXPERTS_UNTESTED = "experts_untested"
     ENGINE_NOT_ASKED = "engine_not_asked"
     CHAT_TEMPLATE_DIFFERS = "chat_template_differs"
     TOKENIZER_DIFFERS = "tokenizer_differs"

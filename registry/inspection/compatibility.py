@@ -61,9 +61,6 @@ class Placement:
             return served.experts or 1
         return None if _is_mixture(module) else 1
 
-    def touches_experts(self) -> bool:
-        return any(experts_of(name) for name in self.names.values())
-
 
 def fit_problems(pairs: Mapping[str, Pair], placement: Placement) -> Iterator[InvalidAdapter]:
     """All incompatibilities of the adapter's modules with the base model."""

@@ -245,6 +245,3 @@ class _Inspector:
         if self._base.served is None:
             detail = "no engine was asked: whether it applies every module is not known"
             yield Finding(Remark.ENGINE_NOT_ASKED, detail)
-        if self._placement.touches_experts():
-            detail = "adapters for experts are accepted on vLLM's word"
-            yield Finding(Remark.EXPERTS_UNTESTED, detail)

@@ -816,11 +816,11 @@ def test_embedding_and_head_are_accepted_where_the_engine_serves_them(tmp_path: 
     assert found.shapes_checked is True
 
 
-def test_experts_are_accepted_together_and_remarked_on(tmp_path: Path) -> None:
+def test_experts_are_accepted_together(tmp_path: Path) -> None:
     found = accepted(weighing({**pair(), **expert_pairs()}), tmp_path)
     assert found.shapes_checked is True
     assert found.target_modules == ("q_proj", "w1", "w2", "w3")
-    assert remarks(found) == ["experts_untested"]
+    assert remarks(found) == []
 
 
 def test_experts_are_accepted_as_parameters_where_the_engine_takes_both_forms(
@@ -828,7 +828,7 @@ def test_experts_are_accepted_as_parameters_where_the_engine_takes_both_forms(
 ) -> None:
     found = accepted(with_mixture(), tmp_path)
     assert found.shapes_checked is True
-    assert remarks(found) == ["experts_untested"]
+    assert remarks(found) == []
     found = accepted(with_mixture(gate_up_proj=8, down_proj=2), tmp_path)
     assert found.report["ranks"] == {"2": 1, "4": 1, "8": 1}
 
