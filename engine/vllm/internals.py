@@ -88,6 +88,7 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     # tokenizing.prompt_tail: text of a generation
     ("vllm.v1.engine.output_processor", "OutputProcessor", ("add_request", "request_states")),
     ("vllm.v1.engine.output_processor", "RequestState", ("detokenizer",)),
+    ("vllm.v1.sample.sampler", None, ("batched_count_greater_than",)),
     ("vllm.v1.engine.detokenizer", "FastIncrementalDetokenizer", _DETOKENIZER),
     # worker.layout_tracer: how vLLM reads a file and fills a slot
     ("vllm.lora.lora_model", "LoRAModel", ("from_lora_tensors", "loras", "rank")),

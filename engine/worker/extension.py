@@ -22,6 +22,7 @@ from engine.activated_lora.support import find_refusal
 from engine.activated_lora.token_masks import mask_runner
 from engine.worker.cpu_patches import apply_patches
 from engine.worker.load_channel import LoadListener, describe_error
+from engine.worker.logprob_ranks import count_ranks_uncompiled
 from engine.worker.lora_managers import (
     ControlledModelManager,
     Staging,
@@ -164,4 +165,5 @@ watch_parent()
 apply_patches()
 key_blocks()
 remember_hashes()
+count_ranks_uncompiled()
 install()
