@@ -56,6 +56,10 @@ NO_EVENT = {
     "fails is quarantined, with an event: tests/e2e/cache/test_probing.py",
     "POST /api/v1/webhooks/{webhook}/test": "it sends a message about nothing; the deliveries "
     "of the webhook show it",
+    **dict.fromkeys(
+        (f"{method} /api/v1/prompts/{{name}}" for method in ("PUT", "PATCH", "DELETE")),
+        "a set of prompts changes nothing that is served; it has who changed it last, and when",
+    ),
     "POST /generate": "it generates text",
     "POST /v1/fanout": "it generates text",
 }
