@@ -98,6 +98,9 @@ export function useOverview(search: Search): Table {
     asked.current.clear();
     order.current = null;
     void read(Math.floor(range.current[0] / BLOCK));
+    return () => {
+      current.current = ""; // what was asked without a key must not ask for one after the sign-in
+    };
   }, [what]);
   const row = (index: number) => blocks.current.get(Math.floor(index / BLOCK))?.[index % BLOCK];
   return useMemo(() => ({ total, row, onRange, refresh }), [total, onRange, refresh, row]);
