@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -10,9 +11,11 @@ from sqlmodel import col
 
 from registry.database.engine import Database
 from registry.models import CacheHistory
+from registry.models.cache_history import MAX_NAME_LENGTH
 
 MICROSECONDS = 1_000_000
 _OF_REPLICA = "~"  # in no server's name
+_DIGEST_BYTES = 16
 GRACE_SECONDS = 86400
 """How far a server's clock may be ahead without deleting what others keep."""
 
@@ -36,8 +39,19 @@ class HistoryBounds:
 
 
 def replica_name(server: str, replica: str) -> str:
-    """Under which a replica of that server has its history, beside those of the others."""
-    return f"{server}{_OF_REPLICA}{replica}"
+    """Under which a replica of that server has its history, beside those of the others.
+
+    A replica's name that is too long for the table, such as a host's and port, ends in its digest.
+    """
+    name = f"{server}{_OF_REPLICA}{replica}"
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    digest = blake2b(replica.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{name[: MAX_NAME_LENGTH - len(digest) - 1]}-{digest}"
+
+
+def may_be_shortened(name: str) -> bool:
+    return len(name) == MAX_NAME_LENGTH
 
 
 def split_name(name: str) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from engine.errors import EngineUnavailable
 from engine.history.reader import HistoryReader
 from engine.settings import EngineSettings
 from fleet.ports import Replicas
-from registry.cache_history import HistoryRow, replica_name, split_name
+from registry.cache_history import HistoryRow, may_be_shortened, replica_name, split_name
 from registry.database.engine import Database
 
 KEPT_SECONDS = 5.0
@@ -32,26 +32,14 @@ class FleetRecording:
         self._fleet = fleet
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._known: tuple[float, list[str]] | None = None
+        self._known: tuple[float, dict[str, str]] | None = None
 
     async def servers(self) -> list[str]:
-        """Asked of all replicas once in a few seconds: a page asks for the history of each."""
-        async with self._asking:
-            if self._known is None or self._clock() - self._known[0] >= KEPT_SECONDS:
-                found = await self._ask()
-                self._known = (self._clock(), found) if found else None
-            return [] if self._known is None else self._known[1]
-
-    async def _ask(self) -> list[str]:
-        try:
-            found = (await self._replicas.call("records_history")).values
-        except EngineUnavailable:
-            return []
-        return sorted(replica_name(self._fleet, name) for name, records in found.items() if records)
+        return sorted(await self._recording())
 
     async def unsaved_rows(self, server: str) -> Sequence[HistoryRow]:
-        fleet, replica = split_name(server)
-        if replica is None or fleet != self._fleet:
+        replica = await self._replica(server)
+        if replica is None:
             return ()
         try:
             found = await self._replicas.call("unsaved_history", only=frozenset({replica}))
@@ -59,6 +47,31 @@ class FleetRecording:
             return ()
         rows: Sequence[HistoryRow] = found.values.get(replica, ())
         return rows
+
+    async def _replica(self, server: str) -> str | None:
+        """The one that has its history under this name; None: it is none of this fleet's."""
+        fleet, replica = split_name(server)
+        if replica is None or fleet != self._fleet:
+            return None
+        return (await self._recording()).get(server) if may_be_shortened(server) else replica
+
+    async def _recording(self) -> dict[str, str]:
+        """Replicas by the name of their history.
+
+        Asked of all once in a few seconds: a page asks for the history of each.
+        """
+        async with self._asking:
+            if self._known is None or self._clock() - self._known[0] >= KEPT_SECONDS:
+                found = await self._ask()
+                self._known = (self._clock(), found) if found else None
+            return {} if self._known is None else self._known[1]
+
+    async def _ask(self) -> dict[str, str]:
+        try:
+            found = (await self._replicas.call("records_history")).values
+        except EngineUnavailable:
+            return {}
+        return {replica_name(self._fleet, name): name for name, records in found.items() if records}
 
 
 async def create_fleet_history_router(

@@ -7,6 +7,9 @@ from sqlmodel import Field
 
 from registry.models.base import Table, json_column
 
+MAX_NAME_LENGTH = 256
+"""Of a server, or of a server and its replica."""
+
 
 class CacheHistory(Table, table=True):
     """What one server's cache held at the start, and what changed until the end.
@@ -17,7 +20,7 @@ class CacheHistory(Table, table=True):
 
     __tablename__ = "cache_history"
 
-    server: str = Field(primary_key=True, max_length=256)
+    server: str = Field(primary_key=True, max_length=MAX_NAME_LENGTH)
     began_at: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     ended_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     expires_at: int = Field(sa_column=Column(BigInteger, nullable=False, index=True))

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from registry.cache_history import CacheHistoryStore, HistoryBounds, HistoryRow
+from registry.cache_history import CacheHistoryStore, HistoryBounds, HistoryRow, replica_name
 from registry.database.engine import Database
 
 MINUTE = 60_000_000
@@ -87,3 +87,19 @@ async def test_the_oldest_are_deleted_beyond_the_bytes_of_the_server(database: D
     assert len(await history.within("other", 0, 9 * MINUTE)) == 1
     await history.clear()
     assert await history.servers() == ["other"]
+
+
+async def test_replicas_with_names_longer_than_the_table_allows_are_kept_apart(
+    database: Database,
+) -> None:
+    """A server's name has up to 128 characters, and a host's up to 253."""
+    server, host = "s" * 128, ".".join(["h" * 63] * 4)
+    names = [replica_name(server, f"{host}:{port}") for port in (8000, 8001)]
+    for minute, name in enumerate(names):
+        await store(database, name).save(row(minute))
+    fleet = store(database, server)
+    assert await fleet.servers() == sorted(names)
+    assert await fleet.replicas(server, 0, 9 * MINUTE) == sorted(names)
+    assert await fleet.within(names[1], 0, 9 * MINUTE) == [row(1)]
+    await fleet.clear()
+    assert await fleet.servers() == []

@@ -22,7 +22,8 @@ from tests.support.cache.controller_harness import A, B, C, settle
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, fake_fleet
 
 SETTINGS = EngineSettings(grafana_url="https://grafana.example")
-NAMES = {name: FleetOptions(model="any").replica_name(name) for name in ("one", "two")}
+LONG = [f"{'.'.join(['h' * 63] * 4)}:{port}" for port in (8000, 8001)]
+NAMES = {name: FleetOptions(model="any").replica_name(name) for name in ("one", "two", *LONG)}
 
 
 @pytest.fixture
@@ -84,11 +85,27 @@ async def test_each_replica_has_its_own_history_up_to_now(database: Database) ->
         others = await fleet.get("/decisions", server="fleet~two")
         assert {each["reference"] for each in others["items"]} == {"a2:1", "a3:1"}
         await fleet.recorders["two"].flush()
-        for name in NAMES.values():
+        for name in ("fleet~one", "fleet~two"):
             assert (await fleet.get(server=name))["replicas"] == ["fleet~one", "fleet~two"]
         past = await fleet.get("/state", at=datetime.now(UTC).isoformat())
         assert past["replicas"] == ["fleet~one"], "what the other has saved ended before"
         assert (await fleet.get(server="fleet~three", status=404))["code"] == "unknown_server"
+
+
+@pytest.mark.both_databases
+async def test_what_isnt_saved_yet_is_found_of_replicas_with_long_names(database: Database) -> None:
+    """Their histories have shortened names."""
+    async with served(database, *LONG) as fleet:
+        for each, version in zip(fleet.replicas.there, (A, B), strict=True):
+            await each.controlled.use(version)
+        await settle()
+        found = await fleet.get(server=NAMES[LONG[0]])
+        assert found["servers"] == sorted(NAMES[name] for name in LONG)
+        assert await fleet.slots(NAMES[LONG[0]]) == ["a1:1"]
+        assert await fleet.slots(NAMES[LONG[1]]) == ["a2:1"]
+        for recorder in fleet.recorders.values():
+            await recorder.flush()
+        assert await fleet.slots(NAMES[LONG[1]]) == ["a2:1"]
 
 
 async def test_a_replica_that_is_gone_leaves_its_history_and_no_guess(database: Database) -> None:
@@ -143,7 +160,7 @@ async def test_a_page_of_all_replicas_asks_them_once_which_of_them_record(
             return await call(name, *given, **chosen)
 
         monkeypatch.setattr(fleet.replicas, "call", counted)
-        await asyncio.gather(*(fleet.get(server=name) for name in [*NAMES.values()] * 4))
+        await asyncio.gather(*(fleet.get(server=name) for name in ["fleet~one", "fleet~two"] * 4))
         assert asked == ["records_history"]
 
 
