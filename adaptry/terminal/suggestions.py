@@ -61,7 +61,9 @@ def _advise_push(arguments: Sequence[str]) -> str:
 
 
 def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:
-    found = get_close_matches(wanted, list(known), n=2)
+    names = list(known)
+    # one that is there was asked for at a time before it was
+    found = [] if wanted in names else get_close_matches(wanted, names, n=2)
     shown = [f"{adapter}@{each}" if adapter else each for each in found]
     return f"did you mean {' or '.join(shown)}?" if shown else ""
 

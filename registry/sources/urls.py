@@ -116,9 +116,9 @@ class UrlRules:
     def check(self, url: SourceUrl) -> None:
         """Raises SourceNotAllowed."""
         if not any(_matches(rule, url) for rule in self._rules):
+            place = SourceUrl(url.scheme, url.place, "")
             raise SourceNotAllowed(
-                f"{url.scheme}://{url.place} is not among the places to register from "
-                "(ADAPTRY_SOURCE_URLS)"
+                f"{place} is not among the places to register from (ADAPTRY_SOURCE_URLS)"
             )
 
 

@@ -240,6 +240,14 @@ def test_an_unknown_model_is_suggested_like_an_unknown_adapter(
     assert suggest(error, ["--server", server]) == hint
 
 
+def test_an_alias_that_was_not_there_yet_is_not_suggested_for_itself(run: Run) -> None:
+    asked = ("adapter", "aliases", "upper", "--at", "2020-01-01T00:00Z", "--alias")
+    said = run(*asked, "default")[2]
+    assert "had no alias 'default' at 2020" in said
+    assert "did you mean" not in said
+    assert "did you mean upper@default?" in run(*asked, "defualt")[2]
+
+
 def test_no_newest_version_is_looked_for_among_very_many(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

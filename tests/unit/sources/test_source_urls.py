@@ -214,7 +214,7 @@ def test_a_model_of_mlflow_must_be_allowed_and_be_one_version() -> None:
         sources.open("mlflow:/bot@champion")
         with pytest.raises(InvalidSource):
             sources.open("mlflow:/bot")
-    with pytest.raises(SourceNotAllowed):
+    with pytest.raises(SourceNotAllowed, match=r"^mlflow:/bot2 is not among"):
         RemoteSources(("mlflow:/bot",), EgressGuard()).open("mlflow:/bot2/1")
 
 
