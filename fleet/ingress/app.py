@@ -58,11 +58,11 @@ async def run_ingress(
     settings: EngineSettings,
     registry_settings: RegistrySettings,
     *,
-    expected: int,
+    expected: Callable[[], Awaitable[int]],
 ) -> AsyncIterator["Ingress"]:
     """Start the registry and the tasks that track the replicas; stop them on the way out.
 
-    `expected`: the number of replicas that the fleet was started with.
+    `expected`: the number of replicas that the fleet has when all have started.
     """
     async with AsyncExitStack() as stack:
         facts = await _facts(replicas)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from engine.cache.snapshot import CacheSnapshot
@@ -25,7 +25,10 @@ _MOST_LOST = 10_000
 
 
 class FleetWarmUp:
-    """Fills free places of replicas that join, each with the adapters whose requests go there."""
+    """Fills free places of replicas that join, each with the adapters whose requests go there.
+
+    `expected`: how many replicas there are when all have started.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class FleetWarmUp:
         store: ResidencyStore,
         resolver: Resolver,
         *,
-        expected: int,
+        expected: Callable[[], Awaitable[int]],
         save_seconds: float,
     ) -> None:
         self._replicas = replicas
@@ -88,15 +91,17 @@ class FleetWarmUp:
             self._held[name] = [each.version for each in reversed(snapshot.host)]
         if joined and self._waiting_since is None:
             self._waiting_since = time.monotonic()
-        if self._is_time(len(snapshots)):
+        if await self._is_time(len(snapshots)):
             self._lost = await self._reload(snapshots)
             self._waiting_since = None
 
-    def _is_time(self, up: int) -> bool:
+    async def _is_time(self, up: int) -> bool:
         """Only once all expected replicas are up: before, it is unknown what belongs where."""
         if self._waiting_since is None:
             return False
-        return up >= self._expected or (time.monotonic() - self._waiting_since > _PATIENCE_SECONDS)
+        if time.monotonic() - self._waiting_since > _PATIENCE_SECONDS:
+            return True
+        return up >= await self._expected()
 
     async def _reload(self, snapshots: Mapping[str, CacheSnapshot]) -> list[AdapterVersion]:
         """Returns those whose rank none of these serves: they wait for a replica that does."""

@@ -138,10 +138,10 @@ class FleetIngress:
         begin_process(options)
         listen_on_node_address_only()
         self._stack = AsyncExitStack()
-        port = ServeReplicas(replicas)
+        port = ServeReplicas(replicas, options.replicas)
         settings = EngineSettings(**options.engine)
         self._ingress = await self._stack.enter_async_context(
-            run_ingress(port, settings, options.registry_settings(), expected=options.replicas)
+            run_ingress(port, settings, options.registry_settings(), expected=port.expected)
         )
         await register_folders(self._ingress.service, options.adapters)
         await self._ingress.preload(settings.preload)

@@ -1,11 +1,13 @@
 """Replicas on Ray Serve: implements the ingress's port over a deployment handle."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
@@ -17,10 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class ServeReplicas:
-    """Implements `fleet.ports.Replicas`."""
+    """Implements `fleet.ports.Replicas`. `replicas`: their number while Ray doesn't tell it."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], replicas: int) -> None:
         self._handle = handle
+        self._replicas = replicas
         self._stream = handle.options(stream=True)
 
     async def call(
@@ -41,6 +44,21 @@ class ServeReplicas:
         if not answered:
             raise EngineUnavailable("no replica answers")
         return ReplicaResults.collect(answered)
+
+    async def expected(self) -> int:
+        """As many as the deployment has to have: its `num_replicas` may be any, at any time."""
+        try:
+            return await asyncio.to_thread(self._target)
+        except (RayServeException, RayError, KeyError) as error:  # no such deployment: it ends
+            logger.warning("Ray Serve does not tell the number of replicas: %r", error)
+            return self._replicas
+
+    def _target(self) -> int:
+        client = _get_global_client()  # raises if there is no controller
+        assert client is not None
+        applications = client.get_serve_details()["applications"]
+        deployments = applications[self._handle.app_name]["deployments"]
+        return int(deployments[self._handle.deployment_name]["target_num_replicas"])
 
     @asynccontextmanager
     async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:

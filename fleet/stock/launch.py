@@ -57,7 +57,7 @@ async def serve_stock(
     facts_of = {name: replace(facts, max_rank=each.max_rank) for name, each in sizes_of.items()}
     replicas = StockReplicas(facts_of, bound)
     async with contextlib.AsyncExitStack() as stack:
-        starting = run_ingress(replicas, settings, registry, expected=len(names))
+        starting = run_ingress(replicas, settings, registry, expected=replicas.expected)
         ingress = await stack.enter_async_context(starting)
         database = await stack.enter_async_context(open_database(registry))
         await register_folders(ingress.service, options.adapters)

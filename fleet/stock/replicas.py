@@ -39,6 +39,9 @@ class StockReplicas:
             raise EngineUnavailable("no server answers")
         return ReplicaResults.collect(results)
 
+    async def expected(self) -> int:
+        return len(self._facts)
+
     @asynccontextmanager
     async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
         """Raises ReplicaLost, also if no server has answered yet."""

@@ -48,9 +48,13 @@ class Fleet:
         self.replicas = replicas
         self.store = store
         self.poller = ReplicaPoller(replicas, DecisionLog())
+        self.expected = expected
         self.warm_up = FleetWarmUp(
-            replicas, self.poller, store, Names(), expected=expected, save_seconds=60
+            replicas, self.poller, store, Names(), expected=self._expected, save_seconds=60
         )
+
+    async def _expected(self) -> int:
+        return self.expected
 
     async def poll(self) -> None:
         await self.poller.poll()
@@ -122,6 +126,22 @@ async def test_nothing_is_reloaded_before_all_replicas_are_up(
         assert fleet.resident() == []
         await fleet.warm_up.save()
         assert fleet.store.saved == [version.id for version in ALL[:4]], "not reloaded yet"
+        replicas.there.append(late)
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:4]))
+        assert all(replicas.held().values())
+
+
+async def test_as_many_are_awaited_as_the_deployment_has_now() -> None:
+    """Its `num_replicas` may be another number than the fleet was configured with."""
+    async with fake_fleet(replica("one"), replica("two")) as replicas:
+        late = replicas.there.pop()
+        fleet = Fleet(replicas, Store(*ALL[:4]), expected=1)
+        await fleet.warm_up.load_residents()
+        fleet.expected = 2
+        await fleet.poll()
+        await settle()
+        assert fleet.resident() == []
         replicas.there.append(late)
         await fleet.poll()
         await until(lambda: fleet.resident() == references(ALL[:4]))

@@ -1,0 +1,48 @@
+"""Ray Serve's number of replicas: the deployment's own, which may be another than `replicas`."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayError
+from ray.serve.schema import ApplicationDetails, DeploymentDetails
+
+from fleet.ray import replicas as module
+from fleet.ray.replicas import ServeReplicas
+
+HANDLE: Any = SimpleNamespace(
+    app_name="adaptry", deployment_name="replica", options=lambda stream: None
+)
+
+
+def details(target: int) -> dict[str, Any]:
+    """What is read of the controller's answer."""
+    assert "target_num_replicas" in DeploymentDetails.model_fields
+    assert "deployments" in ApplicationDetails.model_fields
+    deployments = {"replica": {"target_num_replicas": target}}
+    return {"applications": {"adaptry": {"deployments": deployments}}}
+
+
+async def test_as_many_replicas_are_expected_as_the_deployment_has_to_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = SimpleNamespace(get_serve_details=lambda: details(5))
+    monkeypatch.setattr(module, "_get_global_client", lambda: client)
+    replicas = ServeReplicas(HANDLE, 2)
+    assert await replicas.expected() == 5
+    client.get_serve_details = lambda: details(1)
+    assert await replicas.expected() == 1
+
+
+@pytest.mark.parametrize("found", [RayError("gone"), {"applications": {}}])
+async def test_while_ray_does_not_tell_the_configured_number_is_expected(
+    found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_serve_details() -> object:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    client = SimpleNamespace(get_serve_details=get_serve_details)
+    monkeypatch.setattr(module, "_get_global_client", lambda: client)
+    assert await ServeReplicas(HANDLE, 2).expected() == 2
