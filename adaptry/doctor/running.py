@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import httpx
 
-from adaptry.client import AdaptryError, Client
+from adaptry.client import AdaptryError, ApiError, Client
 from adaptry.client.models import CacheRead, DecisionRead
 from adaptry.doctor.findings import Check, Finding, broken, ok, warning
 from adaptry.terminal.output import moment, size
@@ -19,6 +19,7 @@ MOST_DECISIONS = 1000
 THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS, LONG_QUEUE_SECONDS = 0.2, 30.0, 1800.0, 600.0
 NOTABLE = ("refused", "load_failed", "drifted", "engine_lost", "engine_ready", "fell_back")
 RUNBOOKS = "see docs/runbooks.md"
+KEY = "set ADAPTRY_API_KEY to a key that may operate"
 _SAMPLE = re.compile(r"^(adaptry_\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
@@ -85,7 +86,7 @@ class RunningServer:
             return ""
 
     def check_cache(self) -> Finding:
-        cache = self._cache()
+        cache = self._cache("cache")
         if isinstance(cache, Finding):
             return cache
         detail = (
@@ -97,16 +98,17 @@ class RunningServer:
 
     def check_decisions(self) -> Finding:
         """The last minutes: how many adapters for how many places, and what went wrong."""
-        cache = self._cache()
+        cache = self._cache("decisions")
         if isinstance(cache, Finding):
             return cache
         return explain_decisions(self.client.cache.decisions(limit=MOST_DECISIONS).items, cache)
 
-    def _cache(self) -> CacheRead | Finding:
+    def _cache(self, check: str) -> CacheRead | Finding:
         try:
             return self.client.cache.show()
-        except AdaptryError as error:
-            return _unreadable("cache", str(error))
+        except AdaptryError as error:  # no key mends an engine that is away
+            is_away = isinstance(error, ApiError) and error.status >= 500
+            return _unreadable(check, str(error), RUNBOOKS if is_away else KEY)
 
     def _get(self, path: str) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
@@ -187,5 +189,5 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
             yield f"{metrics[name]:.0f} {what} since the start"
 
 
-def _unreadable(check: str, why: str) -> Finding:
-    return warning(check, f"can't be read: {why}", "set ADAPTRY_API_KEY to a key that may operate")
+def _unreadable(check: str, why: str, fix: str = KEY) -> Finding:
+    return warning(check, f"can't be read: {why}", fix)

@@ -73,6 +73,21 @@ def test_a_part_that_is_away_is_broken(capsys: pytest.CaptureFixture[str]) -> No
     assert out.splitlines()[-1].startswith("in short: broken, not ready: database")
 
 
+def test_no_key_is_asked_for_where_the_engine_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    away = {"code": "engine_unavailable", "detail": "no server answers"}
+    with answering() as server:
+        for answer in ({}, {}, {"parts": {"database": "ok"}}, HEALTHY.encode()):
+            server.will_say(200, answer)
+        for _ in ("cache", "decisions"):
+            server.will_say(503, away)
+        main(["doctor", "--server", server.url])
+    out = capsys.readouterr().out
+    assert "warning  cache: can't be read: no server answers [engine_unavailable]" in out
+    assert "warning  decisions: can't be read" in out
+    assert "fix: see docs/runbooks.md" in out
+    assert "ADAPTRY_API_KEY" not in out
+
+
 @pytest.mark.parametrize(
     ("metrics", "code", "said"),
     [
