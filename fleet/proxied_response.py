@@ -19,6 +19,7 @@ _ELSEWHERE = frozenset(
     ]
 )
 _LOST = "the replica that handled the request has died"
+_MISSING = "no replica with room for the adapter's rank is up, and not all have started"
 
 
 class ProxiedResponse:
@@ -56,11 +57,19 @@ class ProxiedResponse:
             await self._send(message)
 
     def _is_for_another(self) -> bool:
+        return self._code() in _ELSEWHERE
+
+    @property
+    def is_of_rank(self) -> bool:
+        """No replica that was tried has room for the adapter's rank."""
+        return not self.started and self._code() == Defect.RANK_TOO_LARGE
+
+    def _code(self) -> str | None:
         body = b"".join(message.get("body", b"") for message in self._buffered[1:])
         try:
-            return bool(json.loads(body)["error"]["code"] in _ELSEWHERE)
+            return str(json.loads(body)["error"]["code"])
         except (ValueError, LookupError, TypeError):
-            return False
+            return None
 
     def drop(self) -> frozenset[str]:
         """Discard the buffered response; returns the name of its replica."""
@@ -74,6 +83,11 @@ class ProxiedResponse:
         else:
             self.started = True
             await send_refusal(self._send, EngineUnavailable(_LOST), path=self._path)
+
+    async def finish_without_replica(self) -> None:
+        """One that is missing may have room for the rank: the client may try again."""
+        self._buffered, self.started = [], True
+        await send_refusal(self._send, EngineUnavailable(_MISSING), path=self._path)
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""

@@ -112,6 +112,7 @@ async def run_ingress(
             base_models=frozenset(facts.served_names),
             in_flight=tenants.in_flight,
             max_body_bytes=settings.max_body_bytes,
+            is_complete=partial(_is_complete, poller, expected),
             max_body_values=settings.max_body_values,
             default_adapter=settings.default_adapter,
         )
@@ -211,6 +212,11 @@ def _application(*routers: APIRouter) -> FastAPI:
     for router in routers:
         app.include_router(router)
     return app
+
+
+async def _is_complete(poller: ReplicaPoller, expected: Callable[[], Awaitable[int]]) -> bool:
+    up = sum(each.engine_up for each in poller.snapshots.values())
+    return up >= await expected()
 
 
 async def _facts(replicas: Replicas) -> EngineFacts:

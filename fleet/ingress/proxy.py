@@ -5,7 +5,7 @@ The reference is resolved here, once, so that every replica serves the same vers
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -48,7 +48,10 @@ class RequestLimit(Protocol):
 
 
 class ReplicaProxy:
-    """An ASGI application. `base_models` are never resolved as adapters."""
+    """An ASGI application. `base_models` are never resolved as adapters.
+
+    `is_complete`: whether all replicas of the fleet are up.
+    """
 
     def __init__(
         self,
@@ -59,10 +62,12 @@ class ReplicaProxy:
         base_models: frozenset[str],
         in_flight: RequestLimit,
         max_body_bytes: int,
+        is_complete: Callable[[], Awaitable[bool]],
         max_body_values: int = MAX_VALUES,
         default_adapter: str | None = None,
     ) -> None:
         self._replicas = replicas
+        self._is_complete = is_complete
         self._resolver = resolver
         self._recent = recent
         self._base_models = base_models
@@ -152,7 +157,10 @@ class ReplicaProxy:
                 return
             if attempt < _ATTEMPTS:
                 request = replace(request, avoid=request.avoid | response.drop())
-        await response.finish()
+        if response.is_of_rank and not await self._is_complete():
+            await response.finish_without_replica()
+        else:
+            await response.finish()
 
     async def _attempt(
         self, request: ForwardedRequest, response: ProxiedResponse, rates: RequestRates | None

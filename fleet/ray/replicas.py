@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -17,6 +18,8 @@ from fleet.ports import ReplicaLost
 
 logger = logging.getLogger(__name__)
 
+_KEPT_SECONDS = 1.0
+
 
 class ServeReplicas:
     """Implements `fleet.ports.Replicas`. `replicas`: their number while Ray doesn't tell it."""
@@ -24,6 +27,7 @@ class ServeReplicas:
     def __init__(self, handle: DeploymentHandle[Any], replicas: int) -> None:
         self._handle = handle
         self._replicas = replicas
+        self._told: tuple[float, int] | None = None
         self._stream = handle.options(stream=True)
 
     async def call(
@@ -46,7 +50,15 @@ class ServeReplicas:
         return ReplicaResults.collect(answered)
 
     async def expected(self) -> int:
-        """As many as the deployment has to have: its `num_replicas` may be any, at any time."""
+        """As many as the deployment has to have: its `num_replicas` may be any, at any time.
+
+        Asked once in a second: each request that no replica can serve wants to know.
+        """
+        if self._told is None or time.monotonic() - self._told[0] >= _KEPT_SECONDS:
+            self._told = time.monotonic(), await self._ask()
+        return self._told[1]
+
+    async def _ask(self) -> int:
         try:
             return await asyncio.to_thread(self._target)
         except (RayServeException, RayError, KeyError) as error:  # no such deployment: it ends

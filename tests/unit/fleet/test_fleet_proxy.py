@@ -102,7 +102,12 @@ class Ingress:
             base_models=frozenset({"demo"}),
             in_flight=self.in_flight,
             max_body_bytes=1000,
+            is_complete=self._is_complete,
         )
+        self.is_complete = True
+
+    async def _is_complete(self) -> bool:
+        return self.is_complete
 
     async def post(self, content: object = None, **options: Any) -> httpx.Response:
         body = {"model": "a"} if content is None else content
@@ -177,6 +182,18 @@ async def test_a_rank_that_one_replica_has_no_room_for_is_tried_on_another() -> 
     assert (answer.status_code, answer.json()) == (200, {"id": "1"})
     alone = await Ingress(respond_with(503, small)).post()
     assert (alone.status_code, alone.json()["error"]["code"]) == (503, "rank_too_large")
+
+
+async def test_a_rank_that_a_missing_replica_may_serve_is_refused_for_now() -> None:
+    ingress = Ingress(respond_with(503, AWAY.replace(b"engine_unavailable", b"rank_too_large")))
+    ingress.is_complete = False
+    answer = await ingress.post()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert "the adapter's rank" in answer.json()["error"]["message"]
+    assert int(answer.headers["retry-after"]) > 0
+    busy = Ingress(respond_with(503, BUSY))
+    busy.is_complete = False
+    assert (await busy.post()).json()["error"]["code"] == "slot_wait_timeout"
 
 
 @pytest.mark.parametrize("models", [["wide", "a"], ["a", {"model": "wide"}, "demo", "nobody", 5]])

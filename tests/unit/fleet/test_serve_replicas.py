@@ -31,6 +31,8 @@ async def test_as_many_replicas_are_expected_as_the_deployment_has_to_have(
     replicas = ServeReplicas(HANDLE, 2)
     assert await replicas.expected() == 5
     client.get_serve_details = lambda: details(1)
+    assert await replicas.expected() == 5, "asked a moment ago"
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
     assert await replicas.expected() == 1
 
 
