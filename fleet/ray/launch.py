@@ -1,6 +1,7 @@
 """Launch of `adaptry serve --replicas`: Ray and Ray Serve on this machine until it is stopped."""
 
 import os
+import secrets
 import signal
 import threading
 from types import FrameType
@@ -25,11 +26,14 @@ def prepare_environment(database_url: str) -> None:
     """Set what all processes of the fleet on this machine inherit.
 
     Has to run before Ray is imported, which reads its variables then. The database's URL goes this
-    way too: Ray shows its configuration to anyone who can reach it.
+    way too: Ray shows its configuration to anyone who can reach it. So does the token: Ray's own is
+    written once to a file of the home folder that others may be able to read, and stays the same.
     """
     os.environ["ADAPTRY_DATABASE_URL"] = database_url
     for name, value in _RAY.items():
         os.environ.setdefault(name, value)
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
