@@ -93,6 +93,29 @@ async def test_more_than_can_wait_are_refused_and_an_outage_reaches_all_who_wait
     assert await reader.read("a", is_known=False) is None
 
 
+async def test_a_known_key_is_good_through_an_outage_and_an_unknown_one_waits_for_its_end(
+    database: Database,
+) -> None:
+    keys = KeyService(database)
+    known, _ = await keys.create("app", [Scope.INFER], actor="test")
+    other, _ = await keys.create("other", [Scope.INFER], actor="test")
+    counted = Counted(database)
+    keys._reader = KeyReader(counted)  # type: ignore[arg-type]  # the used part
+    await keys.authenticate(known)
+    counted.down = True
+    keys._fresh.clear()  # a second later
+    assert (await keys.authenticate(known)).name == "app"
+    assert counted.sessions == 2, "it looked, in vain"
+    with pytest.raises(DatabaseUnavailable):
+        await keys.authenticate(other)
+    keys._fresh.clear()
+    keys._known_good.clear()  # ten minutes later
+    with pytest.raises(DatabaseUnavailable):
+        await keys.authenticate(known)
+    counted.down = False
+    assert (await keys.authenticate(other)).name == "other"
+
+
 async def test_strange_keys_push_no_good_one_out(database: Database) -> None:
     keys = KeyService(database)
     good, _ = await keys.create("app", [Scope.INFER], actor="test")

@@ -1,6 +1,7 @@
 """API keys on both databases: created, authenticated, refused with a code, shown only once."""
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from sqlalchemy import select
 
 from registry.api.access.keys import create_key_router
 from registry.api.access.whoami import create_whoami_router
-from registry.auth.key_secret import parse_key
+from registry.auth.key_secret import new_key, parse_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
 from registry.auth.scopes import RULES, Scope, scopes_for
 from registry.database.engine import Database
@@ -351,3 +352,24 @@ def test_a_key_has_the_form_that_scanners_look_for() -> None:
     assert parse_key("adp_" + "0" * 12 + "_" + "A" * 43) is not None
     assert parse_key("adp_" + "0" * 12 + "_" + "A" * 42) is None
     assert parse_key(os.urandom(20).hex()) is None
+
+
+def test_a_key_has_256_random_bits_and_is_compared_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [new_key()[0] for _ in range(100)]
+    secrets = {text[17:] for text in texts}
+    assert len(secrets) == 100
+    assert {len(base64.urlsafe_b64decode(secret + "=")) * 8 for secret in secrets} == {256}
+    compared = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("registry.auth.key_secret.hmac.compare_digest", compare)
+    presented = parse_key(texts[0])
+    assert presented is not None
+    assert not presented.matches("0" * 64)
+    assert presented.matches(presented.secret_hash)
+    assert len(compared) == 2

@@ -58,6 +58,7 @@ def test_a_file_has_the_type_that_browsers_want(
 def test_nothing_but_our_own_files_may_run(console: TestClient, name: str) -> None:
     policy = console.get(f"/console/{name}").headers["content-security-policy"]
     assert "default-src 'self';" in policy
+    assert "frame-ancestors 'none';" in policy
     assert "unsafe" not in policy
     assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
 

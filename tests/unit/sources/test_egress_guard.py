@@ -1,6 +1,5 @@
 """Where the server may connect, against real sockets: only ever to an address that was checked."""
 
-import datetime
 import ipaddress
 import ssl
 import threading
@@ -10,13 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from registry.errors import AddressNotAllowed, HostUnknown
 from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport, guarded_client
+from tests.support.servers.certificate import write_certificate
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.1"),)
 NAME = "hooks.example"
@@ -184,37 +180,12 @@ def test_threads_have_the_same_guard(hooks: Hooks) -> None:
 @pytest.fixture
 def tls_hooks(hooks: Hooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hooks:
     """The same behind TLS, with a certificate for the name that this process trusts."""
-    certificate = _write_certificate(tmp_path)
+    certificate = write_certificate(tmp_path, NAME)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     hooks.socket = context.wrap_socket(hooks.socket, server_side=True)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return hooks
-
-
-def _write_certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "certificate.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return file
 
 
 async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(

@@ -153,6 +153,25 @@ async def test_a_pause_that_is_given_up_may_still_come(engine: Engine) -> None:
     assert engine.suspended is None
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("update_weights", "load_model", "reload_weights", "reset_weights"),
+        *("init_weight_transfer_engine", "start_weight_update", "finish_weight_update"),
+        "start_draft_weight_update",
+    ],
+)
+async def test_no_weights_reach_the_workers(
+    engine: Engine, listener: Listener, method: str
+) -> None:
+    for arguments in ((), ({"names": ["lora_A"], "tensors": "AAAA"},)):
+        with pytest.raises(WeightUpdateRefused):
+            await engine.collective_rpc(method, None, arguments)
+    with pytest.raises(WeightUpdateRefused):
+        await engine.update_weight_version("2")
+    assert listener.calls == []
+
+
 async def test_the_workers_are_not_called_past_the_cache(
     engine: Engine, listener: Listener
 ) -> None:
