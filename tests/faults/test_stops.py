@@ -1,4 +1,4 @@
-"""SIGTERM with requests in flight: they end, in time or with a word, and what is known is kept."""
+"""SIGTERM, SIGINT while requests run: they end, in time or with a word; what is known stays."""
 
 import asyncio
 import json
@@ -97,17 +97,19 @@ async def test_what_runs_may_end_also_on_an_engine_that_took_anothers_place(
     await asyncio.to_thread(stop_while_streaming, served)
 
 
-def stop_a_stopped_engine(served: Victim, signals: int) -> None:
+def stop_a_stopped_engine(
+    served: Victim, first: signal.Signals, second: signal.Signals | None
+) -> None:
     """It makes no more tokens, so that nothing can end by itself."""
     prepare(served)
     engine = served.engine_process()
     with ThreadPoolExecutor(2) as pool:
         streams = [Stream(served, pool, max_tokens=200) for _ in range(2)]
         engine.send_signal(signal.SIGSTOP)
-        served.process.send_signal(signal.SIGTERM)
+        served.process.send_signal(first)
         served.wait_until(lambda: is_refused(served))
-        if signals == 2:
-            served.process.send_signal(signal.SIGTERM)
+        if second is not None:
+            served.process.send_signal(second)
         for stream in streams:
             (error,) = [line for line in stream.lines() if '"error"' in line]
             assert json.loads(error)["error"]["code"] == "engine_unavailable"
@@ -116,11 +118,11 @@ def stop_a_stopped_engine(served: Victim, signals: int) -> None:
 
 
 async def test_a_second_signal_ends_what_still_runs(served: Victim) -> None:
-    await asyncio.to_thread(stop_a_stopped_engine, served, 2)
+    await asyncio.to_thread(stop_a_stopped_engine, served, signal.SIGINT, signal.SIGTERM)
 
 
 async def test_what_runs_at_the_deadline_is_ended_with_the_reason(served: Victim) -> None:
     await asyncio.to_thread(served.stop)
     served.drain_seconds = 3
     await asyncio.to_thread(served.start)
-    await asyncio.to_thread(stop_a_stopped_engine, served, 1)
+    await asyncio.to_thread(stop_a_stopped_engine, served, signal.SIGTERM, None)
