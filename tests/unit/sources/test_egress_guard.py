@@ -12,7 +12,7 @@ import pytest
 
 from registry.errors import AddressNotAllowed, HostUnknown
 from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport, guarded_client
-from tests.support.servers.certificate import write_certificate
+from tests.support.certificate import write_certificate
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.1"),)
 NAME = "hooks.example"

@@ -16,7 +16,7 @@ from engine.http.uvicorn_protocol import create_http_protocol
 from engine.server import serve_forever
 from engine.settings import EngineSettings
 from engine.vllm.arguments import parse_engine_arguments
-from tests.support.servers.certificate import write_certificate
+from tests.support.certificate import write_certificate
 
 
 async def test_what_is_served_is_encrypted_with_vllms_own_options(tmp_path: Path) -> None:
