@@ -30,7 +30,7 @@ from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import run_to_completion
+from registry.sources.threads import read_in_thread, run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
 from registry.storage.integrity import write_fingerprint
@@ -168,7 +168,9 @@ class JobRunner:
         self, job: Job, run: JobRun, workspace: Workspace
     ) -> tuple[Path, FetchedSource, Inspection]:
         with storage_errors():
-            source, folder = await asyncio.to_thread(self._prepare, job, workspace)
+            is_folder = job.fetched_from is not None and not is_url(job.fetched_from)
+            prepare = read_in_thread if is_folder else asyncio.to_thread
+            source, folder = await prepare(self._prepare, job, workspace)
         limits = await self._registrar.fetch_limits(job.adapter)
         fetched = await fetch(source, folder, limits, run.progress)
         self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)

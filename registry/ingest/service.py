@@ -25,6 +25,7 @@ from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.quarantine import too_large
 from registry.sources.registry import RemoteSources
+from registry.sources.threads import read_in_thread
 from registry.sources.urls import is_url, parse_url
 from registry.storage.store import ArtifactStore
 
@@ -129,7 +130,7 @@ class IngestService:
 
     async def _local_size(self, source: str, within: str | None) -> int:
         """Raises SourceTimeout, and what finding the folder raises."""
-        looking = asyncio.to_thread(lambda: self._store.local(source, within=within).size_bytes())
+        looking = read_in_thread(lambda: self._store.local(source, within=within).size_bytes())
         try:
             async with asyncio.timeout(DIRECT_SECONDS):
                 return await looking

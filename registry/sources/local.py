@@ -60,7 +60,8 @@ class LocalSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
-        return await run_in_thread(partial(self.copy, into, limits, progress), progress.stop)
+        copy = partial(self.copy, into, limits, progress)
+        return await run_in_thread(copy, progress.stop, reads_folder=True)
 
     def size_bytes(self) -> int:
         """Total size of the files to copy. Raises InvalidAdapter."""

@@ -1,18 +1,41 @@
 """Threads for long work, which can only be asked to stop."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
+MAX_READS = 16  # of the folders to register from, at a time
+
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+_readers = ThreadPoolExecutor(MAX_READS, thread_name_prefix="adaptry-sources")
 
-async def run_in_thread(work: Callable[[], Result], stop: Callable[[], None]) -> Result:
+
+async def read_in_thread(
+    read: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
+    """As `asyncio.to_thread`, for reads of the folders to register from.
+
+    They may be on a disk that hangs, and a read that hangs can't be ended. In threads of their own
+    such reads keep only each other waiting, and neither the database nor uploads.
+    """
+    context = contextvars.copy_context()
+    return await asyncio.wrap_future(_readers.submit(context.run, partial(read, *args, **kwargs)))
+
+
+async def run_in_thread(
+    work: Callable[[], Result], stop: Callable[[], None], *, reads_folder: bool = False
+) -> Result:
     """Run `work` in a thread. On cancellation, call `stop` and wait for the thread's end.
 
-    So the canceller may delete what the thread was writing to.
+    So the canceller may delete what the thread was writing to. `reads_folder`: as `read_in_thread`.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+    begin = read_in_thread if reads_folder else asyncio.to_thread
+    running = asyncio.ensure_future(begin(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

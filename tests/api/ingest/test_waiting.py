@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from registry.ingest.runner import Checkpoint
 from registry.models.tenant import Tenant
 from registry.sources.local import LocalSource
+from registry.sources.threads import MAX_READS
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
 AdapterMaker = Callable[..., Path]
@@ -173,3 +175,48 @@ async def test_a_small_folder_that_can_not_be_read_in_time_becomes_a_job(
         assert answer.status_code == 202, answer.text
         assert (await registry.finished(answer))["version"] == "bot:1"
         await registry.no_leftovers()
+
+
+async def test_folders_on_a_disk_that_hangs_stop_nothing_else(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the threads that everything else shares, the database among it."""
+    hung, good, goes_on = make_adapter("a"), make_adapter("b", seed=1), threading.Event()
+    shared = 2
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(shared))
+    monkeypatch.setattr("registry.ingest.service.DIRECT_SECONDS", 0.2)
+    monkeypatch.setattr(LocalSource, "size_bytes", lambda _: goes_on.wait(60))
+    async with start() as registry:
+        try:
+            for _ in range(shared + 1):
+                refused = await registry.register("bot", hung)
+                assert (refused.status_code, refused.json()["code"]) == (504, "source_timeout")
+            async with asyncio.timeout(20):
+                assert (await send(registry, good, wait=10)).status_code == 201
+        finally:
+            goes_on.set()
+
+
+async def test_beyond_a_number_of_hung_reads_a_folder_waits_and_is_read_once_they_return(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, looks, goes_on = make_adapter("a"), list[int](), threading.Event()
+    look = LocalSource.size_bytes
+
+    def hang(source: LocalSource) -> int:
+        looks.append(1)
+        goes_on.wait(60)
+        return look(source)
+
+    monkeypatch.setattr("registry.ingest.service.DIRECT_SECONDS", 0.2)
+    monkeypatch.setattr(LocalSource, "size_bytes", hang)
+    async with start() as registry:
+        try:
+            asked = [registry.register("bot", folder) for _ in range(MAX_READS + 4)]
+            answers = await asyncio.gather(*asked)
+            assert {answer.status_code for answer in answers} == {504}
+            assert len(looks) == MAX_READS, "the others were given up before they began"
+        finally:
+            goes_on.set()
+        monkeypatch.setattr("registry.ingest.service.DIRECT_SECONDS", 60)
+        assert (await registry.register("bot", folder)).status_code == 201
