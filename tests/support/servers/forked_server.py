@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.servers.zygote import Request
+from tests.support.workers.start import ask
 
 ROOT = Path(__file__).resolve().parents[3]
 VLLM = (
@@ -23,7 +24,8 @@ VLLM = (
     "vllm.v1.worker.cpu_model_runner",
 )
 OURS = ("adaptry.serve.command", "engine.app")
-AT_START = ("HARM", "LD_PRELOAD")  # variables that count where a program is executed
+HARM, PRELOADED = "HARM", "LD_PRELOAD"  # they count where a program is executed
+PARENT_OF_ZYGOTES = "TESTS_PARENT_OF_ZYGOTES"  # has its socket, in a process of xdist
 START_SECONDS = 240.0
 
 
@@ -58,9 +60,9 @@ class ForkedServer:
 class Zygote:
     """Its process ends with this one, and so do its servers."""
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.servers.zygote", *modules],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -107,10 +109,20 @@ class Zygote:
         self._process.communicate(timeout=30)
 
 
+def fork_zygote(parent: str, modules: Sequence[str]) -> list[str]:
+    """Its command, where a parent of zygotes listens at this path."""
+    return [*ask(parent), f"from tests.support.servers import zygote; zygote.run({modules!r})"]
+
+
 @cache
 def _zygote(modules: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Zygote:
+    """`variables`: of a server that must be executed with them, and so its zygote."""
+    command = [sys.executable, "-m", "tests.support.servers.zygote", *modules]
+    parent = os.environ.get(PARENT_OF_ZYGOTES)
+    if parent is not None and not variables:
+        command = fork_zygote(parent, modules)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    return Zygote(modules, {**environment, "OMP_NUM_THREADS": "1", **dict(variables)})
+    return Zygote(command, {**environment, "OMP_NUM_THREADS": "1", **dict(variables)})
 
 
 def _modules(stock: bool) -> tuple[str, ...]:
@@ -128,7 +140,9 @@ def fork_server(
 ) -> ForkedServer:
     """`stock`: a server of vLLM, in whose process nothing of ours is imported."""
     assert environment["OMP_NUM_THREADS"] == "1"  # as the zygote's, which has read it
-    variables = tuple((name, environment[name]) for name in AT_START if name in environment)
+    # without harm, what is preloaded is what an engine in this process has left in its variables
+    harm = (HARM, PRELOADED) if HARM in environment else ()
+    variables = tuple((name, environment[name]) for name in harm)
     zygote = _zygote(_modules(stock), variables)
     # ours runs the model in the engine's process, a stock one in a worker's below it
     return zygote.fork(command, environment, log, 2 if stock else 1)

@@ -1,9 +1,9 @@
 """Zygote: a process that has imported vLLM and forks servers, which then need not import it.
 
 An import costs ten seconds of CPU in a server and as much in the process of its engine. A fork runs
-the same command with the same arguments, environment, session and output. Its first engine is a
-fork too, made before the server does anything, and so is the worker of a stock server's engine; an
-engine that replaces the first is spawned by vLLM.
+the same command with the same arguments, environment, session and output. Its engine is a fork too,
+made before the server does anything, and so are those that replace it and the worker of a stock
+server's engine. They wait until they are needed; what is spawned after the last is spawned anew.
 
     python -m tests.support.servers.zygote MODULE...     imports these, then takes requests on stdin
 """
@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from setproctitle import setproctitle
 
 MAX_FDS = 32
+SPAWNED = 4  # an engine and three that replace it
 WATCHED = "engine.worker.extension"
 _FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an interpreter
 
@@ -107,30 +108,35 @@ def become(request: Request) -> NoReturn:
 
 
 def spawn_by_fork(generations: int) -> None:
-    """The next process that multiprocessing spawns here is a fork of this one as it is now."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        _become_spawned(theirs, generations - 1)
-    theirs.close()
+    """The next processes that multiprocessing spawns here are forks of this one as it is now."""
+    unused: list[tuple[int, socket.socket]] = []
+    for _ in range(SPAWNED):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            for _, other in unused:
+                other.close()  # or the others would not see that the server has ended
+            _become_spawned(theirs, generations - 1)
+        theirs.close()
+        unused.append((pid, ours))
     spawn_anew = util.spawnv_passfds
-    unused = [pid]
 
-    def spawn_once(path: Any, arguments: Sequence[Any], fds: Sequence[int]) -> int:
+    def spawn_forked(path: Any, arguments: Sequence[Any], fds: Sequence[int]) -> int:
         if "--multiprocessing-fork" not in arguments or not unused:
             return spawn_anew(path, arguments, fds)
+        pid, asked = unused.pop()
         call = {"arguments": [os.fsdecode(each) for each in arguments], "fds": list(fds)}
         # on its own: an environment may be longer than a packet
         file = os.memfd_create("environment")
         with os.fdopen(os.dup(file), "w") as written:
             json.dump(dict(os.environ), written)
-        socket.send_fds(ours, [json.dumps(call).encode()], [file, *fds])
+        socket.send_fds(asked, [json.dumps(call).encode()], [file, *fds])
         os.close(file)
-        ours.close()
-        return unused.pop()
+        asked.close()
+        return pid
 
-    util.spawnv_passfds = spawn_once  # type: ignore[assignment]  # what is spawned has strings
+    util.spawnv_passfds = spawn_forked  # type: ignore[assignment]  # what is spawned has strings
 
 
 def _become_spawned(asked: socket.socket, generations: int) -> NoReturn:
@@ -164,8 +170,12 @@ def _move(fd: int, to: int) -> int:
     return to
 
 
-if __name__ == "__main__":
+def run(modules: Sequence[str]) -> NoReturn:
     setproctitle("zygote")  # finds its room beside the environment as it was at the start
-    for name in sys.argv[1:]:
+    for name in modules:
         importlib.import_module(name)
     become(serve_forks())
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

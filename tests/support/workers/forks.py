@@ -1,4 +1,7 @@
-"""Forks: xdist's processes are forked from one that has collected the tests."""
+"""Forks: xdist's processes are forked from one that has collected the tests.
+
+The zygotes of all of them are forked from one that imports vLLM when the first is asked for.
+"""
 
 import os
 import shlex
@@ -6,12 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-PARENT, START = (Path(__file__).with_name(name) for name in ("parent.py", "start.py"))
+from tests.support.servers.forked_server import PARENT_OF_ZYGOTES, ROOT, VLLM
+from tests.support.workers.start import ask
+
+PARENT, ZYGOTES = (Path(__file__).with_name(name) for name in ("parent.py", "zygotes.py"))
 
 _parent = pytest.StashKey[ExitStack]()
 
@@ -23,23 +30,34 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = config.stash[_parent] = ExitStack()
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-tests-"))
-    path = f"{folder}/parent"
+    zygotes = f"{folder}/zygotes"
+    start_parent(stack, zygotes, ZYGOTES, ROOT, VLLM)
+    os.environ[PARENT_OF_ZYGOTES] = zygotes
+    stack.callback(os.environ.pop, PARENT_OF_ZYGOTES)
+    parent = f"{folder}/parent"
+    invocation = config.invocation_params
+    start_parent(stack, parent, PARENT, invocation.dir, invocation.args)
+    forked = f"popen//python={shlex.join(ask(parent))}"
+    config.option.tx = [forked if each == "popen" else each for each in config.option.tx]
+
+
+def start_parent(
+    stack: ExitStack, path: str, program: Path, cwd: Path, arguments: Sequence[str]
+) -> None:
+    """It listens at this path, and ends with the stack."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
         number = listening.fileno()
-        program = (sys.executable, str(PARENT), str(number), os.pathsep.join(sys.path))
-        parent = subprocess.Popen(
-            [*program, *config.invocation_params.args],
-            cwd=config.invocation_params.dir,
+        command = (sys.executable, str(program), str(number), os.pathsep.join(sys.path))
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[number],
         )
-    stack.enter_context(parent)
-    start = shlex.join([sys.executable, "-I", "-S", str(START), path])
-    forked = f"popen//python={start}"
-    config.option.tx = [forked if each == "popen" else each for each in config.option.tx]
+    stack.enter_context(process)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

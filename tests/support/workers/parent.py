@@ -17,19 +17,20 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-import pytest
 from setproctitle import setproctitle
 
 STANDARD_FILES = (0, 1, 2)
 MAX_BYTES = 4096
-DONE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def collect(arguments: Sequence[str]) -> None:
     """In one thread, as a fork has no other: BLAS makes its threads when it is loaded."""
+    import pytest  # not in a zygote, which needs only the rest of this module
+
+    done = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
-    if pytest.main([*arguments, "--collect-only", "-qq", "-n0", "--junitxml="]) not in DONE:
+    if pytest.main([*arguments, "--collect-only", "-qq", "-n0", "--junitxml="]) not in done:
         forget_tests()
     del os.environ["OMP_NUM_THREADS"]
     if threads is not None:

@@ -7,6 +7,12 @@ import os
 import socket
 import sys
 
+
+def ask(path: str) -> list[str]:
+    """The command that asks the parent at this path; it is given the program besides."""
+    return [sys.executable, "-I", "-S", __file__, path]
+
+
 if __name__ == "__main__":
     path, *_, program = sys.argv[1:]
     with socket.socket(socket.AF_UNIX) as parent:

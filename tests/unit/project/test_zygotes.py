@@ -1,0 +1,116 @@
+"""Zygotes: what they import is imported once, for the zygotes, their servers and the engines."""
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.servers.forked_server import ROOT, Zygote, fork_zygote
+from tests.support.servers.zygote import SPAWNED
+from tests.support.workers.forks import ZYGOTES, start_parent
+
+NOTES_ITS_IMPORT = """
+import os
+from pathlib import Path
+
+with Path(__file__).with_name("imports").open("a") as file:
+    print(os.getpid(), file=file)
+
+def note_process():
+    with Path(__file__).with_name("engines").open("a") as file:
+        print(os.getpid(), os.getppid(), file=file)
+"""
+SPAWNS = """
+import multiprocessing
+from slow_to_import import note_process
+
+if __name__ == "__main__":
+    for _ in range({engines}):
+        process = multiprocessing.get_context("spawn").Process(target=note_process)
+        process.start()
+        process.join()
+        assert process.exitcode == 0, process.exitcode
+"""
+WAITS = """
+import multiprocessing, time
+from slow_to_import import note_process
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=note_process)
+    process.start()
+    process.join()
+    print("waits", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the servers and what they import are found."""
+    (tmp_path / "slow_to_import.py").write_text(NOTES_ITS_IMPORT)
+    (tmp_path / "server_of_engines.py").write_text(SPAWNS.format(engines=SPAWNED))
+    (tmp_path / "server_that_waits.py").write_text(WAITS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def pids(file: Path) -> list[list[str]]:
+    return [line.split() for line in file.read_text().splitlines()]
+
+
+def serve(zygote: Zygote, log: Path) -> int:
+    command = [sys.executable, "-m", "server_of_engines"]
+    server = zygote.fork(command, dict(os.environ), log, 1)
+    assert server.wait(60) == 0, log.read_text()
+    return server.pid
+
+
+def test_engines_that_replace_others_are_forks_too(folder: Path) -> None:
+    command = [sys.executable, "-m", "tests.support.servers.zygote", "slow_to_import"]
+    zygote = Zygote(command, os.environ)
+    try:
+        server = serve(zygote, folder / "log")
+    finally:
+        zygote.close()
+    engines = pids(folder / "engines")
+    assert {parent for _, parent in engines} == {str(server)}
+    assert len({own for own, _ in engines}) == SPAWNED
+    assert len(pids(folder / "imports")) == 1
+
+
+def test_those_that_wait_end_with_a_server_that_is_killed(folder: Path) -> None:
+    zygote = Zygote([sys.executable, "-m", "tests.support.servers.zygote"], os.environ)
+    log = folder / "log"
+    log.touch()
+    try:
+        server = zygote.fork([sys.executable, "-m", "server_that_waits"], dict(os.environ), log, 1)
+        deadline = time.monotonic() + 30
+        while "waits" not in log.read_text():
+            assert time.monotonic() < deadline, "it has not begun to wait"
+            time.sleep(0.05)
+        waiting = psutil.Process(server.pid).children(recursive=True)
+        assert len(waiting) >= SPAWNED - 1
+        server.kill()
+        _, alive = psutil.wait_procs(waiting, 10)
+        assert alive == []
+    finally:
+        zygote.close()
+
+
+def test_zygotes_of_one_parent_share_its_imports(folder: Path) -> None:
+    with ExitStack() as stack:
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-zygotes-"))
+        parent = f"{sockets}/parent"
+        start_parent(stack, parent, ZYGOTES, ROOT, ["slow_to_import"])
+        for n in range(2):
+            zygote = Zygote(fork_zygote(parent, ["json"]), os.environ)
+            stack.callback(zygote.close)
+            serve(zygote, folder / f"log-{n}")
+    assert len(pids(folder / "engines")) == 2 * SPAWNED
+    assert len(pids(folder / "imports")) == 1
