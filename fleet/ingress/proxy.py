@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from engine.errors import EngineError
 from engine.fanout.schemas import COMPLETIONS, FANOUT, models_of
@@ -78,6 +79,8 @@ class ReplicaProxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await WebSocketClose()(scope, receive, send)
             return
         has_parts = is_form(scope)
         try:

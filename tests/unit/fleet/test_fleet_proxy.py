@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import TenantLimitReached
 from engine.gateway.pinned_resolver import PinnedResolver
@@ -153,6 +153,21 @@ async def test_a_replica_serves_the_version_that_the_ingress_resolved() -> None:
     assert meant == [B]
     await ingress.post({"model": "unknown-here"})
     assert meant[-1] == A, "what the ingress did not resolve is resolved by the replica"
+
+
+async def test_a_web_socket_is_refused() -> None:
+    """Without an answer it would be an error of the server."""
+    ingress, sent = Ingress(respond_with(200)), []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    await ingress.app({"type": "websocket", "path": "/v1/realtime"}, receive, send)
+    assert sent == ["websocket.close"], "which becomes status 403"
+    assert ingress.replicas[0].asked == []
 
 
 @pytest.mark.parametrize("dies_after", [0, None])
