@@ -1,11 +1,10 @@
 """Routes of prompt sets: list, read, save, rename, delete."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, status
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from registry.auth.caller import actor_name, current_caller
 from registry.catalog.field_types import Body, Text
@@ -54,6 +53,8 @@ class PromptSetRead(BaseModel):
 class PromptSetSummary(BaseModel):
     """A set in the list; `number`: of its prompts."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     number: int
     updated_at: datetime
@@ -76,7 +77,8 @@ def create_prompt_router(sets: PromptSetService) -> APIRouter:
     @router.get("")
     async def prompt_sets() -> PromptSetList:
         """Sets of prompts that versions are compared with, by name."""
-        return PromptSetList(items=_summaries(await sets.all(_owner())))
+        found = await sets.all(_owner())
+        return PromptSetList(items=[PromptSetSummary.model_validate(line) for line in found])
 
     @router.get("/{name}")
     async def prompt_set(name: SetName) -> PromptSetRead:
@@ -112,15 +114,3 @@ def _read(row: PromptSet) -> PromptSetRead:
         updated_at=row.updated_at,
         updated_by=row.updated_by,
     )
-
-
-def _summaries(rows: Sequence[PromptSet]) -> list[PromptSetSummary]:
-    return [
-        PromptSetSummary(
-            name=row.name,
-            number=len(row.prompts),
-            updated_at=row.updated_at,
-            updated_by=row.updated_by,
-        )
-        for row in rows
-    ]

@@ -4,10 +4,12 @@ import asyncio
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from registry.api.prompts import MAX_ALL_CHARACTERS
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
+from registry.models import PromptSet
 from registry.prompts.service import MAX_SETS, PLATFORM, PromptSetService
 from tests.api.helpers import assert_problem
 from tests.api.keyed_client import Asked
@@ -78,6 +80,23 @@ async def test_their_number_is_bounded(client: httpx.AsyncClient, database: Data
     assert_problem(refused, 409, "too_many_prompt_sets")
     assert (await client.put("/prompts/s0", json={"prompts": ["y"]})).status_code == 200
     await sets.save("acme", "more", ["x"], actor="tests")
+
+
+async def test_a_list_reads_no_prompts(client: httpx.AsyncClient) -> None:
+    """Of 200 large sets they would be 80 MB, parsed while all other requests wait."""
+    await client.put("/prompts/large", json={"prompts": ["x" * 600] * 100})
+    loaded: list[object] = []
+
+    def note(row: PromptSet, _: object) -> None:
+        loaded.append(row)
+
+    event.listen(PromptSet, "load", note)
+    try:
+        listed = (await client.get("/prompts")).json()["items"]
+    finally:
+        event.remove(PromptSet, "load", note)
+    assert [item["number"] for item in listed] == [100]
+    assert loaded == []
 
 
 async def test_one_that_is_saved_twice_at_a_time_is_one(
