@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from registry.auth.grants import get_tenant
 from registry.database.engine import Database
 from registry.errors import PromptSetExists, TooManyPromptSets, UnknownPromptSet
 from registry.models import PromptSet, now
@@ -55,7 +56,7 @@ class PromptSetService:
             return await _get(session, owner, name)
 
     async def save(self, owner: str, name: str, prompts: Sequence[str], *, actor: str) -> PromptSet:
-        """Create it, or replace its prompts. Raises TooManyPromptSets."""
+        """Create it, or replace its prompts. Raises TooManyPromptSets, UnknownTenant."""
         try:
             return await self._save(owner, name, prompts, actor)
         except IntegrityError:  # PostgreSQL: another request created it meanwhile
@@ -63,8 +64,10 @@ class PromptSetService:
 
     async def _save(self, owner: str, name: str, prompts: Sequence[str], actor: str) -> PromptSet:
         async with self._database.transaction(for_catalog=False) as session:
-            found = await session.get(PromptSet, (owner, name))
+            found = await session.get(PromptSet, (owner, name), with_for_update=True)
             if found is None:
+                if owner != PLATFORM:  # a tenant that is deleted meanwhile must leave nothing
+                    await get_tenant(session, owner, lock=True)
                 await _check_number(session, owner)
                 found = PromptSet(owner=owner, name=name, updated_by=actor)
                 session.add(found)
@@ -77,7 +80,7 @@ class PromptSetService:
         """Raises UnknownPromptSet, PromptSetExists."""
         try:
             async with self._database.transaction(for_catalog=False) as session:
-                found = await _get(session, owner, name)
+                found = await _get(session, owner, name, lock=True)
                 if new != name and await session.get(PromptSet, (owner, new)) is not None:
                     raise PromptSetExists(new)
                 found.name, found.updated_at, found.updated_by = new, now(), actor
@@ -89,7 +92,7 @@ class PromptSetService:
     async def delete(self, owner: str, name: str) -> None:
         """Raises UnknownPromptSet."""
         async with self._database.transaction(for_catalog=False) as session:
-            await session.delete(await _get(session, owner, name))
+            await session.delete(await _get(session, owner, name, lock=True))
 
 
 async def delete_of_tenant(session: AsyncSession, tenant: str) -> None:
@@ -97,8 +100,9 @@ async def delete_of_tenant(session: AsyncSession, tenant: str) -> None:
     await session.execute(delete(PromptSet).where(col(PromptSet.owner) == tenant))
 
 
-async def _get(session: AsyncSession, owner: str, name: str) -> PromptSet:
-    found = await session.get(PromptSet, (owner, name))
+async def _get(session: AsyncSession, owner: str, name: str, *, lock: bool = False) -> PromptSet:
+    """`lock`: no other transaction changes or deletes it before this one ends."""
+    found = await session.get(PromptSet, (owner, name), with_for_update=lock)
     if found is None:
         raise UnknownPromptSet(name)
     return found

@@ -9,7 +9,9 @@ from sqlalchemy import event
 from registry.api.prompts import MAX_ALL_CHARACTERS
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
+from registry.errors import UnknownTenant
 from registry.models import PromptSet
+from registry.models.tenant import Tenant
 from registry.prompts.service import MAX_SETS, PLATFORM, PromptSetService
 from tests.api.helpers import assert_problem
 from tests.api.keyed_client import Asked
@@ -79,6 +81,8 @@ async def test_their_number_is_bounded(client: httpx.AsyncClient, database: Data
     refused = await client.put("/prompts/more", json={"prompts": ["x"]})
     assert_problem(refused, 409, "too_many_prompt_sets")
     assert (await client.put("/prompts/s0", json={"prompts": ["y"]})).status_code == 200
+    async with database.transaction(for_catalog=False) as session:
+        session.add(Tenant(name="acme", created_by="tests"))
     await sets.save("acme", "more", ["x"], actor="tests")
 
 
@@ -105,6 +109,24 @@ async def test_one_that_is_saved_twice_at_a_time_is_one(
     saving = [client.put("/prompts/same", json={"prompts": [str(n)]}) for n in range(8)]
     assert {answer.status_code for answer in await asyncio.gather(*saving)} == {200}
     assert await names(client) == ["same"]
+
+
+async def test_one_that_is_deleted_meanwhile_is_no_error_of_the_server(
+    client: httpx.AsyncClient,
+) -> None:
+    for _ in range(5):
+        await client.put("/prompts/same", json={"prompts": ["x"]})
+        changes = [client.delete("/prompts/same")]
+        changes += [client.put("/prompts/same", json={"prompts": ["y"]}) for _ in range(3)]
+        changes += [client.patch("/prompts/same", json={"name": "other"}) for _ in range(3)]
+        answers = await asyncio.gather(*changes)
+        assert {answer.status_code for answer in answers} <= {200, 204, 404, 409}
+
+
+async def test_nothing_is_saved_for_a_tenant_that_is_deleted(database: Database) -> None:
+    """Another of that name would find it."""
+    with pytest.raises(UnknownTenant):
+        await PromptSetService(database).save("gone", "mine", ["x"], actor="gone~boss")
 
 
 async def test_a_tenant_has_its_own_which_go_with_it(asked: Asked, database: Database) -> None:
