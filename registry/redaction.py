@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 HIDDEN = "[hidden]"
 
@@ -19,6 +19,8 @@ _SECRET_LENGTH = 43
 _KEY_BYTES = re.compile(rb"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
 _SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]{20,}")
 _USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:[^/\s@'\"]+(?=@)")
+# of a database's URL, as SQLAlchemy reads it: its password may hold a slash, a quote or a space
+_CREDENTIALS = re.compile(r"(?<=://)[^:/]*:([^@]*)(?=@)")
 
 # Environment variables that libraries, vLLM and Adaptry read secrets from.
 _VARIABLES = (
@@ -55,6 +57,11 @@ def redact_keys(text: str) -> str:
     return _USERINFO.sub(HIDDEN, text) if "@" in text else text
 
 
+def hide_credentials(database_url: str) -> str:
+    """The URL without user and password, whatever characters are in them."""
+    return _CREDENTIALS.sub(HIDDEN, database_url, count=1)
+
+
 def mask_keys(body: bytes) -> bytes:
     """The body with Adaptry's API keys masked, in the same length."""
     if b"adp_" not in body:
@@ -65,7 +72,7 @@ def mask_keys(body: bytes) -> bytes:
 def register_secrets(
     *, urls: Iterable[str] = (), secrets: Iterable[str] = (), environment: Mapping[str, str] = {}
 ) -> None:
-    """Redact these too: passwords in URLs, and known variables of the environment."""
+    """Redact these too: passwords in databases' URLs, and known variables of the environment."""
     found = {password for url in urls if (password := _password(url))}
     found |= {unquote(password) for password in found}
     found |= {environment[name] for name in _VARIABLES if name in environment}
@@ -79,10 +86,8 @@ def register_process_secrets(*urls: str) -> None:
 
 
 def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
+    found = _CREDENTIALS.search(url)
+    return None if found is None else found[1]
 
 
 # ---- logs ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from engine.api.cache import ERRORS, EngineProblemRoute
 from registry.auth.caller import current_caller
 from registry.database.schema_revision import SchemaState, schema_state
 from registry.errors import RegistryError
-from registry.redaction import HIDDEN, redact
+from registry.redaction import HIDDEN, hide_credentials, redact
 from registry.settings import RegistrySettings
 
 Part = Literal["registry", "cache", "engine"]
@@ -138,10 +138,11 @@ def _fields(part: Part, settings: BaseSettings) -> Iterator[SettingRead]:
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         default = field.get_default(call_default_factory=False)
+        shown = hide_credentials(value) if name == "database_url" else value
         yield SettingRead(
             part=part,
             name=f"ADAPTRY_{name.upper()}",
-            value=_shown(value),
+            value=_shown(shown),
             is_default=None if default is PydanticUndefined else value == default,
             description=field.description,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import make_url
 
 from engine.api.server_settings import Parts, create_settings_router
 from engine.settings import EngineSettings
@@ -91,6 +92,16 @@ async def test_no_secret_is_shown(tmp_path: Path) -> None:
     assert items["ADAPTRY_MLFLOW_TRACKING_URI"] == "https://mlflow/?token=[hidden]"
     assert "is away" in answer.json()["database"]["problem"]
     assert "does not answer" in answer.json()["store"]["problem"]
+
+
+@pytest.mark.parametrize("password", ["hunter2/secret", "it's", "two words", 'a"b', "p#?:ss"])
+async def test_no_password_of_a_database_is_shown(tmp_path: Path, password: str) -> None:
+    """Whatever SQLAlchemy takes for one."""
+    url = f"postgresql://me:{password}@db/x"
+    assert make_url(url).password == password
+    answer = await ask(settings_of(tmp_path, database_url=url), parts=Away())
+    items = {item["name"]: item["value"] for item in answer.json()["items"]}
+    assert items["ADAPTRY_DATABASE_URL"] == "postgresql+asyncpg://[hidden]@db/x"
 
 
 @pytest.mark.parametrize("name", ["acme~boss", "operator"])

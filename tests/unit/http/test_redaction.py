@@ -55,12 +55,17 @@ def test_signing_secrets_and_passwords_in_urls_are_too() -> None:
 
 
 def test_what_this_process_was_given_is_known() -> None:
-    password, token = secrets.token_hex(8), secrets.token_hex(8)
+    password, token, other = (secrets.token_hex(8) for _ in range(3))
     register_secrets(
-        urls=[f"postgresql://u:{password}%2F@host/db", "postgresql://host/db", "http://[bad"],
+        urls=[
+            f"postgresql://u:{password}%2F@host/db",
+            f"postgresql://u:{other}/x@host/db",
+            "postgresql://host/db",
+            "http://[bad",
+        ],
         environment={"HF_TOKEN": token, "HOME": "/home/somebody", "AWS_SESSION_TOKEN": "short"},
     )
-    for secret in (f"{password}%2F", f"{password}/", token):
+    for secret in (f"{password}%2F", f"{password}/", f"{other}/x", token):
         assert secret not in redact(f"x {secret} y")
     assert redact("/home/somebody is short") == "/home/somebody is short"
 
