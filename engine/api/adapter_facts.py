@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from engine.api.visibility import build_event_filter, filter_snapshot
 from engine.cache.snapshot import CacheSnapshot
+from engine.errors import EngineError
 from engine.events import LookedUp
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import CacheOutcome
 from registry.auth.caller import Caller, current_caller
 from registry.auth.scopes import Scope
 from registry.catalog.overview_order import CacheFacts
-from registry.errors import ScopeMissing
+from registry.errors import EngineAway, ScopeMissing
 
 DECISIONS = 1000
 """Last decisions that hit ratios are of, as in the console."""
@@ -34,14 +35,14 @@ class AdapterFacts:
         self._clock = clock
 
     async def __call__(self) -> Mapping[str, CacheFacts]:
-        """Raises ScopeMissing, EngineUnavailable."""
+        """Raises ScopeMissing, EngineAway."""
         caller = current_caller()
         if not caller.may(_OPERATE):
             raise ScopeMissing(sorted(_OPERATE))
         lookups, asked = self._read_log(caller)
         tiers: dict[str, int] = {}
         pinned: set[str] = set()
-        for snapshot in (await self._snapshots()).values():
+        for snapshot in (await self._read_snapshots()).values():
             seen = filter_snapshot(snapshot, caller)
             for tier, residents in enumerate((seen.gpu, seen.host)):
                 for each in residents:
@@ -54,6 +55,12 @@ class AdapterFacts:
             name: CacheFacts(tiers.get(name), name in pinned, asked[name], _share(lookups[name]))
             for name in asked
         }
+
+    async def _read_snapshots(self) -> Mapping[str, CacheSnapshot]:
+        try:
+            return await self._snapshots()
+        except EngineError as error:  # the registry's routes know its own errors only
+            raise EngineAway(error.detail) from error
 
     def _read_log(self, caller: Caller) -> tuple[Mapping[str, list[bool]], dict[str, float]]:
         """Whether each of the last lookups was a hit, and seconds since the last, by adapter."""

@@ -64,7 +64,7 @@ class CacheFacts:
 
 
 FactsOfCache = Callable[[], Awaitable[Mapping[str, CacheFacts]]]
-"""By adapter, of those that the caller sees. Raises ScopeMissing."""
+"""By adapter, of those that the caller sees. Raises ScopeMissing, EngineAway."""
 
 
 async def know_nothing() -> Mapping[str, CacheFacts]:

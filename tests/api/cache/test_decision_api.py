@@ -15,7 +15,8 @@ from engine.api.adapter_facts import AdapterFacts
 from engine.api.decisions import create_decision_router
 from engine.api.policy import create_policy_router
 from engine.api.visibility import keep_caller
-from engine.errors import EngineAsleep
+from engine.cache.snapshot import CacheSnapshot
+from engine.errors import EngineAsleep, EngineUnavailable
 from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
 from engine.ports import Observers
@@ -24,7 +25,7 @@ from engine.telemetry.shadows import Shadows
 from engine.types import AdapterVersion, EvictionPolicy, Tier
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE, Scope
-from registry.errors import ScopeMissing, UnknownAdapter
+from registry.errors import EngineAway, ScopeMissing, UnknownAdapter
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimiter, StreamLimits
 from registry.residency import NullResidencyStore
@@ -124,6 +125,15 @@ async def test_facts_for_the_registrys_table() -> None:
         reader = Caller("reader", frozenset({Scope.INFER}))
         with as_caller(reader), pytest.raises(ScopeMissing):
             await facts_of()
+
+
+async def test_a_replica_that_is_away_is_an_error_that_the_registrys_routes_know() -> None:
+    async def away() -> dict[str, CacheSnapshot]:
+        raise EngineUnavailable("it is being replaced")
+
+    with pytest.raises(EngineAway, match="being replaced") as refused:
+        await AdapterFacts(away, DecisionLog())()
+    assert (refused.value.status, refused.value.code) == (503, "engine_unavailable")
 
 
 async def test_why_reports_where_it_is_and_what_happened_last() -> None:
