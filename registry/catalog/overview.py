@@ -27,6 +27,7 @@ from registry.catalog.overview_order import (
     order_by_facts,
 )
 from registry.database.engine import Database
+from registry.database.text_set import is_none_of, is_one_of
 from registry.models import Adapter, Alias, AliasHistory, Version, row_id
 from registry.references import DEFAULT_ALIAS
 
@@ -79,12 +80,12 @@ class OverviewRepository:
     ) -> list[OverviewRow]:
         """Rows from `offset`: those of `first` in its order, then all others by name."""
         name: Any = col(Adapter.name)
-        met = select(name, col(Adapter.id)).where(*filters, name.in_(first))
+        met = select(name, col(Adapter.id)).where(*filters, is_one_of(name, first))
         ids = {row[0]: row[1] for row in await self._session.execute(met)}
         leading = [ids[each] for each in first if each in ids]
         page = leading[offset : offset + limit]
         if len(page) < limit:
-            others = select(col(Adapter.id)).where(*filters, name.not_in(first)).order_by(name)
+            others = select(col(Adapter.id)).where(*filters, is_none_of(name, first)).order_by(name)
             skipped = max(0, offset - len(leading))
             page += await self._keys(others.offset(skipped).limit(limit - len(page)))
         return await self._read(page)
@@ -176,7 +177,7 @@ class OverviewCatalog:
         conditions = filters.conditions()
         facts = await self.facts() if filters.memory or sort in OF_CACHE else {}
         if filters.memory is not None:
-            conditions.append(col(Adapter.name).in_(in_memory(facts, filters.memory)))
+            conditions.append(is_one_of(col(Adapter.name), in_memory(facts, filters.memory)))
         async with self._database.read_session() as session:
             repository = OverviewRepository(session)
             total = await repository.total(conditions)

@@ -17,7 +17,7 @@ from registry.references import DEFAULT_ALIAS
 _Default: Any = aliased(Version, name="default_version")
 _DefaultAlias: Any = aliased(Alias, name="default_alias")
 _KEPT_ORDERS = 64
-_MOST_KNOWN = 10_000  # adapters of one order: databases bound the values of a statement
+_MOST_KNOWN = 10_000  # adapters of one order, of which several are kept
 
 
 class AdapterSort(StrEnum):

@@ -186,6 +186,15 @@ async def test_those_in_memory_are_filtered(
     assert_problem(refused, 422, "invalid_request")
 
 
+async def test_a_cache_may_know_more_than_a_statement_has_values(
+    client: httpx.AsyncClient, filled: Any, cache_facts: dict[str, CacheFacts]
+) -> None:
+    """A large fleet's: PostgreSQL's driver takes 32,767."""
+    cache_facts.update({f"gone-{n}": CacheFacts(tier=0, asked=1e6 + n) for n in range(40_000)})
+    assert await found(client, memory="in", sort="asked") == ["eta", "zeta"]
+    assert await found(client, sort="asked") == ["eta", "zeta", "beta", *OTHERS]
+
+
 async def test_a_server_without_a_cache_sorts_by_name(
     client: httpx.AsyncClient, filled: Any
 ) -> None:
