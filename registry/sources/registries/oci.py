@@ -74,7 +74,7 @@ class OciSource:
             with self._open(sockets) as client:
                 manifest, digest = client.manifest()
                 layers = read_layers(manifest, str(self._url), limits.max_files)
-                tars = [layer for layer in layers if layer.is_tar]
+                tars = [layer for layer in layers if layer.is_tar and not layer.is_beside]
                 writer = QuarantineWriter(into, limits, progress)
                 if any(layer.name in TAKEN_FILES for layer in layers) or not tars:
                     self._take_files(client, layers, writer)
@@ -125,10 +125,9 @@ class OciSource:
 
     def _check_tars(self, tars: Sequence[Layer]) -> None:
         """Of several, one must say that it has the configuration, which is looked at first."""
-        parts = [layer for layer in tars if not layer.is_beside]
-        if len(parts) > 1 and sum(layer.is_config for layer in parts) != 1:
+        if len(tars) > 1 and sum(layer.is_config for layer in tars) != 1:
             raise InvalidSource(
-                f"{self._url} holds {len(parts)} tars, and neither media types nor names say which "
+                f"{self._url} holds {len(tars)} tars, and neither media types nor names say which "
                 f"one has {CONFIG_FILE}: push that as {_CONFIG_TAR}, or all files in one tar"
             )
 

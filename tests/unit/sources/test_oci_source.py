@@ -129,6 +129,21 @@ async def test_several_tars_must_say_which_has_the_configuration(
     assert files == ADAPTER
 
 
+async def test_documents_code_and_data_beside_an_adapter_are_not_fetched(
+    pushed: OciRegistry, fetch: Fetch
+) -> None:
+    """They may be large, and have files with an adapter's names."""
+    beside = tar_of({f"example/{CONFIG}": b"other", "rows.bin": os.urandom(20_000_000)})
+    kinds = ("doc.v1.tar", "code.v1.tar", "dataset.v1.tar")
+    layers = [layer(kind, beside, kind) for kind in kinds]
+    pushed.push("team/pack:full", [*layers, layer("lora", tar_of(ADAPTER), "weight.v1.tar")])
+    fetch.limits = FetchLimits(2 * sum(map(len, ADAPTER.values())))
+    assert (await fetch(f"oci://{pushed.place}/team/pack:full"))[1] == ADAPTER
+    pushed.push("team/pack:beside", layers)
+    with pytest.raises(SourceNotFound, match="no adapter"):
+        await fetch(f"oci://{pushed.place}/team/pack:beside")
+
+
 async def test_what_is_not_what_its_digest_says_is_refused(
     pushed: OciRegistry, fetch: Fetch
 ) -> None:
