@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 from sqlmodel import col
 
+from registry.auth.caller import current_caller
 from registry.catalog.overview_filter import OverviewFilter
 from registry.catalog.overview_order import (
     OF_CACHE,
@@ -175,21 +176,23 @@ class OverviewCatalog:
     ) -> OverviewPart:
         """Rows from `offset`. `as_of`: the token of the order that other rows were read in."""
         conditions = filters.conditions()
-        facts = await self.facts() if filters.memory or sort in OF_CACHE else {}
+        caller = current_caller().name
+        first = self._orders.find(as_of, sort, descending=descending, caller=caller)
+        by_cache = sort in OF_CACHE
+        facts = await self.facts() if filters.memory or (by_cache and first is None) else {}
         if filters.memory is not None:
             conditions.append(is_one_of(col(Adapter.name), in_memory(facts, filters.memory)))
         async with self._database.read_session() as session:
             repository = OverviewRepository(session)
             total = await repository.total(conditions)
-            if sort not in OF_CACHE:
+            if not by_cache:
                 rows = await repository.rows(
                     conditions, sort, descending=descending, offset=offset, limit=limit
                 )
                 return OverviewPart(rows, total)
-            first = self._orders.find(as_of, sort, descending=descending)
             if first is None or as_of is None:
                 first = order_by_facts(facts, sort, descending=descending)
-                as_of = self._orders.keep(first, sort, descending=descending)
+                as_of = self._orders.keep(first, sort, descending=descending, caller=caller)
             rows = await repository.rows_after(first, conditions, offset=offset, limit=limit)
             return OverviewPart(rows, total, as_of)
 

@@ -1,7 +1,7 @@
 """Order of the overview: the columns that SQL sorts by, and the orders that only a cache knows."""
 
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,25 +90,39 @@ def order_by_facts(
 
 
 class KeptOrders:
-    """Orders by token, so that the pages of a table are of one order though the cache moves on."""
+    """Orders by token, so that the pages of a table are of one order though the cache moves on.
+
+    Of many, those go that were not used for longest, of the caller who has most of them.
+    """
 
     def __init__(self) -> None:
-        self._orders: OrderedDict[str, Sequence[str]] = OrderedDict()
+        self._orders: OrderedDict[str, tuple[str, Sequence[str]]] = OrderedDict()
 
     def find(
-        self, token: str | None, sort: AdapterSort, *, descending: bool
+        self, token: str | None, sort: AdapterSort, *, descending: bool, caller: str
     ) -> Sequence[str] | None:
-        """None: it was for another column, or is kept no longer."""
+        """None: it was for another column or caller, or is kept no longer."""
         if token is None or not token.startswith(_kind(sort, descending=descending)):
             return None
-        return self._orders.get(token)
+        kept = self._orders.get(token)
+        if kept is None or kept[0] != caller:
+            return None
+        self._orders.move_to_end(token)
+        return kept[1]
 
-    def keep(self, order: Sequence[str], sort: AdapterSort, *, descending: bool) -> str:
+    def keep(
+        self, order: Sequence[str], sort: AdapterSort, *, descending: bool, caller: str
+    ) -> str:
         token = f"{_kind(sort, descending=descending)}{secrets.token_urlsafe(9)}"
-        self._orders[token] = order
+        self._orders[token] = (caller, order)
         if len(self._orders) > _KEPT_ORDERS:
-            self._orders.popitem(last=False)
+            self._drop_one()
         return token
+
+    def _drop_one(self) -> None:
+        kept = Counter(caller for caller, _ in self._orders.values())
+        [(most, _)] = kept.most_common(1)
+        del self._orders[next(token for token, (who, _) in self._orders.items() if who == most)]
 
 
 def _kind(sort: AdapterSort, *, descending: bool) -> str:

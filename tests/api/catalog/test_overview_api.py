@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from registry.auth.scopes import Scope
-from registry.catalog.overview_order import OF_CACHE, AdapterSort, CacheFacts
+from registry.catalog.overview_order import OF_CACHE, AdapterSort, CacheFacts, KeptOrders
 from registry.database.engine import Database
 from registry.models import Adapter, Version
 from registry.service import RegistryService
@@ -174,6 +174,38 @@ async def test_pages_are_of_one_order_though_the_cache_moves_on(
         part = (await client.get("/overview", params=again)).json()
         assert part["as_of"] != other, "another order, and it says so"
         assert part["items"][0]["name"] == "zeta"
+
+
+async def test_a_kept_order_asks_no_cache(
+    client: httpx.AsyncClient, filled: Any, service: RegistryService
+) -> None:
+    """In a fleet that asks all replicas, of which one may be away."""
+    known = {"eta": CacheFacts(tier=0, asked=1.0)}
+    asked: list[int] = []
+
+    async def read() -> dict[str, CacheFacts]:
+        asked.append(1)
+        return known
+
+    service.overview.facts = read
+    page = (await client.get("/overview", params={"sort": "asked"})).json()
+    for _ in range(2):
+        query = {"sort": "asked", "as_of": page["as_of"]}
+        assert (await client.get("/overview", params=query)).json() == page
+    assert len(asked) == 1
+
+
+def test_a_caller_who_asks_much_loses_its_own_orders() -> None:
+    kept = KeptOrders()
+    sort, down = AdapterSort.MEMORY, False
+    mine = kept.keep(["a"], sort, descending=down, caller="me")
+    used, *others = [kept.keep([], sort, descending=down, caller="other") for _ in range(60)]
+    for _ in range(200):
+        assert kept.find(used, sort, descending=down, caller="other") == []
+        kept.keep(["b"], sort, descending=down, caller="other")
+    assert kept.find(mine, sort, descending=down, caller="me") == ["a"]
+    assert kept.find(mine, sort, descending=down, caller="other") is None
+    assert kept.find(others[0], sort, descending=down, caller="other") is None
 
 
 async def test_those_in_memory_are_filtered(
