@@ -197,7 +197,8 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
 
     Room for the largest adapters, as many as the host tier may hold, and for those in staging.
     Within the tier's budget, and all ranks together at most a quarter of the memory
-    available now: the arena can still grow.
+    available now: the arena can still grow. Nothing where that holds no such adapter: a piece for
+    one would take more than is there.
 
     `parallel`: vLLM's `ParallelConfig`.
     """
@@ -205,7 +206,7 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
     largest = largest_bytes(tiers, ranks)
     wanted = largest * tiers.capacity if host_bytes is None else host_bytes // ranks
     most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
-    return int(min(wanted + largest * _IN_STAGING, most))
+    return int(min(wanted + largest * _IN_STAGING, most)) if most >= largest else 0
 
 
 def largest_bytes(tiers: Any, ranks: int) -> int:

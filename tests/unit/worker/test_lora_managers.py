@@ -1,13 +1,17 @@
 """LoRA managers: what a step costs for its adapters does not grow with the host tier."""
 
 import sys
-from types import FrameType
+from types import FrameType, SimpleNamespace
 
+import psutil
 import pytest
+import torch
 from vllm.lora.request import LoRARequest
 
 from benchmarks.overhead.steps import SLOTS, create_managers
-from engine.worker.lora_managers import sizes_in_host
+from engine.worker import lora_managers
+from engine.worker.arena import HostArena
+from engine.worker.lora_managers import largest_bytes, reservation_bytes, sizes_in_host
 
 
 class Calls:
@@ -63,3 +67,19 @@ def test_the_host_tier_is_listed_without_a_call_for_each_adapter() -> None:
         listed = worker.list_adapters()
     assert listed == set(range(1, 1025))
     assert calls.count <= 4
+
+
+@pytest.mark.parametrize(("available_mib", "reserved_mib"), [(6, 0), (16, 4), (400, 16)])
+def test_no_more_memory_is_reserved_than_there_is(
+    monkeypatch: pytest.MonkeyPatch, available_mib: int, reserved_mib: int
+) -> None:
+    """What fills a slot takes 3 MiB, and a piece for it 4: of 6 MiB, too much."""
+    memory = SimpleNamespace(available=available_mib * 2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    slots = torch.empty(2, 3 * 2**20, dtype=torch.uint8)
+    monkeypatch.setattr(lora_managers, "stacked_tensors", lambda tiers: [slots])
+    tiers, parallel = SimpleNamespace(capacity=3), SimpleNamespace(world_size=1)
+    arena = HostArena(pinned=False, slab_bytes=2**20)
+    wanted = reservation_bytes(tiers, parallel, None)
+    arena.reserve(wanted, largest_bytes(tiers, 1))
+    assert arena.allocated_bytes == reserved_mib * 2**20
