@@ -67,8 +67,9 @@ def find_tail(
     `tokenizer` is of tokenizers.
     """
     if len(prompt) <= LONG:
-        last = tokenizer.decode([prompt[-1]], skip_special_tokens=skips_special)
-        if not last.endswith(_HALF_CHARACTER):
+        lasts = prompt[: -_HALF_TOKENS - 1 : -1]  # some say nothing
+        texts = (tokenizer.decode([each], skip_special_tokens=skips_special) for each in lasts)
+        if not next(filter(None, texts), "").endswith(_HALF_CHARACTER):
             return None
         return _split_half(tokenizer, list(prompt), skips_special=skips_special)
     for count in _TAILS:

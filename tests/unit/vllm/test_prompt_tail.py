@@ -138,6 +138,18 @@ def test_an_answer_begins_with_the_character_that_its_prompt_ends_within(
     assert texts_after(cut.stream, tokenizer, [end, *word])[0] == "日"
 
 
+@pytest.mark.parametrize("words", [1, 4000])
+def test_nor_is_a_prompt_said_again_if_a_skipped_token_follows_the_half_character(
+    words: int,
+) -> None:
+    tokenizer = TOKENIZERS["bytes"]
+    *begin, end = tokenizer.encode("日").ids
+    prompt = [*(tokenizer.encode("f").ids * words), *begin, tokenizer.get_vocab()["<end>"]]
+    cut = detokenizer(tokenizer, prompt, skips=True)
+    cut_prompt(cut, prompt)
+    assert texts_after(cut.stream, tokenizer, [end]) == ["日"]
+
+
 def test_an_end_that_says_nothing_leaves_all_of_the_prompt() -> None:
     tokenizer = TOKENIZERS["sentencepiece"]
     half = [0xE6, 0x97]  # of a character
