@@ -43,9 +43,13 @@ class KnownCosts:
         return KnownCosts(costs, {**self.sources, **dict.fromkeys(values, source)})
 
     def with_spread(self, name: str, values: Sequence[float]) -> "KnownCosts":
-        """At most `MOST_VALUES` of them, evenly from the smallest to the largest."""
+        """At most `MOST_VALUES`, from the smallest to the largest: each the mean of as large a part
+        of all, so that what seldom takes long stays in their mean.
+        """
         ordered, most = sorted(values), min(len(values), MOST_VALUES)
-        chosen = tuple(round(ordered[len(ordered) * n // most], 6) for n in range(most))
+        ends = [len(ordered) * n // most for n in range(most + 1)] if most else []
+        parts = (ordered[begin:end] for begin, end in itertools.pairwise(ends))
+        chosen = tuple(round(statistics.fmean(part), 6) for part in parts)
         return KnownCosts(replace(self.costs, **{name: chosen}), self.sources)  # type: ignore[arg-type]  # of floats
 
     def with_loads_of(self, trace: Trace) -> "KnownCosts":

@@ -265,6 +265,18 @@ def test_loads_and_first_tokens_are_spread_as_they_were_measured() -> None:
     assert late.first_token_p99 == pytest.approx(found.first_token_p99 + 3, abs=0.5)
 
 
+def test_loads_that_seldom_take_long_stay_in_the_mean() -> None:
+    """What `load_seconds` is: else every load would be predicted as half as long."""
+    seconds = [0.02] * 991 + [3.0] * 9
+    loads = [TracedLoad(1.0, "a:1", "disk_to_host", each, 8, 8) for each in seconds]
+    costs = KnownCosts(COSTS).with_loads_of(Trace(loads=loads)).costs
+    assert len(costs.load_factors) == MOST_VALUES
+    means = [costs.load_seconds * each for each in costs.load_factors]
+    assert statistics.fmean(means) == pytest.approx(statistics.fmean(seconds), rel=1e-4)
+    assert max(means) > 2
+    assert KnownCosts(COSTS).with_spread("overheads", []).costs.overheads == ()
+
+
 def test_a_slot_is_leased_for_as_long_as_the_server_takes_beside_the_engine() -> None:
     arrivals = [Arrival(0.0, VersionId(1), 4), Arrival(0.05, VersionId(2), 4)]
     held, goal = Workload(arrivals, 2), GOAL.first_token_seconds
