@@ -19,7 +19,7 @@ def rewire_aliases(model: Any, wrappers: Iterable[Any]) -> None:
         if isinstance(layer, LinearBase):
             by_layer.setdefault(id(layer), wrapper)  # the first is where adapters name it
     for holder in list(model.modules()):
-        for name, held in list(holder.named_children()):
+        for name, held in list(holder._modules.items()):  # `named_children` leaves out second names
             wrapper = by_layer.get(id(held))
             if wrapper is not None and getattr(holder, "base_layer", None) is not held:
                 setattr(holder, name, wrapper)
