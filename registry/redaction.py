@@ -18,7 +18,9 @@ _KEY = re.compile(r"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
 _SECRET_LENGTH = 43
 _KEY_BYTES = re.compile(rb"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
 _SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]{20,}")
-_USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:[^/\s@'\"]+(?=@)")
+# SQLAlchemy takes a slash in a password as it is; after a port it begins a path, perhaps with an @.
+# Not two in a row: those begin the next URL, and no text is read twice.
+_USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:(?!\d{1,5}/)[^/\s@'\"]+(?:/[^/\s@'\"]+)*/?(?=@)")
 # of a database's URL, as SQLAlchemy reads it: its password may hold a slash, a quote or a space
 _CREDENTIALS = re.compile(r"(?<=://)[^:/]*:([^@]*)(?=@)")
 

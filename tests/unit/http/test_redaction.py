@@ -54,6 +54,14 @@ def test_signing_secrets_and_passwords_in_urls_are_too() -> None:
     )
 
 
+def test_a_password_may_have_a_slash_and_a_path_an_at_sign() -> None:
+    """Both URLs are taken: the database's by SQLAlchemy, which ends a password at the @."""
+    shown = redact("can't reach postgresql+asyncpg://me:s3cr3t/w?rd@db/x")
+    assert shown == f"can't reach postgresql+asyncpg://{HIDDEN}@db/x"
+    for plain in ("http://host:8080/a@b", "https://host/a:b@c", "hf://org/model@main"):
+        assert redact(plain) == plain
+
+
 def test_what_this_process_was_given_is_known() -> None:
     password, token, other = (secrets.token_hex(8) for _ in range(3))
     register_secrets(
