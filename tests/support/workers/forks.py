@@ -25,8 +25,10 @@ _parent = pytest.StashKey[ExitStack]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """After the options of xdist, before its processes."""
-    if hasattr(config, "workerinput") or "popen" not in (config.getoption("tx", None) or ()):
+    """After the options of xdist, before its processes. To list the tests, it has none."""
+    if hasattr(config, "workerinput") or config.getoption("collectonly"):
+        return
+    if "popen" not in (config.getoption("tx", None) or ()):
         return
     stack = config.stash[_parent] = ExitStack()
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-tests-"))

@@ -48,6 +48,8 @@ def forget_tests() -> None:
 
 def fork_for_each(listening: socket.socket) -> socket.socket:
     """Returns in the forks only: who asked for it."""
+    # Ctrl-C reaches all processes: this one has to remain, to kill the forks that do not end by it
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     pids: list[int] = []
     while True:
         ready, _, _ = select.select([sys.stdin, listening], [], [])
@@ -56,6 +58,7 @@ def fork_for_each(listening: socket.socket) -> socket.socket:
         asker, _ = listening.accept()
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, interrupt)
             listening.close()
             return asker
         asker.close()

@@ -1,9 +1,13 @@
 """Forks of xdist's processes: they are of one that has collected, and report what it could not."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,15 +22,27 @@ def test_it_runs_elsewhere():
     imports = Path(__file__).with_name("imports").read_text().split()
     assert len(imports) == 1 and str(os.getpid()) not in imports
 """
+SLEEPS = """
+import os, time
+from pathlib import Path
+
+def test_it_sleeps():
+    Path(__file__).with_name("pid").write_text(str(os.getpid()))
+    time.sleep(100)
+"""
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *options: str) -> list[str]:
     """Two processes, with nothing of this project but what forks them."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     plugins = ("tests.support.workers.forks", "no:cacheprovider", "no:schemathesis")
     program = [sys.executable, "-m", "pytest", "-n2", *(f"-p{each}" for each in plugins)]
+    return [*program, f"--basetemp={folder}/temporary", str(folder), *options]
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*program, f"--basetemp={folder}/temporary", str(folder)],
+        command(folder, *options),
         check=False,
         cwd=ROOT,
         capture_output=True,
@@ -48,3 +64,35 @@ def test_what_can_not_be_imported_is_an_error(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode != pytest.ExitCode.OK
     assert "No module named 'nothing_of_this_name'" in done.stdout
+
+
+def test_nothing_is_forked_to_list_the_tests(tmp_path: Path) -> None:
+    (tmp_path / "test_noted.py").write_text(NOTES_ITS_IMPORT)
+    done = run(tmp_path, "--collect-only")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert len((tmp_path / "imports").read_text().split()) == 1
+
+
+def test_an_interrupt_from_the_terminal_ends_all_of_them_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    """It reaches each process of the group."""
+    (tmp_path / "test_slow.py").write_text(SLEEPS)
+    noted = tmp_path / "pid"
+    running = subprocess.Popen(
+        ["env", "--default-signal=INT", *command(tmp_path)],  # a job of a shell ignores it
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with running:
+        deadline = time.monotonic() + 100
+        while not (noted.exists() and noted.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.communicate(timeout=60)[0]
+    assert running.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert "Traceback" not in said
+    assert not psutil.pid_exists(int(noted.read_text()))
