@@ -103,7 +103,7 @@ faults: $(PROJECT) $(DEV)  ## faults and fuzzing in their long form: more rounds
 
 .PHONY: soak
 soak: $(PROJECT) $(DEV)  ## an hour in which everything changes (ARGS="--minutes 5"): nothing wrong, nothing grows
-	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.soak $(ARGS)
+	@exec env OMP_NUM_THREADS=1 $(PY) -m benchmarks.soak $(ARGS)
 
 .PHONY: docs
 docs: $(PROJECT) $(DEV)  ## build the documentation into site/ (ARGS=serve: on 127.0.0.1:8001)
