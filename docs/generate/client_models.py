@@ -50,12 +50,17 @@ __all__ = {names}
 
 _MODULES = {modules}
 
+if not TYPE_CHECKING:  # which would take any name for one that is here
 
-def __getattr__(name: str) -> object:
-    """A module is imported when one of its classes is: to make all of them takes 20 ms."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
-    return getattr(import_module(f"{{__name__}}.{{_MODULES[name]}}"), name)
+    def __getattr__(name: str) -> object:
+        """A module is imported when one of its classes is: to make all of them takes 20 ms."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
+        return getattr(import_module(f"{{__name__}}.{{_MODULES[name]}}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({{*globals(), *__all__}})
 '''
 
 _OPTIONS = (
