@@ -5,6 +5,7 @@ import io
 import os
 import select
 import sys
+from typing import NoReturn
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -13,6 +14,11 @@ class ClosedOutput(io.TextIOBase):
     """In place of a standard output that was closed when the command began."""
 
     def write(self, text: str, /) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    @property
+    def buffer(self) -> NoReturn:
+        """What exports write their bytes to."""
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 

@@ -174,6 +174,18 @@ def test_output_that_cannot_be_written_is_one_line(arguments: list[str], to: str
     assert "standard output can't be written" in one_line(done.stderr)
 
 
+def test_bytes_for_an_output_that_was_closed_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(arguments: list[str]) -> int:
+        return sys.stdout.buffer.write(b"any")
+
+    monkeypatch.setattr("adaptry.cli._run", export)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["export", "-"]) == 1
+    assert "standard output can't be written" in one_line(capsys.readouterr().err)
+
+
 def test_a_full_disk_elsewhere_is_not_taken_for_standard_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
