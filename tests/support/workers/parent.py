@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 
 STANDARD_FILES = (0, 1, 2)
 MAX_BYTES = 4096
+THREADS_OF_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def collect(arguments: Sequence[str]) -> None:
@@ -28,13 +29,14 @@ def collect(arguments: Sequence[str]) -> None:
     import pytest  # not in a zygote, which needs only the rest of this module
 
     done = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
+    before = {name: os.environ.get(name) for name in THREADS_OF_BLAS}
+    os.environ.update(dict.fromkeys(before, "1"))
     if pytest.main([*arguments, "--collect-only", "-qq", "-n0", "--junitxml="]) not in done:
         forget_tests()
-    del os.environ["OMP_NUM_THREADS"]
-    if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = threads
+    for name, threads in before.items():
+        del os.environ[name]
+        if threads is not None:
+            os.environ[name] = threads
     running = os.listdir("/proc/self/task")
     assert len(running) == 1, "a fork would lose a thread of an import"
 

@@ -58,6 +58,19 @@ def test_each_file_is_imported_once(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
+def test_they_are_forked_whatever_threads_the_environment_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_noted.py").write_text(f"import numpy\n{NOTES_ITS_IMPORT}")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    with (tmp_path / "test_noted.py").open("a") as file:
+        file.write(f"    assert [os.environ[name] for name in {names}] == ['2', '2']\n")
+    for name in names:
+        monkeypatch.setenv(name, "2")
+    done = run(tmp_path)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+
+
 def test_what_can_not_be_imported_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_whole.py").write_text("def test_it(): pass\n")
     (tmp_path / "test_broken.py").write_text("import nothing_of_this_name\n")
