@@ -10,12 +10,14 @@ Forks for each that connects at the socket FD, until stdin ends.
 import importlib
 import os
 import select
+import signal
 import socket
 import sys
 
 from setproctitle import setproctitle
 
 if __name__ == "__main__":
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `fork_for_each`
     setproctitle(
         "parent of zygotes"
     )  # finds its room beside the environment as it was at the start
@@ -30,5 +32,6 @@ if __name__ == "__main__":
         if listening in asked:
             for name in modules:
                 importlib.import_module(name)
+        signal.signal(signal.SIGINT, interrupt)
         asker = fork_for_each(listening)
     become(asker)
