@@ -2,7 +2,7 @@
 # Make an environment with another CPU build of vLLM and the torch that it was compiled for, beside .venv,
 # which lends all other packages and stays as it is. For versions without a CPU build: overlay-vllm.sh.
 # usage: scripts/older-vllm.sh VERSION FOLDER
-#        FOLDER/bin/python -m pytest tests/contract -n 0
+#        FOLDER/bin/python -m pytest tests/contract -n 1
 set -euo pipefail
 version=$1 folder=$2
 cd "$(dirname "$0")/.."

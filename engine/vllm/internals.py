@@ -1,7 +1,8 @@
 """vLLM internals that we rely on, in one list, and a check that this vLLM has them all.
 
-Present in 0.26.0 to 0.33.0; used on the real engine: 0.26.0 on CUDA, 0.32.0 on the CPU. What moved
-between these versions is found by `engine.vllm.compat`. Contract tests check what each one does.
+Present in 0.26.0 to 0.33.0; used on the real engine: 0.26.0 on CUDA and the CPU, 0.32.0 on the CPU.
+What moved between these versions is found by `engine.vllm.compat`. Contract tests check what each
+one does.
 """
 
 from collections.abc import Iterator, Sequence

@@ -62,6 +62,7 @@ NOT_RUN = {
     ): 1,
     ("operations/sizing.md", "minutes"): 1,
     ("operations/upgrade.md", "downloads 340 MB, minutes"): 1,
+    ("operations/upgrade.md", "downloads 100 MB and torch, minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
         "quick-start.md",
