@@ -94,6 +94,8 @@ class Zygote:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            if not line.startswith("["):
+                continue  # a log line: vLLM writes some when it finds a Triton without a GPU
             pid, code = json.loads(line)
             with self._began:
                 if code is None:
