@@ -66,13 +66,7 @@ def find_tail(
 
     `tokenizer` is of tokenizers.
     """
-    if len(prompt) <= LONG:
-        lasts = prompt[: -_HALF_TOKENS - 1 : -1]  # some say nothing
-        texts = (tokenizer.decode([each], skip_special_tokens=skips_special) for each in lasts)
-        if not next(filter(None, texts), "").endswith(_HALF_CHARACTER):
-            return None
-        return _split_half(tokenizer, list(prompt), skips_special=skips_special)
-    for count in _TAILS:
+    for count in _TAILS if len(prompt) > LONG else ():
         tail = list(prompt[-count:])
         while tail and not _separates(tokenizer, tail[0], skips_special=skips_special):
             tail.pop(0)
@@ -81,7 +75,12 @@ def find_tail(
             text = tokenizer.decode(found[0], skip_special_tokens=skips_special)
             if len(text.strip()) >= _MIN_CHARS:
                 return found
-    return None
+    lasts = prompt[: -_HALF_TOKENS - 1 : -1]  # some say nothing
+    texts = (tokenizer.decode([each], skip_special_tokens=skips_special) for each in lasts)
+    if not next(filter(None, texts), "").endswith(_HALF_CHARACTER):
+        return None
+    found = _split_half(tokenizer, list(prompt), skips_special=skips_special)
+    return found if found is not None and found[1] else None
 
 
 def _split_half(

@@ -150,6 +150,15 @@ def test_nor_is_a_prompt_said_again_if_a_skipped_token_follows_the_half_characte
     assert texts_after(cut.stream, tokenizer, [end]) == ["日"]
 
 
+@pytest.mark.parametrize("skipped", [1, 600])
+def test_nor_if_it_says_too_little_to_be_told_from_its_end(skipped: int) -> None:
+    tokenizer = TOKENIZERS["sentencepiece"]
+    word, eos = (tokenizer.get_vocab()[name] for name in ("▁the", "<eos>"))
+    cut = detokenizer(tokenizer, [eos] * skipped + [word, 0x80], skips=True)
+    cut_prompt(cut, [eos] * skipped + [word, 0x80])
+    assert texts_after(cut.stream, tokenizer, [word]) == ["\ufffd the"]
+
+
 def test_an_end_that_says_nothing_leaves_all_of_the_prompt() -> None:
     tokenizer = TOKENIZERS["sentencepiece"]
     half = [0xE6, 0x97]  # of a character
