@@ -5,11 +5,14 @@ import secrets
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from fleet.options import FleetOptions
 
 _NAME = "adaptry"
 _LOCAL = "127.0.0.1"
+_STARTS = 3
+_TOO_SLOW = "timed out during startup"
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own ports on loopback, as on these systems
@@ -48,7 +51,7 @@ def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
 
     from fleet.ray.application import build
 
-    ray.init(address="local", include_dashboard=False, _node_ip_address=_LOCAL)
+    _start_ray(ray)
     try:
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
@@ -61,6 +64,19 @@ def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
         serve.shutdown()  # type: ignore[no-untyped-call]  # theirs
     finally:
         ray.shutdown()
+
+
+def _start_ray(ray: Any) -> None:
+    """Ray (2.60) gives its own processes up after 30 s, which a busy machine may need: again."""
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(address="local", include_dashboard=False, _node_ip_address=_LOCAL)
+        except Exception as error:
+            ray.shutdown()
+            if _TOO_SLOW not in str(error) or not left:
+                raise
+        else:
+            return
 
 
 def _set_on_signals() -> threading.Event:

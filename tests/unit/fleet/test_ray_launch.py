@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fleet.ray.launch import prepare_environment
+from fleet.ray.launch import _start_ray, prepare_environment
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +32,30 @@ def test_a_token_that_was_given_stays() -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = "/run/secrets/ray"
     prepare_environment("sqlite:///x")
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+class SlowRay:
+    """Gives itself up some times before it starts, as on a machine that is busy."""
+
+    def __init__(self, times: int, why: str) -> None:
+        self.left, self.why, self.stopped = times, why, 0
+
+    def init(self, **options: object) -> None:
+        if self.left:
+            self.left -= 1
+            raise Exception(self.why)  # Ray's own class
+
+    def shutdown(self) -> None:
+        self.stopped += 1
+
+
+def test_ray_is_started_again_where_it_took_too_long() -> None:
+    ray = SlowRay(2, "The current node timed out during startup. This could happen because ...")
+    _start_ray(ray)
+    assert ray.stopped == 2
+    with pytest.raises(Exception, match="timed out"):
+        _start_ray(SlowRay(3, ray.why))
+    ray = SlowRay(1, "no space left on device")
+    with pytest.raises(Exception, match="no space"):
+        _start_ray(ray)
+    assert ray.stopped == 1
