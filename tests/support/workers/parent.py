@@ -31,7 +31,9 @@ def collect(arguments: Sequence[str]) -> None:
     done = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     before = {name: os.environ.get(name) for name in THREADS_OF_BLAS}
     os.environ.update(dict.fromkeys(before, "1"))
-    if pytest.main([*arguments, "--collect-only", "-qq", "-n0", "--junitxml="]) not in done:
+    # without capture: a library that keeps sys.stdout as it is now would keep a file that is closed
+    options = ("--collect-only", "-qq", "-n0", "--junitxml=", "--capture=no")
+    if pytest.main([*arguments, *options]) not in done:
         forget_tests()
     for name, threads in before.items():
         del os.environ[name]
