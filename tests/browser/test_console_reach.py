@@ -21,6 +21,8 @@ NOT_REACHED = """() => [...document.querySelectorAll(
 REACH = """() => {
   const at = document.activeElement;
   if (!at || at === document.body) return ""; // past the end: the next one is the first
+  if (at === window.tabbed) return ""; // a date: each of its fields
+  window.tabbed = at;
   if (at.dataset.reached) return "again";
   at.dataset.reached = "yes";
   const style = getComputedStyle(at);
@@ -54,22 +56,31 @@ def test_the_keyboard_reaches_everything(console: ConsoleServer, visit: Visit) -
     visitor = visit(console.url, width=1440)
     wrong: dict[str, Any] = {}
     for address, heading in PAGES.items():
-        page = visitor.open(address)
-        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
-        page.wait_for_timeout(400)
-        found = []
-        for _ in range(200):
-            page.keyboard.press("Tab")
-            said = page.evaluate(REACH)
-            if said == "again":
+        for milliseconds in (400, 4000):  # a busy machine fills the page later
+            page = visitor.open(address)
+            expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+            page.wait_for_timeout(milliseconds)
+            found = _walk(page)
+            page.close()
+            if not found:
                 break
-            found += [said] if said else []
-        if missed := page.evaluate(NOT_REACHED):
-            found.append(missed)
-        if found:
+        else:
             wrong[address] = found
-        page.close()
     assert wrong == {}
+
+
+def _walk(page: Page) -> list[Any]:
+    """What the Tab key doesn't mark on its way, and what it doesn't reach."""
+    found: list[Any] = []
+    for _ in range(300):
+        page.keyboard.press("Tab")
+        said = page.evaluate(REACH)
+        if said == "again":
+            break
+        found += [said] if said else []
+    if missed := page.evaluate(NOT_REACHED):
+        found.append(missed)
+    return found
 
 
 @pytest.mark.parametrize(("name", "scopes"), SCOPES)

@@ -206,6 +206,8 @@ def test_rates_have_openais_headers_and_tokens_are_the_engines_own(limited: Limi
     ):
         first = generate(http, stream=False)
         streamed = generate(http, stream=True)
+        used = first[1] + streamed[1]  # counted after the last token has gone out
+        until(lambda: tokens() >= before[0] + used)
         last = generate(http, stream=False)
         with pytest.raises(openai.RateLimitError) as too_much:
             client.completions.create(model="zeta~upper", prompt="x", max_tokens=1001)
