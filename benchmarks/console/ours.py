@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,7 +134,9 @@ def our_console(served: ServedDemo, turns: int) -> OurConsole:
     """Once it has started, and is filled."""
     served.wait_until(served.is_ready, START_SECONDS)
     _fill(served, turns)
-    return OurConsole(served.url(), asyncio.run(_record_night(served)))
+    with ThreadPoolExecutor(1) as other:  # Playwright has a loop in this thread
+        night = other.submit(lambda: asyncio.run(_record_night(served))).result()
+    return OurConsole(served.url(), night)
 
 
 async def _record_night(served: ServedDemo) -> float:
