@@ -15,6 +15,10 @@ class ReplicaLost(Exception):
         self.replica = replica
 
 
+class NoReplica(ReplicaLost):
+    """None answers, so that none was asked and lost."""
+
+
 class Replicas(Protocol):
     async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None

@@ -24,7 +24,7 @@ from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
 from fleet.messages import TOKENS_USED, ForwardedRequest
-from fleet.ports import ReplicaLost, Replicas
+from fleet.ports import NoReplica, ReplicaLost, Replicas
 from fleet.proxied_response import ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
@@ -151,6 +151,8 @@ class ReplicaProxy:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._attempt(request, response, rates)
+            except NoReplica:
+                await response.finish_without_any()
             except ReplicaLost as error:
                 logger.warning("a replica was lost: %s", error)
                 if response.started:

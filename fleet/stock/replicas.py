@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import EngineUnavailable
 from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResults
 from fleet.placement import Bound, choose
-from fleet.ports import ReplicaLost
+from fleet.ports import NoReplica
 from fleet.replica.replica import Replica
 
 _FACTS = "facts"
@@ -44,11 +44,11 @@ class StockReplicas:
 
     @asynccontextmanager
     async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
-        """Raises ReplicaLost, also if no server has answered yet."""
+        """Raises ReplicaLost, NoReplica if no server has answered yet."""
         try:
             replica = self._best(request)
         except EngineUnavailable as error:
-            raise ReplicaLost(error.detail) from error
+            raise NoReplica(error.detail) from error
         name = replica.residency().name
         self._running[name] += 1
         messages = replica.handle(request)

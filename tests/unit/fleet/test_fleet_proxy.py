@@ -341,6 +341,7 @@ async def test_before_any_stock_server_answers_the_engine_is_unavailable(model: 
     ingress = Ingress(port=StockReplicas({"http://none": FACTS}, Bound()))
     answer = await ingress.post({"model": model})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert "answers now" in answer.json()["error"]["message"], "and not that one has died"
     assert int(answer.headers["retry-after"]) > 0
     assert ingress.in_flight.now == 0
 
