@@ -19,8 +19,8 @@ _ELSEWHERE = frozenset(
     ]
 )
 _LOST = "the replica that handled the request has died"
-_NONE_ANSWERS = "none of the servers behind this one answers now: it goes on asking them"
-_MISSING = "no replica with room for the adapter's rank is up, and not all have started"
+NONE_ANSWERS = "none of the servers behind this one answers now: it goes on asking them"
+MISSING = "no replica with room for the adapter's rank is up, and not all have started"
 
 
 class ProxiedResponse:
@@ -82,18 +82,12 @@ class ProxiedResponse:
         if self._buffered:
             await self._release()
         else:
-            self.started = True
-            await send_refusal(self._send, EngineUnavailable(_LOST), path=self._path)
+            await self.refuse(_LOST)
 
-    async def finish_without_replica(self) -> None:
-        """One that is missing may have room for the rank: the client may try again."""
+    async def refuse(self, why: str) -> None:
+        """In place of what is buffered: the client may try again."""
         self._buffered, self.started = [], True
-        await send_refusal(self._send, EngineUnavailable(_MISSING), path=self._path)
-
-    async def finish_without_any(self) -> None:
-        """Nothing was sent on, so that nothing has died."""
-        self._buffered, self.started = [], True
-        await send_refusal(self._send, EngineUnavailable(_NONE_ANSWERS), path=self._path)
+        await send_refusal(self._send, EngineUnavailable(why), path=self._path)
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""

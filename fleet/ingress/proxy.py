@@ -25,7 +25,7 @@ from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
 from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import NoReplica, ReplicaLost, Replicas
-from fleet.proxied_response import ProxiedResponse
+from fleet.proxied_response import MISSING, NONE_ANSWERS, ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
@@ -152,7 +152,7 @@ class ReplicaProxy:
             try:
                 await self._attempt(request, response, rates)
             except NoReplica:
-                await response.finish_without_any()
+                await response.refuse(NONE_ANSWERS)
             except ReplicaLost as error:
                 logger.warning("a replica was lost: %s", error)
                 if response.started:
@@ -163,7 +163,7 @@ class ReplicaProxy:
             if attempt < _ATTEMPTS:
                 request = replace(request, avoid=request.avoid | response.drop())
         if response.is_of_rank and not await self._is_complete():
-            await response.finish_without_replica()
+            await response.refuse(MISSING)
         else:
             await response.finish()
 
