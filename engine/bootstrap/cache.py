@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from engine.cache.tenant_memory import Tenancy
 from engine.engine_fit import EngineFit, FittingFiles
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.pinned_resolver import PinnedResolver
-from engine.operations.control import ONLY_REPLICA, EngineCacheControl, EvictionLog
+from engine.operations.control import EngineCacheControl, EvictionLog
 from engine.operations.pins import PinService
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
@@ -152,8 +152,8 @@ def create_cache(
     )
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))
-    service.overview.facts = AdapterFacts(partial(_snapshots, controller), log)
     pins = PinService(controller, store, resolver)
+    service.overview.facts = AdapterFacts(EngineCacheControl(controller, pins, log).snapshots, log)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)
     reconciler = Reconciler(
@@ -218,10 +218,6 @@ def create_supervised_cache(
     probe = Probe(controller, score)
     promotion = EnginePromotion(controller, unavailable, probe)
     return SupervisedCache(cache, probe, promotion, unavailable)
-
-
-async def _snapshots(controller: CacheController) -> Mapping[str, CacheSnapshot]:
-    return {ONLY_REPLICA: controller.snapshot()}
 
 
 def _digests(snapshot: CacheSnapshot) -> frozenset[str]:
