@@ -13,6 +13,9 @@ MAX_VERSION = 2**31 - 1
 
 MAX_NAME = 64
 
+PLATFORM = ""
+"""As the owner of names and sets of prompts, in place of a tenant."""
+
 _BARE = r"[a-z0-9][a-z0-9._-]{0,63}"
 _TENANT = r"[a-z0-9][a-z0-9-]{0,31}"
 ADAPTER_NAME_PATTERN = rf"(?:{_TENANT}~)?{_BARE}"

@@ -10,7 +10,8 @@ from registry.auth.caller import actor_name, current_caller
 from registry.catalog.field_types import Body, Text
 from registry.http.problems import ProblemRoute
 from registry.models import PromptSet
-from registry.prompts.service import PLATFORM, PromptSetService
+from registry.prompts.service import PromptSetService
+from registry.references import PLATFORM
 
 MAX_PROMPTS, MAX_CHARACTERS, MAX_ALL_CHARACTERS = 100, 8192, 65_536
 _ERRORS = (400, 403, 404, 409, 422, 503)

@@ -13,8 +13,8 @@ from itertools import islice
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.errors import DatabaseUnavailable
-from registry.names.repository import PLATFORM, NameRepository
-from registry.references import AdapterReference
+from registry.names.repository import NameRepository
+from registry.references import PLATFORM, AdapterReference
 
 BATCH = 256
 MAX_WAITING = 10_000

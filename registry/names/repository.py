@@ -14,10 +14,7 @@ from registry.bases.scope import serves_version
 from registry.catalog.alias_repository import is_current
 from registry.inspection.base_identity import BaseIdentity
 from registry.models import SERVABLE, Adapter, Alias, AliasHistory, ServedName, Version
-from registry.references import DEFAULT_ALIAS, AdapterReference
-
-PLATFORM = ""
-"""As `owner`: the platform's own names."""
+from registry.references import DEFAULT_ALIAS, PLATFORM, AdapterReference
 
 _PLATFORM_NAMES = 0x31C7D9A04E5B6F28  # an arbitrary advisory lock key
 

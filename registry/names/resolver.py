@@ -11,8 +11,7 @@ from registry.database.change_counter import SERVED_NAMES
 from registry.errors import UnknownAdapter
 from registry.names.batch_reader import NameReader, Question
 from registry.names.grammar import normalize_served_name, reference_or_none
-from registry.names.repository import PLATFORM
-from registry.references import AdapterReference, parse_reference
+from registry.references import PLATFORM, AdapterReference, parse_reference
 
 
 class NameSource(ChangeSource, Protocol):

@@ -21,8 +21,8 @@ from registry.errors import (
 from registry.inspection.base_identity import BaseIdentity
 from registry.models import EventKind, ServedName, row_id
 from registry.names.grammar import check_served_name, normalize_served_name
-from registry.names.repository import PLATFORM, NameRepository
-from registry.references import AdapterReference, check_alias, tenant_of
+from registry.names.repository import NameRepository
+from registry.references import PLATFORM, AdapterReference, check_alias, tenant_of
 
 MAX_NAMES = 32
 """Of one adapter."""

@@ -17,9 +17,7 @@ from registry.auth.grants import get_tenant
 from registry.database.engine import Database
 from registry.errors import PromptSetExists, TooManyPromptSets, UnknownPromptSet
 from registry.models import PromptSet, now
-
-PLATFORM = ""
-"""The owner of the platform's sets, in place of a tenant."""
+from registry.references import PLATFORM
 
 MAX_SETS = 200
 """Of one tenant, or of the platform."""

@@ -9,9 +9,9 @@ from registry.catalog.repository import RegistryRepository
 from registry.catalog.unit_of_work import UnitOfWork
 from registry.errors import NameReserved, NameTaken, TooManyNames, UnknownAlias, UnknownVersion
 from registry.names.grammar import check_served_name
-from registry.names.repository import PLATFORM, NameRepository
+from registry.names.repository import NameRepository
 from registry.names.service import MAX_NAMES, check_not_served, owner_of, set_name
-from registry.references import AdapterReference
+from registry.references import PLATFORM, AdapterReference
 from registry.transfer.format import NameManifest
 from registry.transfer.plan import AdapterPlan
 
