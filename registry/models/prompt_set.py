@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from registry.models.base import UtcDateTime, bytewise_string, json_column, now
+from registry.models.base import Table, UtcDateTime, bytewise_string, json_column, now
 
 
-class PromptSet(SQLModel, table=True):
+class PromptSet(Table, table=True):
     """`owner` is the tenant whose set it is, empty for the platform: its names are unique."""
 
     __tablename__ = "prompt_set"
