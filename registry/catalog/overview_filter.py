@@ -12,9 +12,7 @@ from registry.bases.scope import is_named
 from registry.catalog.overview_order import InMemory
 from registry.models import Adapter, KnownBase, Version
 from registry.models.search import AdapterTerm, TermKind, VersionTerm
-from registry.search.repository import words
-
-_LAST = "\U0010ffff"  # sorts after all other characters
+from registry.search.repository import LAST, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def _has_word(word: str) -> ColumnElement[bool]:
     starts = words(word)
     if len(starts) != 1:
         return in_name
-    return or_(in_name, _has_term(TermKind.WORD, starts[0], starts[0] + _LAST))
+    return or_(in_name, _has_term(TermKind.WORD, starts[0], starts[0] + LAST))
 
 
 def _has_term(kind: TermKind, first: str, last: str) -> ColumnElement[bool]:

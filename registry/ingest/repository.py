@@ -9,12 +9,10 @@ from sqlalchemy import (
     ColumnElement,
     CursorResult,
     String,
-    Table,
     bindparam,
     case,
     delete,
     func,
-    inspect,
     or_,
     select,
 )
@@ -24,10 +22,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import col
 
+from registry.models.base import table_of
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.references import tenant_of
 
-_TABLE = cast(Table, inspect(Job).local_table)
+_TABLE = table_of(Job)
 _SUCCEED = (
     _TABLE.update()
     .where(

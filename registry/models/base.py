@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import sqlalchemy
 from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, String
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
@@ -60,6 +61,11 @@ def json_column(default: str) -> Column[Any]:
 
 def one_of(column: str, values: type[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+def table_of(row: type[SQLModel]) -> sqlalchemy.Table:
+    """For statements past the ORM, which takes as long again to build and look up one."""
+    return cast(sqlalchemy.Table, sqlalchemy.inspect(row).local_table)
 
 
 class _Row(Protocol):

@@ -3,24 +3,23 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import cast
 
-from sqlalchemy import Table, delete, func, insert, inspect, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.models import Adapter, Version
+from registry.models.base import table_of
 from registry.models.search import MAX_TERM_LENGTH, AdapterTerm, TermKind, VersionTerm
 
 _WORD = re.compile(r"[^\W_]+")
 
 Terms = set[tuple[TermKind, str]]
 
-# of the tables, not their classes: the ORM would take as long again for each
-_ADD_ADAPTER_TERM = insert(cast(Table, inspect(AdapterTerm).local_table))
-_ADD_VERSION_TERM = insert(cast(Table, inspect(VersionTerm).local_table))
+_ADD_ADAPTER_TERM = insert(table_of(AdapterTerm))
+_ADD_VERSION_TERM = insert(table_of(VersionTerm))
 
-_LAST = "\U0010ffff"  # sorts after all other characters
+LAST = "\U0010ffff"  # sorts after all other characters
 
 
 class TermRepository:
@@ -41,7 +40,7 @@ class TermRepository:
         value = col(table.value)
         ends = []
         for start in starts:
-            begins_so = (col(table.kind) == TermKind.WORD, value >= start, value < start + _LAST)
+            begins_so = (col(table.kind) == TermKind.WORD, value >= start, value < start + LAST)
             for end in (func.min, func.max):
                 ends.append(select(end(value)).where(*begins_so).scalar_subquery())
         found = (await self._session.execute(select(*ends))).one()
