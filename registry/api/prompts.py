@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from registry.auth.caller import actor_name, current_caller
 from registry.catalog.field_types import Body, Text
 from registry.http.problems import ProblemRoute
-from registry.models import PromptSet
 from registry.prompts.service import PromptSetService
 from registry.references import PLATFORM
 
@@ -45,6 +44,8 @@ class PromptSetPatch(Body):
 
 
 class PromptSetRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     prompts: list[str]
     updated_at: datetime
@@ -84,17 +85,19 @@ def create_prompt_router(sets: PromptSetService) -> APIRouter:
     @router.get("/{name}")
     async def prompt_set(name: SetName) -> PromptSetRead:
         """One set with its prompts."""
-        return _read(await sets.find(_owner(), name))
+        return PromptSetRead.model_validate(await sets.find(_owner(), name))
 
     @router.put("/{name}")
     async def save_prompt_set(name: SetName, body: PromptSetPut) -> PromptSetRead:
         """Create a set, or replace its prompts."""
-        return _read(await sets.save(_owner(), name, body.prompts, actor=actor_name()))
+        saved = await sets.save(_owner(), name, body.prompts, actor=actor_name())
+        return PromptSetRead.model_validate(saved)
 
     @router.patch("/{name}")
     async def rename_prompt_set(name: SetName, body: PromptSetPatch) -> PromptSetRead:
         """Give a set another name."""
-        return _read(await sets.rename(_owner(), name, body.name, actor=actor_name()))
+        renamed = await sets.rename(_owner(), name, body.name, actor=actor_name())
+        return PromptSetRead.model_validate(renamed)
 
     @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)
     async def delete_prompt_set(name: SetName) -> None:
@@ -106,12 +109,3 @@ def create_prompt_router(sets: PromptSetService) -> APIRouter:
 
 def _owner() -> str:
     return current_caller().tenant or PLATFORM
-
-
-def _read(row: PromptSet) -> PromptSetRead:
-    return PromptSetRead(
-        name=row.name,
-        prompts=row.prompts,
-        updated_at=row.updated_at,
-        updated_by=row.updated_by,
-    )
