@@ -64,8 +64,8 @@ def _layer(described: Any, shown: str) -> Layer:
         raise InvalidSource(f"{shown}: a layer has no sha256 digest or no size")
     path = path.removeprefix("./")
     check_path(path, "the artifact")
-    is_file = path.rpartition("/")[2] in (*TAKEN_FILES, PICKLE_FILE, *TRAINING_FILES)
-    is_tar = bool(_TAR.fullmatch(kind)) and not is_file
     name = path.rpartition("/")[2]
+    is_file = name in (*TAKEN_FILES, PICKLE_FILE, *TRAINING_FILES)
+    is_tar = bool(_TAR.fullmatch(kind)) and not is_file
     is_config = ".config." in kind or (is_tar and name.startswith(CONFIG_FILE))
     return Layer(path, digest, size_bytes, is_tar, is_config, kind.startswith(_BESIDE))
