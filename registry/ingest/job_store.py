@@ -12,7 +12,7 @@ from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.observer import add_committed_row
 from registry.errors import JobFinished, RegistryError, UnknownJob
-from registry.ingest.repository import JobFilter, JobRepository
+from registry.ingest.repository import CLEARED_AT_END, JobFilter, JobRepository
 from registry.models import Event, EventKind, now, row_id
 from registry.models.job import Job, JobState, JobStep
 from registry.redaction import redact
@@ -100,7 +100,7 @@ class JobStore:
         if not await JobRepository(session).succeed(job.number, outcome):
             raise JobCancelled
         before = {name: getattr(job, name) for name in Job.model_fields}
-        finished = Job(**{**before, **outcome, "state": JobState.SUCCEEDED})
+        finished = Job(**{**before, **CLEARED_AT_END, **outcome, "state": JobState.SUCCEEDED})
         add_committed_row(session, finished)
 
     async def retry(self, number: int, error: RegistryError) -> bool:
@@ -190,10 +190,9 @@ async def _finish(
 ) -> None:
     """Only failures get an event here: success has the version's, cancellation its requester's."""
     job.state = state
-    job.step = None
+    for name, value in CLEARED_AT_END.items():
+        setattr(job, name, value)
     job.code, job.detail = code, _storable(detail)
-    job.fetched_from = None
-    job.next_attempt_at = None
     job.finished_at = now()
     if state == JobState.FAILED:
         kind = EventKind.INGEST_FAILED

@@ -26,6 +26,9 @@ from registry.models.base import table_of
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.references import tenant_of
 
+CLEARED_AT_END = dict.fromkeys(("step", "code", "detail", "fetched_from", "next_attempt_at"))
+"""Fields of a job that say something of its attempts only."""
+
 _TABLE = table_of(Job)
 _SUCCEED = (
     _TABLE.update()
@@ -36,7 +39,7 @@ _SUCCEED = (
     )
     .values(
         state=JobState.SUCCEEDED,
-        **dict.fromkeys(("step", "code", "detail", "fetched_from", "next_attempt_at")),
+        **CLEARED_AT_END,
         **{
             name: bindparam(name)
             for name in ("version", "created", "bytes_done", "bytes_total", "finished_at")
