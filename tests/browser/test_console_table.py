@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ConsoleServer, console_server
@@ -87,6 +87,27 @@ def test_another_users_change_is_seen(filled: ConsoleServer, visit: Visit) -> No
     metadata = filled.registry.service.metadata
     filled.run(metadata.update_adapter("reverse", {"owner": "team-new"}, actor="test"))
     expect(page.get_by_role("cell", name="team-new")).to_be_visible()
+
+
+def test_rows_in_sight_are_read_anew_when_their_order_is_lost(
+    filled: ConsoleServer, visit: Visit
+) -> None:
+    """Those of two answers: the server keeps an order for a while, and for each caller a few."""
+    page = visit(filled.url, width=1440).open("#/adapters?sort=-hits")
+    region = page.get_by_role("region", name="Adapters")
+    expect(page.get_by_role("rowheader").first).not_to_have_text("…")
+    forgotten: list[str] = []
+
+    def forget(route: Route) -> None:
+        forgotten.append(route.request.url)
+        route.continue_(url=re.sub("&as_of=[^&]*", "", route.request.url))
+
+    page.route(re.compile("/overview.*as_of="), forget, times=2)
+    region.hover()  # the rows are not read again from time to time
+    region.evaluate("(element) => { element.scrollTop = 500 * 100 * 36 - 360; }")
+    expect(page.get_by_role("rowheader").filter(has_text="customer-")).not_to_have_count(0)
+    expect(page.get_by_role("rowheader").filter(has_text="…")).to_have_count(0)
+    assert len(forgotten) == 2
 
 
 def test_each_column_that_can_be_chosen_sorts(filled: ConsoleServer, visit: Visit) -> None:

@@ -43,13 +43,17 @@ export function useOverview(search: Search): Table {
   const [total, setTotal] = useState<number | null>(null);
   const [, redraw] = useState(0);
   const what = JSON.stringify(search);
+  const missing = () => blocksOf(...range.current).filter((block) => !blocks.current.has(block));
   const current = useRef(what);
 
+  /** Whether those that were there have gone, as their order had. */
   const fetchBlock = useCallback(
-    async (block: number, asOf: string | null) => {
+    async (block: number): Promise<boolean> => {
+      const asOf = order.current;
       try {
         const page = await readBlock(search, block, asOf);
-        if (current.current !== what || asOf !== order.current) return;
+        if (current.current !== what) return false;
+        if (asOf !== order.current) return await fetchBlock(block); // the others are in another order by now
         clearProblem("Adapters");
         const found = page.as_of ?? null;
         if (found !== asOf) blocks.current.clear(); // their order is not kept any more
@@ -57,21 +61,24 @@ export function useOverview(search: Search): Table {
         blocks.current.set(block, page.items);
         setTotal(page.total);
         redraw((n) => n + 1);
+        return asOf !== null && found !== asOf;
       } catch (error) {
         if (current.current === what) showProblem(error as Error, "Adapters");
+        return false;
       }
     },
     [what],
   );
   const read = useCallback(
-    (block: number): Promise<void> => {
+    (block: number, isAgain = false): Promise<void> => {
       const before = asked.current.get(block);
       if (before) return before;
       // without an order yet, one answer brings it before the others are asked for
       const first = order.current === null && OF_CACHE.includes(search.sort) ? [...asked.current.values()][0] : undefined;
       const answer = (async () => {
         await first;
-        await fetchBlock(block, order.current);
+        if (!(await fetchBlock(block)) || isAgain) return; // once: a server may keep no order at all
+        for (const each of missing()) void read(each, true);
       })().finally(() => asked.current.get(block) === answer && asked.current.delete(block));
       asked.current.set(block, answer);
       return answer;
@@ -81,7 +88,7 @@ export function useOverview(search: Search): Table {
   const onRange = useCallback(
     (first: number, last: number) => {
       range.current = [first, last];
-      for (const block of blocksOf(first, last)) if (!blocks.current.has(block)) void read(block);
+      for (const block of missing()) void read(block);
     },
     [read],
   );
@@ -90,7 +97,7 @@ export function useOverview(search: Search): Table {
     for (const block of blocks.current.keys()) if (!seen.has(block)) blocks.current.delete(block);
     await Promise.all(asked.current.values());
     order.current = null;
-    await Promise.all([...seen].map(read));
+    await Promise.all([...seen].map((block) => read(block)));
   }, [read]);
   useEffect(() => {
     current.current = what;
