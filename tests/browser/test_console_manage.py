@@ -295,6 +295,25 @@ def test_prompts_are_saved_under_a_name_and_shared_by_a_link(
     assert read(console, "prompts")["items"] == []
 
 
+def test_a_set_of_prompts_that_was_deleted_meanwhile_is_told(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    path = f"{console.url}/api/v1/prompts/brief"
+    httpx.put(path, json={"prompts": ["hello"]}, trust_env=False).raise_for_status()
+    visitor = visit(console.url)
+    visitor.expects_a_refusal()
+    page = visitor.open("#/compare")
+    chosen = page.get_by_label("Saved prompts")
+    expect(chosen.get_by_role("option", name="brief")).to_have_count(1)
+    httpx.delete(path, trust_env=False).raise_for_status()
+    chosen.select_option("brief")
+    expect(page.get_by_role("alert")).to_contain_text("Saved prompts: ")
+    expect(chosen.get_by_role("option")).to_have_text(["none yet"])
+    expect(chosen).to_have_value("")
+    of_link = visitor.open("#/compare?set=brief")
+    expect(of_link.get_by_role("alert")).to_contain_text("Saved prompts: ")
+
+
 def test_settings_and_the_state_of_database_and_store(console: ConsoleServer, visit: Visit) -> None:
     page = visit(console.url, width=1440).open("#/server")
     section = page.locator("section", has=page.get_by_role("heading", name="Database and store"))

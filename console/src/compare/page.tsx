@@ -20,7 +20,7 @@ export function ComparePage({ query, signal }: PageProps) {
   const [b, setB] = useState(query.get("b") ?? "");
   const [{ set, prompts }, choose] = useState({ set: query.get("set") ?? "", prompts: linesOf(query.get("prompts") ?? "") });
   const typed = useRef<HTMLFormElement>(null);
-  useAnswer("Sets of prompts", async (signal) => {
+  useAnswer("Saved prompts", async (signal) => {
     if (set && !prompts.length && may("infer")) choose({ set, prompts: await readPrompts(set, signal) }); // of a link
   });
   const [pair] = useAnswer("Compare", (signal) => readPair(a, b, signal), [a, b]);

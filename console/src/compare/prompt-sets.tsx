@@ -5,7 +5,7 @@ import { may } from "../lib/caller.ts";
 import { confirm, DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.tsx";
+import { clearProblem, showProblem, showResult } from "../lib/notices.tsx";
 import { Act } from "../lib/parts.tsx";
 import { count } from "../lib/format.ts";
 
@@ -21,17 +21,25 @@ interface Props {
 export function PromptSets({ chosen, written, onChoose }: Props) {
   const [list, refresh] = useAnswer("Sets of prompts", (signal) => request("get", "/api/v1/prompts", { signal }));
   const sets = list?.items ?? [];
-  const choose = async (name: string) => onChoose(name, name ? await readPrompts(name) : []);
+  const choose = async (name: string) => {
+    try {
+      onChoose(name, name ? await readPrompts(name) : []);
+      clearProblem("Saved prompts");
+    } catch (error) {
+      showProblem(error, "Saved prompts");
+      await refresh(); // it may have been deleted meanwhile
+    }
+  };
   const save = async () => {
     const prompts = written();
     if (!prompts.length) throw new Error("there are no prompts to save: write one a line");
-    const name = await askName("Save the prompts", "Save", chosen, (name) => request("put", PATH, { path: { name }, body: { prompts: [...prompts] } }));
+    const name = await askName("Save the prompts", "Save", "A set of this name gets these prompts.", chosen, (name) => request("put", PATH, { path: { name }, body: { prompts: [...prompts] } }));
     if (name) onChoose(name, prompts);
     if (name) showResult(`${count(prompts.length, "prompt")} saved as ${name}`);
     await refresh();
   };
   const rename = async () => {
-    const name = await askName(`Rename ${chosen}`, "Rename", chosen, (name) => request("patch", PATH, { path: { name: chosen }, body: { name } }));
+    const name = await askName(`Rename ${chosen}`, "Rename", "No other set may have it.", chosen, (name) => request("patch", PATH, { path: { name: chosen }, body: { name } }));
     if (name) onChoose(name, written());
     await refresh();
   };
@@ -68,11 +76,11 @@ export async function readPrompts(name: string, signal?: AbortSignal): Promise<r
 }
 
 /** The name under which it was done, or null. */
-async function askName(title: string, verb: string, name: string, action: (name: string) => Promise<unknown>): Promise<string | null> {
+async function askName(title: string, verb: string, hint: string, name: string, action: (name: string) => Promise<unknown>): Promise<string | null> {
   let given = "";
   const done = await openDialog<true>(title, (close) => (
     <DialogForm verb={verb} close={close} action={(form) => action((given = String(form.get("name")).trim()))}>
-      <Field label="Name" hint="Letters, digits, dots, _ and -. A set of this name gets these prompts.">
+      <Field label="Name" hint={`Letters, digits, dots, _ and -. ${hint}`}>
         <input name="name" required pattern="[A-Za-z0-9][A-Za-z0-9._\-]*" maxLength={64} spellcheck={false} defaultValue={name} />
       </Field>
     </DialogForm>
