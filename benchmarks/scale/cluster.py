@@ -70,7 +70,7 @@ class Cluster:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Ray's own handler would leave PostgreSQL running."""
+    """Without a handler PostgreSQL would be left running, and with Ray's own one too."""
     raise SystemExit(128 + number)
 
 
@@ -120,6 +120,7 @@ def running_cluster(fleet: Mapping[str, Any], folder: Path) -> Iterator[Cluster]
     programs = binaries()
     if programs is None:
         raise SystemExit("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    signal.signal(signal.SIGTERM, _end)
     postgres = PostgresServer(programs)
     try:
         postgres.start()
@@ -127,22 +128,37 @@ def running_cluster(fleet: Mapping[str, Any], folder: Path) -> Iterator[Cluster]
         switch = folder / "random-routing"
         os.environ[SWITCH_VARIABLE] = str(switch)
         prepare_environment(postgres.url("fleet"))
-        with _ray(folder) as port:
+        with _session(folder) as session, _ray(session) as port:
             yield Cluster(f"http://{_LOCAL}:{port}", fleet, switch)
     finally:
         postgres.remove()
 
 
 @contextmanager
-def _ray(logs: Path) -> Iterator[int]:
-    """Ray and Ray Serve, whose logs are kept in a folder. Yields the port of the fleet."""
+def _session(logs: Path) -> Iterator[Path]:
+    """A folder for Ray, whose logs are kept in another one."""
+    with tempfile.TemporaryDirectory(
+        prefix="ray-",
+        dir="/tmp",  # paths of its sockets have to be short
+        ignore_cleanup_errors=True,
+    ) as name:
+        try:
+            yield Path(name)
+        finally:
+            written = Path(name) / "session_latest" / "logs"
+            if written.is_dir():  # there is none of a Ray that did not start
+                shutil.copytree(written, logs / "ray-logs", dirs_exist_ok=True)
+
+
+@contextmanager
+def _ray(session: Path) -> Iterator[int]:
+    """Ray and Ray Serve. Yields the port of the fleet."""
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
     from ray.serve.schema import LoggingConfig
 
     port = free_port()
-    session = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # paths of its sockets have to be short
     try:
         ray.init(
             address="local",
@@ -151,18 +167,15 @@ def _ray(logs: Path) -> Iterator[int]:
             num_gpus=torch.cuda.device_count(),
             object_store_memory=_OBJECT_BYTES,
             _node_ip_address=_LOCAL,
-            _temp_dir=session,
+            _temp_dir=str(session),
         )
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
             http_options=HTTPOptions(host=_LOCAL, port=port),
             logging_config=LoggingConfig(enable_access_log=False),
         )
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, _end)  # Ray has set its own
         yield port
         serve.shutdown()  # type: ignore[no-untyped-call]  # theirs
     finally:
         ray.shutdown()
-        kept = Path(session) / "session_latest" / "logs"
-        shutil.copytree(kept, logs / "ray-logs", dirs_exist_ok=True)
-        shutil.rmtree(session, ignore_errors=True)
