@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.optimum import next_uses
 from engine.types import VersionId
 
 
@@ -30,11 +31,7 @@ def misses_of_known(used: Sequence[int], known: Sequence[int], places: int) -> i
 
     `known`: for each request, how many have come when it is served, itself among them.
     """
-    never = len(used)
-    next_uses, later = [never] * len(used), dict[int, int]()
-    for number in reversed(range(len(used))):
-        next_uses[number] = later.get(used[number], never)
-        later[used[number]] = number
+    following = next_uses(used)
     inside, missed = OrderedDict[int, int](), 0  # when each is used next; by recency
     for number, version in enumerate(used):
         if version not in inside:
@@ -43,6 +40,6 @@ def misses_of_known(used: Sequence[int], known: Sequence[int], places: int) -> i
                 unknown = (each for each, use in inside.items() if use >= known[number])
                 victim = next(unknown, None)
                 del inside[max(inside, key=inside.__getitem__) if victim is None else victim]
-        inside[version] = next_uses[number]
+        inside[version] = following[number]
         inside.move_to_end(version)
     return missed
