@@ -63,6 +63,10 @@ class Visitor:
         page.goto(f"{self.base_url}/console/{address}")
         return page
 
+    def use_key(self, key: str) -> None:
+        """In each tab that is opened from now on."""
+        self.context.add_init_script(f"sessionStorage.setItem('adaptry.key', '{key}')")
+
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
             self.complaints.append(text)

@@ -275,7 +275,7 @@ def test_a_key_that_may_not_see_it_is_told_so(
     with console_server(tmp_path_factory.mktemp("keys"), require_keys=True) as server:
         key = server.key("reader", Scope.INFER)
         visitor = visit(server.url)
-        visitor.context.add_init_script(f"sessionStorage.setItem('adaptry.key', '{key}')")
+        visitor.use_key(key)
         page = visitor.open("#/history")
         expect(page.get_by_text("doesn't have the scope that this page needs")).to_be_visible()
         nav = page.get_by_role("navigation", name="Console")

@@ -89,7 +89,7 @@ def test_a_key_is_offered_only_what_it_may_do(
 ) -> None:
     key = keyed.key(f"{name}-reach", *scopes)
     visitor = visit(keyed.url, width=1440)
-    visitor.context.add_init_script(f"sessionStorage.setItem('adaptry.key', '{key}')")
+    visitor.use_key(key)
     page = visitor.open("#/adapters")
     refused: list[str] = []
 
@@ -135,7 +135,7 @@ def _kind(address: str) -> str:
 def test_compare_asks_for_prompts_only_of_who_may_infer(keyed: ConsoleServer, visit: Visit) -> None:
     def opened(key: str) -> Page:
         visitor = visit(keyed.url)
-        visitor.context.add_init_script(f"sessionStorage.setItem('adaptry.key', '{key}')")
+        visitor.use_key(key)
         page = visitor.open("#/compare?a=upper%3A1&b=upper%3A2")
         expect(page.get_by_role("region", name="Differences")).to_be_visible()
         return page
