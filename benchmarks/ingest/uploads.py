@@ -95,9 +95,9 @@ def row(what: str, count: int, seconds: float) -> dict[str, object]:
     return {"what": what, "count": count, "seconds": f"{seconds:.1f}", "each second": rate}
 
 
-async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int], width: int = WIDTH) -> None:
+async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int]) -> None:
     for number in numbers:
-        files = small_adapter(number, width).items()
+        files = small_adapter(number, WIDTH).items()
         parts = [("files", (name, content)) for name, content in files]
         path = f"/adapters/small-{number}/versions"
         while True:
