@@ -120,11 +120,14 @@ class Calibration:
         for _ in range(ROUNDS):
             stream = asyncio.create_task(self._ask(adapter, SHORT))
             prompts = -1
-            while not stream.done():
-                prompts += 1
-                if prompts:
-                    await self._ask(adapter, SHORT, tokens=1)
-                await asyncio.sleep(2 * step_seconds)  # steps without a prompt, to compare with
+            try:
+                while not stream.done():
+                    prompts += 1
+                    if prompts:
+                        await self._ask(adapter, SHORT, tokens=1)
+                    await asyncio.sleep(2 * step_seconds)  # steps without a prompt, to compare with
+            finally:
+                stream.cancel()  # if a prompt is refused; one that is done stays as it is
             gaps = sorted((await stream).gaps)
             prompts = min(prompts, len(gaps) // 2)
             if prompts:
