@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from adaptry.client import Client as AdaptryClient
-from benchmarks.common.client import Answer, quantile
+from benchmarks.common.client import Answer, keep_asking, quantile
 from benchmarks.scale.cluster import REPLICA
 from benchmarks.scale.live import evict_all, live, loads_of, send_all
 from benchmarks.scale.outcomes import Outcomes, outcomes_of
@@ -94,42 +94,39 @@ def _most_used(
 
 async def promote(trial: Trial, name: str, next_version: Path) -> None:
     """An adapter that both replicas serve gets its next version, beside requests for it."""
-    over, answers = asyncio.Event(), list[tuple[float, Answer]]()
-
-    async def keep_asking() -> None:
-        while not over.is_set():
-            asked = time.monotonic()
-            tokens = trial.machine.mean_tokens
-            answer = await trial.server.ask(name, max_tokens=tokens, seed=len(answers))
-            answers.append((asked, answer))
-
-    asking = [asyncio.create_task(keep_asking()) for _ in range(CLIENTS)]
-    await asyncio.sleep(AFTER_SECONDS)
-    version, began, moved = await asyncio.to_thread(
-        _promote, trial.cluster.base_url, name, next_version
-    )
-    await asyncio.sleep(AFTER_SECONDS)
-    over.set()
-    await asyncio.gather(*asking)
+    over, tokens = asyncio.Event(), trial.machine.mean_tokens
+    asking = [
+        asyncio.create_task(keep_asking(trial.server, [name], max_tokens=tokens, until=over))
+        for _ in range(CLIENTS)
+    ]
+    try:
+        await asyncio.sleep(AFTER_SECONDS)
+        version, began, moved = await asyncio.to_thread(
+            _promote, trial.cluster.base_url, name, next_version
+        )
+        await asyncio.sleep(AFTER_SECONDS)
+    finally:
+        over.set()
+        answers = [answer for each in await asyncio.gather(*asking) for answer in each]
     new = f"{name}:{version}"
-    late = [answer for asked, answer in answers if asked > moved]
+    late = [answer for answer in answers if answer.asked > moved]
     by = {answer.replica for answer in late if answer.version == new}
     _note(
         trial,
         f"promotion over {len(by)} replicas",
         moved - began,
-        outcomes_of([answer for _, answer in answers]),
+        outcomes_of(answers),
         f"{sum(a.version not in (new, None) for a in late)} of {len(late)} later ones by the old",
     )
 
 
 def _promote(base_url: str, name: str, source: Path) -> tuple[int, float, float]:
-    """The new version, and when its alias began to move and had moved."""
+    """The new version, and when its alias began to move and had moved, by the clock of answers."""
     with AdaptryClient(base_url) as asking:
         version = asking.versions.register(name, str(source)).version.number
-        began = time.monotonic()
+        began = time.perf_counter()
         asking.aliases.set(name, version=version)
-        return version, began, time.monotonic()
+        return version, began, time.perf_counter()
 
 
 async def scale(trial: Trial, replicas: int) -> None:
