@@ -164,6 +164,11 @@ class Client:
 def _prompt(tokens: int, seed: int) -> list[int]:
     if tokens > PROMPT_TOKENS:
         return _chance.choices(range(FIRST_TOKEN_ID, LAST_TOKEN_ID), k=tokens)
+    return same_prompt(tokens, seed)
+
+
+def same_prompt(tokens: int, seed: int) -> list[int]:
+    """The same one each time, unlike those of other seeds."""
     span = LAST_TOKEN_ID - FIRST_TOKEN_ID
     return [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(tokens)]
 

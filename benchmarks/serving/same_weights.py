@@ -8,17 +8,21 @@ import itertools
 from collections.abc import Sequence
 from statistics import mean
 
-from benchmarks.common.client import Client, Likeliest
+from benchmarks.common.client import Client, Likeliest, same_prompt
 
 ADAPTERS = 12
 MOST = 0.5
 """Of what two adapters differ by, for the same adapter on both sides."""
 
-_PROMPTS = [[10 + (seed * 31 + n * 7) % 240 for n in range(64)] for seed in range(4)]
+_PROMPTS = [same_prompt(64, seed) for seed in range(4)]
 
 
 async def check_same_weights(stock: Client, ours: Client, adapters: Sequence[str]) -> None:
-    """Raises RuntimeError if an adapter's answers are further from stock's than another's are."""
+    """Raises RuntimeError if an adapter's answers are further from stock's than another's are, or
+    if there is no other one.
+    """
+    if len(adapters) < 2:
+        raise RuntimeError("it takes two adapters to say how far apart answers may be")
     right = {name: await _answers(stock, name) for name in adapters[:ADAPTERS]}
     found = {name: await _answers(ours, name) for name in right}
     off = {name: _distance(found[name], right[name]) for name in right}
