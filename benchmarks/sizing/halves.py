@@ -1,12 +1,11 @@
 """Halves of a trace: one to calibrate with, one that is held out, each with a warm-up before it."""
 
-import itertools
 import random
-from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptry.sizing.workload import Workload
+from benchmarks.policies.traces import zipf
 from engine.simulation.replay import Arrival
 from engine.types import VersionId
 
@@ -21,9 +20,8 @@ def name_of(adapter: VersionId) -> str:
 
 
 def zipf_ids(count: int, adapters: int, seed: int) -> list[int]:
-    chance = random.Random(seed)
-    sums = list(itertools.accumulate(1 / rank for rank in range(1, adapters + 1)))
-    return [bisect(sums, chance.random() * sums[-1]) for _ in range(count)]
+    draw = zipf(random.Random(seed), adapters, 1.0, first=0)
+    return [draw() for _ in range(count)]
 
 
 def halves(ids: Sequence[int], rate: float, mean_tokens: int, seed: int) -> list[Workload]:
