@@ -1,7 +1,10 @@
 """Models and adapters to measure with: real shapes, random weights, generated when needed."""
 
+import itertools
 import json
 import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,10 @@ SHAPES = {
         Shape("tiny", 128, 320, 4, 4, 4, 32, 264, "float32"),
     )
 }
+
+
+def name_of(adapter: int) -> str:
+    return f"adapter-{adapter:03}"
 
 
 def write_base_model(parent: Path, shape: Shape, *, positions: int = 8192) -> Path:
@@ -117,6 +124,16 @@ def write_adapter(parent: Path, name: str, shape: Shape, *, rank: int, seed: int
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+def write_adapters(parent: Path, names: Sequence[str], shape: Shape, *, rank: int) -> list[Path]:
+    """Several at once, each with its number among them as the seed."""
+
+    def write(seed: int, name: str) -> Path:
+        return write_adapter(parent, name, shape, rank=rank, seed=seed)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(write, itertools.count(1), names))
 
 
 def weights_bytes(folder: Path) -> int:

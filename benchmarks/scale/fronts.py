@@ -9,6 +9,7 @@ from typing import Protocol
 
 from benchmarks.common.client import Answer, Client, client
 from benchmarks.common.servers import Limits, fleet, replicas_of_ray
+from benchmarks.common.workload import name_of
 from benchmarks.scale.routers import nearness_in, ours
 from benchmarks.scale.sim import named
 from engine.simulation.shared_engine import Request
@@ -32,10 +33,6 @@ class Front(Protocol):
         """The name of an adapter in the routing."""
 
     async def ask(self, request: Request) -> Answer: ...
-
-
-def name_of(adapter: VersionId) -> str:
-    return f"adapter-{adapter:03}"
 
 
 def adapter_of(reference: str) -> VersionId:

@@ -17,19 +17,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.common.client import Answer, Client
 from benchmarks.common.servers import Limits
 from benchmarks.common.tables import machine, print_table
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
-from benchmarks.scale.fronts import FRONTS, Front, name_of
+from benchmarks.common.workload import SHAPES, name_of, write_adapters, write_base_model
+from benchmarks.scale.fronts import FRONTS, Front
 from benchmarks.scale.sim import Result, Workload, result_of, simulate
 from engine.simulation.replica import Shape
 from engine.simulation.shared_engine import Costs, Request
-from engine.types import VersionId
 
 REPLICAS = 2
 LOOK_SECONDS = 1.0
@@ -92,7 +90,7 @@ async def calibrate(server: Client, adapters: int, together: Sequence[int]) -> C
     """The times of one server, from its own metrics and from the times of tokens."""
     before = await server.counters()
     for adapter in range(1, adapters + 1):
-        await server.ask(name_of(VersionId(adapter)), max_tokens=1)
+        await server.ask(name_of(adapter), max_tokens=1)
     after = await server.counters()
 
     def average(transition: str) -> float:
@@ -102,7 +100,7 @@ async def calibrate(server: Client, adapters: int, together: Sequence[int]) -> C
         )
         return total / count
 
-    resident = name_of(VersionId(adapters))
+    resident = name_of(adapters)
 
     async def at_once(count: int) -> list[Answer]:
         asking = (server.ask(resident, max_tokens=CALIBRATION_TOKENS) for _ in range(count))
@@ -179,14 +177,8 @@ def compare(real: Result, simulated: Result) -> bool:
 async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Path) -> bool:
     shape = SHAPES[chosen.shape]
     adapters = folder / "adapters"
-    with ThreadPoolExecutor() as pool:
-        numbers = map(VersionId, range(1, workload.adapters + 1))
-        writing = [
-            pool.submit(write_adapter, adapters, name_of(n), shape, rank=chosen.rank, seed=n)
-            for n in numbers
-        ]
-        for written in writing:
-            written.result()
+    names = [name_of(n) for n in range(1, workload.adapters + 1)]
+    write_adapters(adapters, names, shape, rank=chosen.rank)
     base = write_base_model(folder, shape)
     cache = chosen.cache
     limits = Limits(cache.slots, cache.host_capacity, chosen.rank, chosen.arguments)

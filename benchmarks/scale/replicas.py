@@ -10,7 +10,6 @@ up, and a kill, all beside requests. Exits with 1 if a target is missed.
 
 import argparse
 import asyncio
-import itertools
 import sys
 import tempfile
 import traceback
@@ -24,16 +23,14 @@ from benchmarks.common.client import client
 from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits
 from benchmarks.common.tables import machine, print_table
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+from benchmarks.common.workload import SHAPES, name_of, write_adapters, write_base_model
 from benchmarks.scale.cluster import Cluster, application, running_cluster
-from benchmarks.scale.fronts import name_of
 from benchmarks.scale.live import calibrate
 from benchmarks.scale.phases import compare_routings, kill, promote, scale, sweep_rates
 from benchmarks.scale.targets import judge
 from benchmarks.scale.trial import Machine, Record, Trial
 from benchmarks.serving.machines import MACHINES as SERVING
 from engine.simulation.replica import Shape
-from engine.types import VersionId
 
 PROMOTED = "promoted"
 PHASES = ("loads", "goodput", "promotion", "scaling", "kill")
@@ -83,14 +80,9 @@ MACHINES = {
 
 def write_files(chosen: Machine, folder: Path) -> Path:
     """Adapters by number, and two versions of one more. Returns their folder."""
-    shape, adapters = SHAPES[chosen.shape], folder / "adapters"
-    names = [name_of(VersionId(n)) for n in range(1, chosen.adapters + 1)]
-
-    def write(seed: int, name: str) -> None:
-        write_adapter(adapters, name, shape, rank=chosen.rank, seed=seed)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(write, itertools.count(1), [*names, PROMOTED, f"{PROMOTED}-next"]))
+    adapters = folder / "adapters"
+    names = [*map(name_of, range(1, chosen.adapters + 1)), PROMOTED, f"{PROMOTED}-next"]
+    write_adapters(adapters, names, SHAPES[chosen.shape], rank=chosen.rank)
     return adapters
 
 
@@ -99,9 +91,9 @@ def register(base_url: str, adapters: Path, count: int) -> None:
         with AdaptryClient(base_url) as asking:
             asking.versions.register(name, str(adapters / name))
 
-    names = [name_of(VersionId(n)) for n in range(1, count + 1)]
+    names = [*map(name_of, range(1, count + 1)), PROMOTED]
     with ThreadPoolExecutor(REGISTERING) as pool:
-        list(pool.map(register_one, [*names, PROMOTED]))
+        list(pool.map(register_one, names))
 
 
 async def run(

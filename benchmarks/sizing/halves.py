@@ -15,10 +15,6 @@ WARM_EVERY_SECONDS = 1.0
 WARM_SECONDS = WARM_EVERY_SECONDS * len(WARM_UP)
 
 
-def name_of(adapter: VersionId) -> str:
-    return f"adapter-{adapter:03}"
-
-
 def zipf_ids(count: int, adapters: int, seed: int) -> list[int]:
     draw = zipf(random.Random(seed), adapters, 1.0, first=0)
     return [draw() for _ in range(count)]

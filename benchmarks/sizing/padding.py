@@ -12,13 +12,12 @@ import argparse
 import multiprocessing
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from benchmarks.common.tables import machine, print_table
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+from benchmarks.common.workload import SHAPES, write_adapters, write_base_model
 from benchmarks.sizing.padded_engine import Machine, serve
 
 RANK = 8
@@ -43,9 +42,10 @@ def measure(chosen: Machine, ranks: Sequence[int], folder: Path) -> list[dict[st
     """Raises EOFError if an engine dies."""
     base = str(write_base_model(folder, SHAPES[chosen.shape]))
     engines = {rank: _start(base, chosen, rank) for rank in ranks}
-    adapters = _write_adapters(chosen, folder)
+    names = [f"a{n}" for n in range(chosen.slots)]
+    written = write_adapters(folder, names, SHAPES[chosen.shape], rank=RANK)
     for engine, _ in engines.values():
-        engine.send(adapters)
+        engine.send(list(map(str, written)))
     slots = {rank: engine.recv() / chosen.slots for rank, (engine, _) in engines.items()}
     steps = {
         streams: {rank: _ask(engine, streams) for rank, (engine, _) in engines.items()}
@@ -65,16 +65,6 @@ def _start(base: str, chosen: Machine, rank: int) -> tuple[Connection, SpawnProc
     child.start()
     theirs.close()
     return ours, child
-
-
-def _write_adapters(chosen: Machine, folder: Path) -> list[str]:
-    shape = SHAPES[chosen.shape]
-    with ThreadPoolExecutor() as pool:
-        written = [
-            pool.submit(write_adapter, folder, f"a{n}", shape, rank=RANK, seed=n)
-            for n in range(chosen.slots)
-        ]
-        return [str(each.result()) for each in written]
 
 
 def _ask(engine: Connection, streams: int) -> float:

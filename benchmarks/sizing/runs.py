@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ from adaptry.sizing.prediction import Setting
 from adaptry.sizing.workload import Workload
 from benchmarks.common.client import client, quantile
 from benchmarks.common.servers import Limits, Side, ours_alone, stock_alone
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
-from benchmarks.sizing.halves import WARM_SECONDS, name_of
+from benchmarks.common.workload import SHAPES, name_of, write_adapters, write_base_model
+from benchmarks.sizing.halves import WARM_SECONDS
 from benchmarks.sizing.machines import Machine
 from benchmarks.sizing.truth import Measured, measure_since, send
 from engine.simulation.replay import Arrival
-from engine.types import VersionId
 
 RANK = 8
 
@@ -51,20 +49,8 @@ class Felt:
 def prepare(folder: Path, chosen: Machine, adapters: int) -> Path:
     """The base model's folder; the adapters are beside it."""
     shape = SHAPES[chosen.shape]
-    with ThreadPoolExecutor() as pool:
-        written = [
-            pool.submit(
-                write_adapter,
-                folder / "adapters",
-                name_of(VersionId(number)),
-                shape,
-                rank=RANK,
-                seed=number,
-            )
-            for number in range(1, adapters + 1)
-        ]
-        for each in written:
-            each.result()
+    names = [name_of(number) for number in range(1, adapters + 1)]
+    write_adapters(folder / "adapters", names, shape, rank=RANK)
     return write_base_model(folder, shape)
 
 
