@@ -12,7 +12,8 @@ from registry.database.engine import Database
 from registry.errors import UnknownTenant
 from registry.models import PromptSet
 from registry.models.tenant import Tenant
-from registry.prompts.service import MAX_SETS, PLATFORM, PromptSetService
+from registry.prompts.service import MAX_SETS, PromptSetService
+from registry.references import PLATFORM
 from tests.api.helpers import assert_problem
 from tests.api.keyed_client import Asked
 
