@@ -17,7 +17,7 @@ from tests.db import old_schemas as past
 from tests.db.old_schemas import REVISIONS, asked, fill, fill_until
 from tests.support.adapters.demo_files import keep_demo_adapter
 from tests.support.servers import killed_upgrade
-from tests.support.servers.forks import FORKS
+from tests.support.servers.forks import forked_process
 from tests.support.servers.registry_in_loop import running_registry
 
 pytestmark = pytest.mark.both_databases
@@ -142,7 +142,7 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema(
     killed = 0
     for statement in range(2, 1000, 11 if is_long else 37):
         arguments = (empty_database, statement)
-        upgrading = FORKS.Process(target=killed_upgrade.run, args=arguments, daemon=True)
+        upgrading = forked_process(killed_upgrade.run, arguments, daemon=True)
         upgrading.start()
         upgrading.join(120)
         if upgrading.exitcode == 0:

@@ -15,7 +15,7 @@ from registry.ingest.runner import Checkpoint
 from registry.inspection.base_model import BaseModel
 from tests.support.servers import crashing_worker
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS
-from tests.support.servers.forks import FORKS
+from tests.support.servers.forks import forked_process
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
 pytestmark = pytest.mark.both_databases
@@ -38,7 +38,7 @@ def crash(database_url: str, tmp_path: Path, base_model: BaseModel) -> Crash:
 
     def run(point: str, source: Path | str = "") -> None:
         arguments = (database_url, tmp_path, base_model, point, str(source))
-        process = FORKS.Process(target=crashing_worker.run, args=arguments)
+        process = forked_process(crashing_worker.run, arguments)
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL

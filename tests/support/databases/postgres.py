@@ -32,13 +32,19 @@ class PostgresServer:
 
     def __init__(self, programs: Path, parent: Path | None = None) -> None:
         self._programs = programs
-        self.folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-", dir=parent))
         self._user = _somebody() if os.geteuid() == 0 else None
-        if self._user:
-            owner = pwd.getpwnam(self._user)
-            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        self.folder = self._make_folder(parent)
+        # a socket's path has 107 bytes at most, and TMPDIR or the parent may be longer
+        self._sockets = self._make_folder(Path("/tmp"))
         self._data = self.folder / "data"
         self._run("initdb", "-D", str(self._data), "-U", "adaptry", "-A", "trust", *self._locale())
+
+    def _make_folder(self, parent: Path | None) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-", dir=parent))
+        if self._user:
+            owner = pwd.getpwnam(self._user)
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        return folder
 
     def _locale(self) -> list[str]:
         """A natural language's order, as most installations have it, where initdb can give one."""
@@ -49,10 +55,10 @@ class PostgresServer:
         return options
 
     def url(self, database: str) -> str:
-        return f"postgresql+asyncpg://adaptry@/{database}?host={self.folder}"
+        return f"postgresql+asyncpg://adaptry@/{database}?host={self._sockets}"
 
     def start(self, options: str = UNSAFE_BUT_FAST) -> None:
-        options = f"-k {self.folder} -c listen_addresses= {options}"
+        options = f"-k {self._sockets} -c listen_addresses= {options}"
         log = str(self.folder / "log")
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -101,10 +107,11 @@ class PostgresServer:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        options = ["-h", str(self.folder), "-U", "adaptry", "-d", database, "-qAtX"]
+        options = ["-h", str(self._sockets), "-U", "adaptry", "-d", database, "-qAtX"]
         return self._run("psql", *options, "-v", "ON_ERROR_STOP=1", "-c", statement)
 
     def unpacked(self, dump: Path) -> bytes:

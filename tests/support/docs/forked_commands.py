@@ -21,11 +21,17 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
+from tests.support.workers.start import short_path
+from tests.support.workers.threads import require_one_thread
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = f"""#!{sys.executable} -IS
 import json, os, socket, sys
 to = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-to.connect(os.path.join(os.path.dirname(__file__), "socket"))
+# by a path that a socket can have: TMPDIR may be longer
+folder = os.open(os.path.dirname(__file__), os.O_RDONLY | os.O_DIRECTORY)
+to.connect(f"/proc/self/fd/{{folder}}/socket")
+os.close(folder)
 call = [sys.argv[1:], dict(os.environ), os.getcwd()]
 socket.send_fds(to, [json.dumps(call).encode()], [0, 1, 2])
 answer = to.recv(1)
@@ -59,9 +65,10 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
 def serve(address: str) -> NoReturn:
     import adaptry.cli  # noqa: F401  # for the forks
 
-    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose a thread of an import"
+    require_one_thread()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listening.bind(address)
+    with short_path(address) as short:
+        listening.bind(short)
     listening.listen(16)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the exit code
     sys.stdout.write("ready\n")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.support.servers import registry_app_process
-from tests.support.servers.forks import FORKS
+from tests.support.servers.forks import forked_process
 
 START_SECONDS = 30
 
@@ -33,7 +33,7 @@ class ServerProcess:
 
     async def start(self) -> None:
         arguments = (self._asked, self.log)
-        self._process = FORKS.Process(target=registry_app_process.run, args=arguments, daemon=True)
+        self._process = forked_process(registry_app_process.run, arguments, daemon=True)
         self._process.start()
         async with httpx.AsyncClient() as client, asyncio.timeout(START_SECONDS):
             while True:

@@ -25,6 +25,8 @@ from typing import Any, NoReturn
 
 from setproctitle import setproctitle
 
+from tests.support.workers.threads import require_one_thread
+
 MAX_FDS = 32
 SPAWNED = 4  # an engine and three that replace it
 WATCHED = "engine.worker.extension"
@@ -50,7 +52,7 @@ def serve_forks() -> Request:
 
     Prints a line for each that begins (`[pid, null]`) and each that ended (`[pid, code]`).
     """
-    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose a thread of an import"
+    require_one_thread()
     assert WATCHED not in sys.modules, "its import begins to watch the server, in an engine"
     running: dict[int, int] = {}
     with selectors.DefaultSelector() as selector:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.servers.forked_server import PARENT_OF_ZYGOTES, ROOT, VLLM
-from tests.support.workers.start import ask
+from tests.support.workers.start import ask, short_path
 
 PARENT, ZYGOTES = (Path(__file__).with_name(name) for name in ("parent.py", "zygotes.py"))
 
@@ -48,7 +48,8 @@ def start_parent(
 ) -> None:
     """It listens at this path, and ends with the stack."""
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
+        with short_path(path) as short:
+            listening.bind(short)
         listening.listen()
         number = listening.fileno()
         command = (sys.executable, str(program), str(number), os.pathsep.join(sys.path))

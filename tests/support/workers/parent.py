@@ -5,7 +5,8 @@ process's first test. A fork has them, and finds its tests in a fraction of the 
 
     python parent.py FD PATH ARGUMENTS      of pytest; PATH is where modules are found
 
-Forks for each that connects at the socket FD, until stdin ends.
+Forks for each that connects at the socket FD, until stdin ends. If an import has left a thread,
+which a fork would lose, it says so, and each has to import the tests itself.
 """
 
 import os
@@ -24,23 +25,28 @@ MAX_BYTES = 4096
 THREADS_OF_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def collect(arguments: Sequence[str]) -> None:
-    """In one thread, as a fork has no other: BLAS makes its threads when it is loaded."""
+def collect(arguments: Sequence[str]) -> str | None:
+    """In one thread, as a fork has no other: BLAS makes its threads when it is loaded.
+
+    Returns which import has left a thread nevertheless.
+    """
     import pytest  # not in a zygote, which needs only the rest of this module
+
+    from tests.support.workers.import_threads import ThreadsOfImports
 
     done = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     before = {name: os.environ.get(name) for name in THREADS_OF_BLAS}
     os.environ.update(dict.fromkeys(before, "1"))
     # without capture: a library that keeps sys.stdout as it is now would keep a file that is closed
     options = ("--collect-only", "-qq", "-n0", "--junitxml=", "--capture=no")
-    if pytest.main([*arguments, *options]) not in done:
+    threads = ThreadsOfImports()
+    if pytest.main([*arguments, *options], plugins=[threads]) not in done:
         forget_tests()
-    for name, threads in before.items():
+    for name, number in before.items():
         del os.environ[name]
-        if threads is not None:
-            os.environ[name] = threads
-    running = os.listdir("/proc/self/task")
-    assert len(running) == 1, "a fork would lose a thread of an import"
+        if number is not None:
+            os.environ[name] = number
+    return threads.in_words()
 
 
 def forget_tests() -> None:
@@ -77,9 +83,26 @@ def _end(pids: list[int]) -> NoReturn:
     os._exit(0)
 
 
+def refuse_each(listening: socket.socket) -> NoReturn:
+    from tests.support.workers.start import NOT_FORKED  # found once sys.path is set
+
+    while True:
+        ready, _, _ = select.select([sys.stdin, listening], [], [])
+        if sys.stdin in ready:
+            _end([])
+        asker, _ = listening.accept()
+        with asker:
+            for file in socket.recv_fds(asker, MAX_BYTES, len(STANDARD_FILES))[1]:
+                os.close(file)
+            asker.send(NOT_FORKED)
+
+
 def become(asker: socket.socket) -> None:
     """`python -c PROGRAM` with the files of the asker, who sees this process's end."""
+    from tests.support.workers.start import FORKED
+
     program, files, _, _ = socket.recv_fds(asker, MAX_BYTES, len(STANDARD_FILES))
+    asker.send(FORKED)
     asker.detach()  # open until this process ends
     for file, standard in zip(files, STANDARD_FILES, strict=True):
         os.dup2(file, standard)
@@ -94,6 +117,8 @@ if __name__ == "__main__":
     number, path, *arguments = sys.argv[1:]
     sys.path[:] = path.split(os.pathsep)
     with socket.socket(fileno=int(number)) as listening:
-        collect(arguments)
+        if threads := collect(arguments):
+            sys.stderr.write(f"tests are imported by each process, not forked: {threads}\n")
+            refuse_each(listening)
         asker = fork_for_each(listening)
     become(asker)

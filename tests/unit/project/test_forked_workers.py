@@ -22,6 +22,21 @@ def test_it_runs_elsewhere():
     imports = Path(__file__).with_name("imports").read_text().split()
     assert len(imports) == 1 and str(os.getpid()) not in imports
 """
+USES_FORKS = """
+import subprocess, sys
+from tests.support.docs.forked_commands import folder_of_commands
+from tests.support.servers.forks import forked_process
+
+def test_a_process_is_forked():
+    process = forked_process(sys.exit, (3,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 3
+
+def test_a_command_is_forked():
+    asked = [folder_of_commands() / "adaptry", "--version"]
+    assert subprocess.run(asked, capture_output=True, timeout=60).stdout.startswith(b"adaptry")
+"""
 SLEEPS = """
 import os, time
 from pathlib import Path
@@ -69,6 +84,44 @@ def test_they_are_forked_whatever_threads_the_environment_asks_for(
         monkeypatch.setenv(name, "2")
     done = run(tmp_path)
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+
+
+STARTS_A_THREAD = """
+import threading
+from pathlib import Path
+
+threading.Thread(target=threading.Event().wait, name="waits for ever", daemon=True).start()
+
+def test_it_runs():
+    with Path(__file__).with_name("runs").open("a") as file:
+        print(file.name, file=file)
+"""
+
+
+def test_a_file_that_starts_a_thread_is_named_and_all_tests_run(tmp_path: Path) -> None:
+    """A fork would lose the thread: each process imports the tests itself."""
+    (tmp_path / "test_threaded.py").write_text(STARTS_A_THREAD)
+    (tmp_path / "test_whole.py").write_text("def test_it(): pass\n")
+    done = run(tmp_path)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert len((tmp_path / "runs").read_text().splitlines()) == 1
+    assert "test_threaded.py has started the thread 'waits for ever'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_folder_of_temporary_files_may_be_of_any_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket's path has 107 bytes at most."""
+    folder = tmp_path / ("long" * 20) / ("longer" * 20)
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    (tmp_path / "test_noted.py").write_text(NOTES_ITS_IMPORT)
+    (tmp_path / "test_forks.py").write_text(USES_FORKS)
+    done = run(tmp_path)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
 
 
 def test_what_can_not_be_imported_is_an_error(tmp_path: Path) -> None:
