@@ -14,7 +14,12 @@ from adaptry.serve.adapter_folders import linked_files
 from adaptry.serve.arguments import ServeArguments, parse, parser
 from adaptry.serve.modes import serve_engine, serve_replicas, serve_stock_engines
 from adaptry.serve.option_types import is_loopback
-from adaptry.serve.preflight import check_compiler, check_engine, check_model
+from adaptry.serve.preflight import (
+    check_compiler,
+    check_engine,
+    check_model,
+    check_socket_folders,
+)
 from adaptry.terminal.errors import CommandError, UsageError
 from engine.unfit_packages import hide_unfit_packages
 from registry.database.urls import async_url
@@ -54,6 +59,7 @@ def _run(arguments: ServeArguments) -> None:
     _check_exposure(arguments.host, settings)
     if not arguments.engines:  # theirs may be on another machine
         check_model(arguments.model)
+        check_socket_folders(with_ray=arguments.replicas is not None)
     _check_reserved(arguments.vllm)
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)

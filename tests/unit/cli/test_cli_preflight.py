@@ -32,6 +32,41 @@ def test_a_busy_port_is_named_with_a_fix() -> None:
             preflight.check_port("127.0.0.1", port)
 
 
+@pytest.mark.parametrize(
+    ("variable", "most", "with_ray"),
+    [("VLLM_RPC_BASE_PATH", 70, False), ("RAY_TMPDIR", 39, True)],
+)
+def test_a_folder_whose_sockets_would_have_too_long_a_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, most: int, with_ray: bool
+) -> None:
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    preflight.check_socket_folders(with_ray=with_ray)
+    monkeypatch.setenv(variable, f"/{'x' * (most - 1)}")
+    preflight.check_socket_folders(with_ray=with_ray)
+    monkeypatch.setenv(variable, f"/{'x' * most}")
+    with pytest.raises(
+        NotReady, match=rf"\({most + 1} bytes; at most {most}\).* TMPDIR or {variable}"
+    ):
+        preflight.check_socket_folders(with_ray=with_ray)
+
+
+def test_a_start_with_a_long_tmpdir_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptry", "serve", "some/model", "--port", "0"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert f"{folder} is too long for sockets in it" in line
+
+
 def test_too_little_memory_names_both_numbers() -> None:
     with pytest.raises(NotReady, match=r"about 3\.0 GiB .* 1\.5 GiB are available"):
         preflight.check_memory(3 * GIB, available_bytes=3 * GIB // 2)
