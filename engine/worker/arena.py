@@ -50,18 +50,20 @@ class HostArena:
         return sum(slab.numel() for slab in self._slabs)
 
     def reserve(self, size_bytes: int, largest_bytes: int = 1) -> None:
-        """Allocate this much up front, in few pieces, so that no load has to. Each piece has room
-        for `largest_bytes`: no adapter lies in two.
+        """Allocate up front, in few pieces, so that no load has to: room for as many adapters of
+        `largest_bytes` as there are in `size_bytes`. None lies in two pieces, so that what is left
+        at the end of each is no room.
         """
-        least = _next_power(max(self._slab_bytes, largest_bytes))
+        length = block_bytes(largest_bytes)
+        least = _next_power(max(self._slab_bytes, length))
         with self._growing:
-            while (missing := size_bytes - self.allocated_bytes) > 0:
-                most = _next_power(max(missing, largest_bytes))
-                self._grow(most // 2 if missing < most and most > least else most)
+            there = sum(slab.numel() // length for slab in self._slabs)
+            for piece in _pieces(-(-size_bytes // length) - there, length, least):
+                self._grow(piece)
 
     def allocate(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError if the system is out of memory."""
-        length = max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
+        length = block_bytes(size_bytes)
         block = self._take(size_bytes, length)
         while block is None:
             with self._growing:
@@ -127,6 +129,22 @@ class HostArena:
         with self._lock:
             self._slabs.append(slab)
             self._free.append([(0, size_bytes)])
+
+
+def _pieces(places: int, length: int, least: int) -> list[int]:
+    """Powers of two with room for so many blocks of this length, and with little besides."""
+    if places <= 0:
+        return []
+    whole = _next_power(places * length)
+    if whole <= least:
+        return [whole]
+    half = whole // 2
+    return min([whole], [half, *_pieces(places - half // length, length, least)], key=sum)
+
+
+def block_bytes(size_bytes: int) -> int:
+    """What a block of this size takes: whole granules."""
+    return max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
 
 
 def _next_power(size_bytes: int) -> int:

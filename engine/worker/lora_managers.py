@@ -19,7 +19,7 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
 from engine.load_threads import LoadThreads
-from engine.worker.arena import HostArena
+from engine.worker.arena import HostArena, block_bytes
 from engine.worker.classification_heads import find_heads, write_heads
 from engine.worker.host_image import ImageLoRA, ImageReader
 from engine.worker.layer_aliases import rewire_aliases
@@ -195,28 +195,30 @@ def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
 def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
     """Pinned memory to reserve at the start, so that no load has to wait for an allocation.
 
-    Room for the largest adapters, as many as the host tier may hold, and for those in staging.
-    Within the tier's budget, and all ranks together at most a quarter of the memory
-    available now: the arena can still grow. Nothing where that holds no such adapter: a piece for
-    one would take more than is there.
+    Room for the largest adapters, as many as the host tier has places, and for those in staging.
+    Within the tier's budget of bytes, if that is less, and all ranks together at most a quarter of
+    the memory available now: the arena can still grow. Nothing where that holds no such adapter: a
+    piece for one would take more than is there.
 
     `parallel`: vLLM's `ParallelConfig`.
     """
     ranks = parallel.world_size  # tensor parallel times pipeline parallel
     largest = largest_bytes(tiers, ranks)
-    wanted = largest * tiers.capacity if host_bytes is None else host_bytes // ranks
+    wanted = largest * tiers.capacity
+    if host_bytes is not None:
+        wanted = min(wanted, host_bytes // ranks)
     most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
     return int(min(wanted + largest * _IN_STAGING, most)) if most >= largest else 0
 
 
 def largest_bytes(tiers: Any, ranks: int) -> int:
-    """Of an adapter that fills its slot.
+    """Of an adapter that fills its slot, as a block of the arena.
 
     A rank keeps about what its slot holds, but up to a third more with several ranks: see
     `read_plan`.
     """
     slot_bytes = sum(t[0].numel() * t.element_size() for t in stacked_tensors(tiers))
-    return int(slot_bytes if ranks == 1 else slot_bytes * 4 // 3)
+    return block_bytes(int(slot_bytes if ranks == 1 else slot_bytes * 4 // 3))
 
 
 def warm_slot_writer(tiers: Any, parallel: Any) -> None:
