@@ -14,11 +14,13 @@ class Loaded:
     """A staged adapter and its bytes in host memory, of all ranks together.
 
     `guaranteed`: its moves can't fail, so a request may follow them without waiting for their
-    results. False for an adapter that only vLLM's own, slower path can place.
+    results. `fell_back`: of this kind of adapter they may, as only vLLM's own, slower path can
+    place it. A backend that has no other path for any adapter falls back for none.
     """
 
     host_bytes: int
     guaranteed: bool
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

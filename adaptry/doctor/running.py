@@ -1,7 +1,7 @@
 """Checks of a running server over HTTP: its parts, what its alerts watch, its last decisions."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -25,16 +25,26 @@ _SAMPLE = re.compile(r"^(adaptry_\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Each of our series, summed over its labels."""
+    """Each of our metrics, with the values of its series: a fleet has one for each replica."""
 
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> float:
-        return self.values.get(f"adaptry_{name}", 0.0)
+    def total(self, name: str) -> float:
+        """Of a counter."""
+        return sum(self._of(name))
 
-    def is_zero(self, name: str) -> bool:
-        """Whether it is there and 0; what is not there is not known."""
-        return self.values.get(f"adaptry_{name}") == 0.0
+    def worst(self, name: str) -> float:
+        """Of a gauge: the alert rules look at each series too."""
+        return max(self._of(name), default=0.0)
+
+    def zeros(self, name: str) -> str:
+        """How many of its series are 0, in words; what is not there is not known."""
+        found = self._of(name)
+        count = sum(value == 0.0 for value in found)
+        return f"{count} of {len(found)}" if count else ""
+
+    def _of(self, name: str) -> Sequence[float]:
+        return self.values.get(f"adaptry_{name}", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class RunningServer:
         if critical:
             return broken("alerts", "; ".join([*critical, *other]), RUNBOOKS)
         if other:
-            mend = self._mend() if metrics["thrash_ratio"] > THRASH else ""
+            mend = self._mend() if metrics.worst("thrash_ratio") > THRASH else ""
             return warning("alerts", "; ".join(other), f"{mend} {RUNBOOKS}".strip())
         return ok("alerts", "nothing that this looks at is wrong now")
 
@@ -129,9 +139,9 @@ def _parts_of(answer: httpx.Response) -> dict[str, str]:
 
 def read_metrics(text: str) -> Metrics:
     """Of the text of /metrics."""
-    found: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     for name, value in _SAMPLE.findall(text):
-        found[name] = found.get(name, 0.0) + float(value)
+        found.setdefault(name, []).append(float(value))
     return Metrics(found)
 
 
@@ -157,24 +167,23 @@ def explain_decisions(decisions: list[DecisionRead], cache: CacheRead) -> Findin
 
 
 def _critical(metrics: Metrics) -> Iterator[str]:
-    if metrics.is_zero("engine_up"):
-        yield "no engine serves"
-    if metrics.is_zero("database_up"):
+    if away := metrics.zeros("engine_up"):
+        yield "no engine serves" if away == "1 of 1" else f"{away} engines do not serve"
+    if metrics.zeros("database_up"):
         yield "the database can't be used"
-    if metrics["oldest_wait_seconds"] > LONG_WAIT_SECONDS:
-        yield f"a request has waited {metrics['oldest_wait_seconds']:.0f} s for a slot"
-    if metrics["in_step_loads_total"]:
-        yield f"{metrics['in_step_loads_total']:.0f} loads within the engine's steps"
+    if (waited := metrics.worst("oldest_wait_seconds")) > LONG_WAIT_SECONDS:
+        yield f"a request has waited {waited:.0f} s for a slot"
+    if loads := metrics.total("in_step_loads_total"):
+        yield f"{loads:.0f} loads within the engine's steps"
 
 
 def _warnings(metrics: Metrics) -> Iterator[str]:
-    if metrics["thrash_ratio"] > THRASH:
-        yield f"{metrics['thrash_ratio']:.0%} of the lookups thrash"
-    if metrics["ingest_oldest_seconds"] > OLD_JOB_SECONDS:
-        yield f"a registration is {metrics['ingest_oldest_seconds'] / 60:.0f} minutes old"
-    if metrics["ingest_wait_seconds"] > LONG_QUEUE_SECONDS:
-        minutes = metrics["ingest_wait_seconds"] / 60
-        yield f"a registration has waited {minutes:.0f} minutes for its turn"
+    if (share := metrics.worst("thrash_ratio")) > THRASH:
+        yield f"{share:.0%} of the lookups thrash"
+    if (age := metrics.worst("ingest_oldest_seconds")) > OLD_JOB_SECONDS:
+        yield f"a registration is {age / 60:.0f} minutes old"
+    if (waited := metrics.worst("ingest_wait_seconds")) > LONG_QUEUE_SECONDS:
+        yield f"a registration has waited {waited / 60:.0f} minutes for its turn"
     for name, what in (  # with the command that shows more
         ("rates_counted_alone_total", "rates counted by this server alone"),
         ("engine_ends_total", "engines replaced"),
@@ -185,8 +194,8 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
             "versions quarantined (`adaptry adapter search --state quarantined`)",
         ),
     ):
-        if metrics[name]:
-            yield f"{metrics[name]:.0f} {what} since the start"
+        if count := metrics.total(name):
+            yield f"{count:.0f} {what} since the start"
 
 
 def _unreadable(check: str, why: str, fix: str = KEY) -> Finding:

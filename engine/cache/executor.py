@@ -184,7 +184,7 @@ class DecisionExecutor:
 
     def _on_staged(self, version: AdapterVersion, loaded: Loaded, seconds: float) -> None:
         self._state.record_load(version.id, seconds, guaranteed=loaded.guaranteed)
-        if not loaded.guaranteed:
+        if loaded.fell_back:
             self._observer.on_event(FellBack(version))
         try:
             self._policy.on_loaded(version.id, loaded.host_bytes, seconds)

@@ -105,9 +105,11 @@ class LoadChannel:
             self.discard(number)
             failure = LoadFailure(failed["failure"])
             raise load_error(version.reference, failed["error"], failure)
+        is_certain = all(reply["certain"] for reply in replies)
         return number, Loaded(
             host_bytes=sum(reply["host_bytes"] for reply in replies),
-            guaranteed=all(reply["certain"] for reply in replies),
+            guaranteed=is_certain,
+            fell_back=not is_certain,
         )
 
     def discard(self, number: int) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from safetensors.torch import load_file, save_file
 
+from adaptry.cli import main
 from demo.tasks import TASKS, UPPER_V2, prompt_for
 from registry.inspection.base_identity import BaseIdentity
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo, inherited
@@ -89,6 +90,20 @@ def test_never_more_are_there_than_there_are_places(driver: Driver) -> None:
     assert sorted(state["host"]) == sorted(each["version_id"] for each in cache["host"])
     (replica,) = cache["replicas"]
     assert replica["name"] == driver.stock.url.removeprefix("http://")
+
+
+def test_an_ordinary_load_is_nothing_to_warn_of(
+    driver: Driver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server has only vLLM's own path: no load of it has fallen back."""
+    assert driver.complete("upper").status_code == 200
+    decisions = driver.client.get("/api/v1/cache/decisions", params={"limit": 1000}).json()["items"]
+    kinds = {each["kind"] for each in decisions}
+    assert "moved_in" in kinds
+    assert kinds.isdisjoint({"fell_back", "drifted", "load_failed"})
+    main(["doctor", "--server", str(driver.client.base_url), "--json"])
+    found = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
+    assert "slower path" not in found["decisions"]["detail"]
 
 
 def test_its_history_is_that_of_the_controller_before_it(driver: Driver) -> None:

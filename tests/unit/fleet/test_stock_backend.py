@@ -101,7 +101,9 @@ async def one(backend: StockBackend, move: Move) -> tuple[str | None, int | None
 
 
 async def load(backend: StockBackend, version: AdapterVersion) -> None:
-    assert not (await backend.load(version)).guaranteed
+    loaded = await backend.load(version)
+    assert not loaded.guaranteed
+    assert not loaded.fell_back, "there is no other path: doctor and alerts would warn of each"
     assert await one(backend, Commit(version.id)) == (None, None)
 
 
