@@ -1,12 +1,16 @@
 """Entry point of the plugin, called by vLLM in each of its processes: `vllm.general_plugins`."""
 
 import functools
+import logging
 import multiprocessing
 import os
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 NAME = "adaptry"
 REGISTRY = "ADAPTRY_GUEST_REGISTRY"
+SKIPS_NAMES = "VLLM_SKIP_MODEL_NAME_VALIDATION"
 _WITHOUT_REQUESTS = ("EngineCore", "Worker")  # processes that serve no requests
 
 
@@ -15,6 +19,7 @@ def register() -> None:
     process = multiprocessing.current_process().name
     if not os.environ.get(REGISTRY) or any(name in process for name in _WITHOUT_REQUESTS):
         return
+    _check_every_name()
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels  # noqa: PLC0415
     from vllm.lora.resolver import LoRAResolverRegistry  # noqa: PLC0415
 
@@ -37,6 +42,12 @@ def register() -> None:
 
     OpenAIServingModels.__init__ = make
     OpenAIServingModels.init_static_loras = load_static
+
+
+def _check_every_name() -> None:
+    """With this, vLLM asks no resolver: the base model would answer for each of our adapters."""
+    if os.environ.pop(SKIPS_NAMES, None) is not None:
+        logger.warning("%s is not heeded: the registry's names mean its adapters", SKIPS_NAMES)
 
 
 def _parts() -> tuple[Any, Any]:

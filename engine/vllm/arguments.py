@@ -10,7 +10,14 @@ from engine.vllm import compat as vllm_compat
 
 logger = logging.getLogger(__name__)
 
-LOADING_BY_PATH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+NOT_HEEDED = {
+    # vLLM's own routes would load any folder that a client names, without any of our checks
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "register adapters instead",
+    # the base model would answer for any name that a route of vLLM reads where we don't
+    "VLLM_SKIP_MODEL_NAME_VALIDATION": "an unknown name is answered with 404",
+}
+"""Variables of vLLM, and what holds in their place."""
+
 DEFAULT_SLOTS = 4
 HOST_ADAPTERS_PER_SLOT = 4
 WORKER_EXTENSION = "engine.worker.extension.AdapterCacheExtension"
@@ -37,7 +44,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     Raises BadArgument.
     """
     refuse_reserved(arguments)
-    _disable_loading_by_path()
+    _unset_variables()
     parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
     if parsed.api_server_count not in (None, 1):
@@ -70,10 +77,10 @@ def refuse_reserved(arguments: Sequence[str]) -> None:
             raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
 
 
-def _disable_loading_by_path() -> None:
-    """vLLM's own routes would load any folder that a client names, without any of our checks."""
-    if os.environ.pop(LOADING_BY_PATH, None) is not None:
-        logger.warning("%s is not heeded: register adapters instead", LOADING_BY_PATH)
+def _unset_variables() -> None:
+    for name, instead in NOT_HEEDED.items():
+        if os.environ.pop(name, None) is not None:
+            logger.warning("%s is not heeded: %s", name, instead)
 
 
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:

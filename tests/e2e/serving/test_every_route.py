@@ -80,6 +80,23 @@ def test_a_route_answers_with_the_adapter_or_not_at_all(server: Any, path: str) 
         assert "HELLO" in response.text, response.text
 
 
+def test_an_unknown_name_is_a_404_on_every_route(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever vLLM would make of it: it may be told to take any name for the base model's."""
+    monkeypatch.setenv("VLLM_SKIP_MODEL_NAME_VALIDATION", "1")
+    ours = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"}
+    before = engine_tokens(server)
+    for path in sorted(post_routes(server) - ours):
+        body = {"model": "nobody", **BODIES.get(path, {"prompt": PROMPT})}
+        as_json = server.client.post(path, json=body)
+        as_form = server.client.post(path, files={"file": b"RIFF"}, data={"model": "nobody"})
+        for answer in (as_json, as_form):
+            assert answer.status_code == 404, (path, answer.text)
+            assert "x-adaptry-version" not in answer.headers
+    assert engine_tokens(server) == before
+
+
 @pytest.mark.parametrize("path", sorted(BODIES))
 def test_the_base_model_answers_under_no_version(server: Any, path: str) -> None:
     response = server.client.post(path, json={"model": "tiny-text-tools", **BODIES[path]})

@@ -14,7 +14,7 @@ from vllm import envs
 from adaptry.serve.option_names import LISTED, vllm_options
 from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import (
-    LOADING_BY_PATH,
+    NOT_HEEDED,
     WORKER_EXTENSION,
     BadArgument,
     parse_engine_arguments,
@@ -172,14 +172,17 @@ def unset_for_this_test(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.delenv(variable)
 
 
-def test_adapters_are_never_loaded_by_a_path_that_a_client_names(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("variable", NOT_HEEDED)
+def test_no_variable_lets_a_client_past_the_registry(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
 ) -> None:
-    monkeypatch.setenv(LOADING_BY_PATH, "1")
+    """By a path that it names, or by a name that is none of a model's."""
+    monkeypatch.setenv(variable, "1")
+    assert getattr(envs, variable) is True
     parse_engine_arguments("model", [])
-    assert LOADING_BY_PATH not in os.environ
-
-    assert envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING is False
+    assert getattr(envs, variable) is False
+    (record,) = caplog.records
+    assert record.getMessage() == f"{variable} is not heeded: {NOT_HEEDED[variable]}"
 
 
 def test_the_keys_among_the_arguments_are_known_as_secrets() -> None:

@@ -16,6 +16,7 @@ from engine.gateway.middleware import AdapterGateway
 from engine.gateway.request_context import RequestedAdapters
 from engine.telemetry.spans import NullTracing
 from engine.types import AdapterVersion
+from engine.vllm.arguments import parse_engine_arguments
 from tests.support.cache.controller_harness import A
 
 
@@ -79,6 +80,18 @@ def client(engine: Engine) -> TestClient:
         await gateway(scope, receive, send)
 
     return TestClient(served)
+
+
+def test_no_variable_lets_the_base_model_answer_for_another_name(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_SKIP_MODEL_NAME_VALIDATION", "1")
+    parse_engine_arguments("model", [])  # as each start does
+    with client.websocket_connect("/v1/realtime") as socket:
+        socket.receive_json()
+        socket.send_json({"type": "session.update", "model": "nobody"})
+        assert socket.receive_json()["code"] == "model_not_found"
+    assert engine.asked == []
 
 
 def test_the_name_of_an_adapter_is_refused_and_the_base_model_serves(
