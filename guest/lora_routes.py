@@ -15,6 +15,7 @@ from vllm.entrypoints.openai.models import serving
 from adaptry.client import AdaptryError
 from guest.http_errors import GracefulHTTPError
 from guest.resolver import RegistryResolver
+from registry.errors import UnknownAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class LoraRoutes:
         async def unload(request: Any) -> Any:
             if is_own(request.lora_name):
                 return await unload_own(request)
-            return await self._unload(request.lora_name)
+            said = await self._unload(request.lora_name)
+            # vLLM's own words, or the last of what the registry has dropped before
+            return await unload_own(request) if is_unknown(said) else said
 
         models.load_lora_adapter = load
         models.unload_lora_adapter = unload
@@ -113,6 +116,12 @@ def refused_by(response: httpx.Response) -> Any:
     known = {each.value for each in HTTPStatus}  # proxies have their own
     status = response.status_code if response.status_code in known else HTTPStatus.BAD_GATEWAY
     return refusal(status, message, code, str(error.get("type") or ""))
+
+
+def is_unknown(said: object) -> bool:
+    """Whether it is the registry's refusal of an adapter that it does not have or serve."""
+    error = said.error if isinstance(said, serving.ErrorResponse) else None
+    return getattr(error, "reason", None) == UnknownAdapter.code
 
 
 def refusal(status: int, message: str, reason: str | None = None, kind: str = "") -> Any:

@@ -75,6 +75,7 @@ def guest(
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_SKIP_MODEL_NAME_VALIDATION": "1",  # the base model would answer for any name
         "ADAPTRY_GUEST_REGISTRY": live_server.base_url,
         "ADAPTRY_GUEST_FILES": str(files),
         "ADAPTRY_GUEST_FOLLOW_SECONDS": str(FOLLOW_SECONDS),
@@ -187,6 +188,9 @@ def test_its_routes_load_and_unload_through_the_registry(guest: Guest, live_serv
     unloaded = guest.http.post("/v1/unload_lora_adapter", json=body)
     assert (unloaded.status_code, "removed successfully" in unloaded.text) == (200, True)
     assert guest.asks("Org/Guest-E")[0] == 404, "at once"
+    late = guest.http.post("/v1/unload_lora_adapter", json=body)
+    said = late.json()["error"]["message"]
+    assert (late.status_code, said) == (404, "The lora adapter 'Org/Guest-E' cannot be found.")
     assert live_server.complete("Org/Guest-E", prompt_for("hello")).status_code == 404
 
 

@@ -1,11 +1,13 @@
 """vLLM's load and unload on a guest: what the registry is asked, and what its callers are told."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import httpx
 import pytest
-from vllm.entrypoints.openai.models.serving import ErrorResponse
+from vllm.entrypoints.openai.models.serving import ErrorResponse, OpenAIServingModels
 from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest, UnloadLoRAAdapterRequest
 from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
@@ -46,7 +48,8 @@ class Models:
 
     async def unload_lora_adapter(self, request: Any) -> Any:
         self.by_vllm.append(request.lora_name)
-        return "vllm"
+        own = request.lora_name in ("module", "base", "")
+        return "vllm" if own else await vllms_unload(self, request)
 
 
 @pytest.fixture
@@ -110,6 +113,39 @@ async def test_the_command_lines_modules_and_the_base_stay_vllms(
     unloading = UnloadLoRAAdapterRequest(lora_name=name)
     assert await models.unload_lora_adapter(unloading) == "vllm"
     assert (models.by_vllm, registry.asked) == ([name, name], [])
+
+
+def vllms_unload(models: Models, request: UnloadLoRAAdapterRequest) -> Any:
+    """vLLM's own, by the same table."""
+    real: Any = object.__new__(OpenAIServingModels)
+    real.lora_requests = models.lora_requests
+    real.lora_resolver_lock = defaultdict(asyncio.Lock)
+    return real.unload_lora_adapter(request)
+
+
+UNKNOWN = {"message": "no bot", "type": "NotFoundError", "code": "unknown_adapter"}
+
+
+async def test_an_unload_of_what_is_gone_is_refused_in_vllms_words(
+    models: Models, registry: Answers
+) -> None:
+    """The registry's server may have unloaded it, or another guest."""
+    registry.will_say(404, {"error": UNKNOWN})
+    unloading = UnloadLoRAAdapterRequest(lora_name="bot")
+    error = refused(await models.unload_lora_adapter(unloading))
+    assert (error["code"], error["type"]) == (404, "NotFoundError")
+    assert error["message"] == "The lora adapter 'bot' cannot be found."
+
+
+async def test_what_is_gone_from_the_registry_is_unloaded_here(
+    models: Models, registry: Answers
+) -> None:
+    """Names are followed each second: until then it is served."""
+    models.lora_requests["bot"] = LoRARequest("bot:1", 2, "/bot")
+    registry.will_say(404, {"error": UNKNOWN})
+    said = await models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name="bot"))
+    assert said == "Success: LoRA adapter 'bot' removed successfully."
+    assert "bot" not in models.lora_requests
 
 
 OPENAI = {"error": {"message": "it is there", "type": "InvalidUserInput", "code": "already_loaded"}}
