@@ -18,7 +18,7 @@ from benchmarks.serving.machines import Limit
 from engine.simulation.replica import Shape
 from engine.simulation.shared_engine import Costs, Request
 
-START_SECONDS = 240.0
+CHANGE_SECONDS = 240.0
 STUCK_SECONDS = 60.0
 FAILED = ("DEPLOY_FAILED", "failed to start")  # what Ray Serve says; it would try for long
 _POLL_SECONDS = 0.5
@@ -86,13 +86,14 @@ class PatientIngress(RayIngress):
 
 @dataclass
 class Trial:
-    """`costs`: measured on one replica."""
+    """`costs`: measured on one replica. `change_seconds`: that replicas may take to come or go."""
 
     machine: Machine
     cluster: Cluster
     server: Client
     record: Record
     costs: Costs | None = None
+    change_seconds: float = CHANGE_SECONDS
 
     async def front(self) -> PatientIngress:
         return PatientIngress(self.server, await self.server.replicas())
@@ -110,19 +111,29 @@ class Trial:
         while await self.up() != replicas:
             why = await asyncio.to_thread(self.cluster.why_not_running)
             failed = any(words in why for words in FAILED)
-            if failed or time.monotonic() - began > START_SECONDS:
+            if failed or time.monotonic() - began > self.change_seconds:
                 raise RuntimeError(f"there are not {replicas} replicas: {why}")
             await asyncio.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
     async def deploy(self, replicas: int) -> float:
-        """The seconds until there are so many replicas, and no process of another."""
+        """The seconds until there are so many replicas, and no process of another.
+
+        Raises RuntimeError.
+        """
         began = time.monotonic()
         await asyncio.to_thread(self.cluster.deploy, replicas)
         await self.until_up(replicas)
-        while len(await asyncio.to_thread(self.cluster.pids, REPLICA)) > replicas:
-            await asyncio.sleep(_POLL_SECONDS)
+        await self._until_ended(replicas)
         return time.monotonic() - began
+
+    async def _until_ended(self, replicas: int) -> None:
+        began = time.monotonic()
+        while len(running := await asyncio.to_thread(self.cluster.pids, REPLICA)) > replicas:
+            if time.monotonic() - began > self.change_seconds:
+                pids = ", ".join(map(str, sorted(running.values())))
+                raise RuntimeError(f"more than {replicas} replicas still run: processes {pids}")
+            await asyncio.sleep(_POLL_SECONDS)
 
     @property
     def limit(self) -> Limit:

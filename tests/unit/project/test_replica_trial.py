@@ -1,16 +1,20 @@
 """The trial of replicas: outcomes beside a fault, and targets that its rows reach or miss."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.common.client import Answer, client
+from benchmarks.scale.cluster import Cluster
 from benchmarks.scale.outcomes import outcomes_of
+from benchmarks.scale.replicas import MACHINES
 from benchmarks.scale.targets import CHANGES, GOODPUT, LOADS, judge
-from benchmarks.scale.trial import Record
+from benchmarks.scale.trial import Record, Trial
 from benchmarks.serving.goodput import is_within
+from tests.support.servers.scripted_http import answering
 
 TOLD = 'data: {"error": {"message": "gone", "code": "engine_unavailable"}}'
 
@@ -103,3 +107,30 @@ def test_rows_are_written_as_they_are_finished(tmp_path: Path) -> None:
 def test_a_target_whose_rows_are_missing_is_missed() -> None:
     judged = judge({LOADS: [{"routing": "two replicas, ours", "loads": 100}]})
     assert [row["reached"] for row in judged] == ["no", "no"]
+
+
+@dataclass(frozen=True)
+class LingeringCluster(Cluster):
+    """One whose replicas go on after they were to end."""
+
+    def deploy(self, replicas: int) -> None:
+        """They stay as they are."""
+
+    def pids(self, deployment: str) -> dict[str, int]:
+        return {"first": 71, "second": 72}
+
+    def why_not_running(self) -> str:
+        return "RUNNING"
+
+
+async def test_a_replica_that_does_not_end_fails_the_phase_in_place_of_keeping_it(
+    tmp_path: Path,
+) -> None:
+    with answering() as server:
+        up = {"replicas": [{"name": "first", "engine_up": True}]}
+        server.will_say(200, up, content_type="application/json")
+        async with client(server.url) as asking:
+            cluster = LingeringCluster(server.url, {}, tmp_path / "switch")
+            trial = Trial(MACHINES["cpu"], cluster, asking, Record(None), change_seconds=0.0)
+            with pytest.raises(RuntimeError, match="still run: processes 71, 72"):
+                await asyncio.wait_for(trial.deploy(1), 30)
