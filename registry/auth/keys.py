@@ -215,9 +215,17 @@ class KeyService:
                 logger.warning("the last uses of keys could not be saved: %s", error.detail)
 
     async def save_last_used(self) -> None:
+        """Raises DatabaseUnavailable; then these uses are saved with the next."""
         used, self._used = self._used, {}
         if not used:
             return
+        try:
+            await self._save(used)
+        except BaseException:
+            self._used = {**used, **self._used}
+            raise
+
+    async def _save(self, used: Mapping[int, datetime]) -> None:
         async with self._database.transaction(for_catalog=False) as session:
             for id_, at in used.items():
                 change = update(ApiKey).where(col(ApiKey.id) == id_).values(last_used_at=at)

@@ -38,6 +38,13 @@ class Counted:
         finally:
             self.now -= 1
 
+    @asynccontextmanager
+    async def transaction(self, *, for_catalog: bool) -> AsyncIterator[AsyncSession]:
+        if self.down:
+            raise DatabaseUnavailable("on purpose")
+        async with self._database.transaction(for_catalog=for_catalog) as session:
+            yield session
+
 
 def strange_keys(count: int) -> list[str]:
     return [new_key()[0] for _ in range(count)]
@@ -114,6 +121,26 @@ async def test_a_known_key_is_good_through_an_outage_and_an_unknown_one_waits_fo
         await keys.authenticate(known)
     counted.down = False
     assert (await keys.authenticate(other)).name == "other"
+
+
+async def test_uses_that_an_outage_kept_from_being_saved_are_saved_after_it(
+    database: Database,
+) -> None:
+    counted = Counted(database)
+    keys = KeyService(counted)  # type: ignore[arg-type]  # the used part
+    good, _ = await keys.create("app", [Scope.INFER], actor="test")
+    other, _ = await keys.create("other", [Scope.INFER], actor="test")
+    await keys.authenticate(good)
+    counted.down = True
+    with pytest.raises(DatabaseUnavailable):
+        await keys.save_last_used()
+    counted.down = False
+    await keys.authenticate(other)
+    await keys.save_last_used()
+    before, after = [(await keys.key(name)).last_used_at for name in ("app", "other")]
+    assert before is not None
+    assert after is not None
+    assert before <= after, "each with the time of its own use"
 
 
 async def test_strange_keys_push_no_good_one_out(database: Database) -> None:
