@@ -2,20 +2,17 @@
 
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from sqlalchemy import Select, Text, and_, cast, func, select
-from sqlalchemy.orm import aliased
-from sqlmodel import col
+from sqlalchemy import ColumnElement, Select, func, select
 
-from registry.models import Adapter, Alias, Version
-from registry.references import DEFAULT_ALIAS
+from registry.models import Adapter, AdapterOrder
+from registry.models.base import table_of
 
-_Default: Any = aliased(Version, name="default_version")
-_DefaultAlias: Any = aliased(Alias, name="default_alias")
+_ADAPTER, _ORDER = table_of(Adapter), table_of(AdapterOrder)
 _KEPT_ORDERS = 64
 _MOST_KNOWN = 10_000  # adapters of one order, of which several are kept
 
@@ -24,9 +21,9 @@ class AdapterSort(StrEnum):
     """Columns to sort by; `version`, `state`, `rank` and `size` are the default version's.
 
     `aliases`: by their names; `tags`: by the adapter's, or where it has none, by its default
-    version's. `memory` (slots, then host memory), `asked` (seconds since the last request) and
-    `hits` (share of lookups that found it in memory) are the cache's: adapters that it knows come
-    first, all others behind them by name.
+    version's; of texts the first 200 characters count. `memory` (slots, then host memory), `asked`
+    (seconds since the last request) and `hits` (share of lookups that found it in memory) are the
+    cache's: adapters that it knows come first, all others behind them by name.
     """
 
     NAME = "name"
@@ -129,61 +126,78 @@ def _kind(sort: AdapterSort, *, descending: bool) -> str:
     return f"{'-' if descending else ''}{sort}."
 
 
-def _of_adapter(table: Any) -> Any:
-    return col(table.adapter_id) == col(Adapter.id)
-
-
-def _number_of_versions() -> Any:
-    counted = select(func.count()).select_from(Version).where(_of_adapter(Version))
-    return counted.correlate(Adapter).scalar_subquery()
-
-
-def _alias_names() -> Any:
-    """Joined, in their order."""
-    names = select(col(Alias.name)).where(_of_adapter(Alias)).order_by(col(Alias.name))
-    joined = names.correlate(Adapter).subquery()
-    return select(func.aggregate_strings(joined.c.name, " ")).scalar_subquery()
-
-
-def _tags(column: Any) -> Any:
-    """As the database has their JSON, without brackets; NULL if there are none."""
-    return func.nullif(func.trim(cast(column, Text), "[]"), "")
-
-
 _KEYS: dict[AdapterSort, Any] = {
-    AdapterSort.NAME: col(Adapter.name),
-    AdapterSort.CREATED: col(Adapter.created_at),
-    AdapterSort.OWNER: col(Adapter.owner),
-    AdapterSort.DESCRIPTION: col(Adapter.description),
-    AdapterSort.VERSION: _Default.number,
-    AdapterSort.STATE: _Default.state,
-    AdapterSort.RANK: _Default.rank,
-    AdapterSort.SIZE: _Default.size_bytes,
-    AdapterSort.TAGS: func.coalesce(_tags(Adapter.tags), _tags(_Default.tags)),
-    AdapterSort.VERSIONS: _number_of_versions(),
-    AdapterSort.ALIASES: _alias_names(),
-}
-_OF_DEFAULT = {
-    AdapterSort.VERSION,
-    AdapterSort.STATE,
-    AdapterSort.RANK,
-    AdapterSort.SIZE,
-    AdapterSort.TAGS,
+    AdapterSort.NAME: _ADAPTER.c.name,
+    AdapterSort.CREATED: _ORDER.c.created_at,
+    AdapterSort.OWNER: _ORDER.c.owner,
+    AdapterSort.DESCRIPTION: _ORDER.c.description,
+    AdapterSort.VERSION: _ORDER.c.version,
+    AdapterSort.STATE: _ORDER.c.state,
+    AdapterSort.RANK: _ORDER.c.rank,
+    AdapterSort.SIZE: _ORDER.c.size_bytes,
+    AdapterSort.TAGS: _ORDER.c.tags,
+    AdapterSort.VERSIONS: _ORDER.c.versions,
+    AdapterSort.ALIASES: _ORDER.c.aliases,
 }
 
 
-def order(chosen: Select[Any], sort: AdapterSort, *, descending: bool) -> Select[Any]:
-    """A selection of adapters in the order of a column; those without a value come last."""
-    key = _KEYS[sort]
-    if sort in _OF_DEFAULT:
-        chosen = _join_default(chosen)
-    by = [key.desc() if descending else key.asc()]
-    if sort is not AdapterSort.NAME:
-        by = [key.is_(None), *by, col(Adapter.name)]
-    return chosen.order_by(*by)
+@dataclass(frozen=True, slots=True)
+class ColumnOrder:
+    """Adapters in the order of a column that SQL sorts by; those without a value come last.
 
+    Those with the same value are in the order of their names, and with `descending` in its reverse,
+    so that one index has both directions. `filters`: which adapters.
+    """
 
-def _join_default(chosen: Select[Any]) -> Select[Any]:
-    is_default = and_(_of_adapter(_DefaultAlias), _DefaultAlias.name == DEFAULT_ALIAS)
-    aliased_to = chosen.outerjoin(_DefaultAlias, is_default)
-    return aliased_to.outerjoin(_Default, _Default.id == _DefaultAlias.version_id)
+    filters: Sequence[ColumnElement[bool]]
+    sort: AdapterSort
+    descending: bool
+
+    @property
+    def has_absent(self) -> bool:
+        return bool(self._key.nullable)
+
+    def with_value(self) -> Select[Any]:
+        """Ids, in the order of an index, which SQL follows from its beginning or end."""
+        key, name = self._key, self._name
+        by = (key.desc(), name.desc()) if self.descending else (key, name)
+        return self._selected(self._id).where(key.is_not(None)).order_by(*by)
+
+    def without_value(self) -> Select[Any]:
+        """Ids by name, in the order of the same index."""
+        chosen = self._selected(self._id).where(self._key.is_(None))
+        return chosen.order_by(self._key, self._name)
+
+    def count_with_value(self) -> Select[Any]:
+        return self._selected(func.count(self._id)).where(self._key.is_not(None))
+
+    def unsorted(self) -> Select[Any]:
+        """Id, value and name of each, for `sort_rows`."""
+        return self._selected(self._id, self._key, self._name)
+
+    def sort_rows(self, rows: Iterable[Any]) -> list[int]:
+        """The same order of a few: ids of the rows of `unsorted`."""
+        found: dict[bool, list[Any]] = {True: [], False: []}
+        for key, value, name in rows:
+            found[value is None].append((key, value, name))
+        found[False].sort(key=lambda row: (row[1], row[2]), reverse=self.descending)
+        found[True].sort(key=lambda row: str(row[2]))
+        return [row[0] for row in (*found[False], *found[True])]
+
+    @property
+    def _key(self) -> Any:
+        return _KEYS[self.sort]
+
+    @property
+    def _id(self) -> Any:
+        return _ADAPTER.c.id if self.sort is AdapterSort.NAME else _ORDER.c.adapter_id
+
+    @property
+    def _name(self) -> Any:
+        return _ADAPTER.c.name if self.sort is AdapterSort.NAME else _ORDER.c.name
+
+    def _selected(self, *columns: Any) -> Select[Any]:
+        chosen = select(*columns).where(*self.filters)
+        if self.sort is AdapterSort.NAME or not self.filters:
+            return chosen
+        return chosen.join_from(_ORDER, _ADAPTER, _ADAPTER.c.id == _ORDER.c.adapter_id)

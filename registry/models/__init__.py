@@ -1,6 +1,7 @@
 """Database tables, one module for each subject. Importing this package registers all of them."""
 
 from registry.models.adapter import SERVABLE, Adapter, FurtherNumber, Version, VersionState
+from registry.models.adapter_order import AdapterOrder
 from registry.models.alias import Alias, AliasHistory
 from registry.models.api_key import ApiKey
 from registry.models.base import MAX_BIG_ID, UtcDateTime, now, row_id
@@ -22,6 +23,7 @@ __all__ = [
     "SERVABLE",
     "Adapter",
     "AdapterGrant",
+    "AdapterOrder",
     "AdapterTerm",
     "Alias",
     "AliasHistory",
