@@ -245,4 +245,5 @@ async def _build_app(
         max_body_values=settings.max_body_values,
         default_adapter=settings.default_adapter,
         trace=trace.requests,
+        silent_speaker_seconds=settings.silent_speaker_seconds,
     )

@@ -96,6 +96,11 @@ class EngineSettings(BaseSettings):
         60.0,
         description="A client that does not read its response for this long is disconnected.",
     )
+    silent_speaker_seconds: PositiveFloat = Field(
+        60.0,
+        description="A client of `/v1/realtime` that sends nothing for this long, while its "
+        "transcription waits for audio, is disconnected: it holds a slot.",
+    )
     silent_answer_seconds: PositiveFloat = Field(
         600.0,
         description="In front of stock vLLM servers or replicas: an answer of which nothing comes "

@@ -23,6 +23,7 @@ EngineError
 ├── GenerationUnsupported 400  the engine embeds or classifies
 ├── ParameterUnsupported  422  TGI's or LoRAX's, without a counterpart here
 ├── GenerationIncomplete  500  vLLM ended it, and does not say why
+├── AudioStopped          408  the client of a realtime session sends nothing
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
@@ -80,6 +81,7 @@ from engine.errors.requests import (
     AdapterBusy,
     AdapterNotUsed,
     AlreadyLoaded,
+    AudioStopped,
     GenerationIncomplete,
     GenerationUnsupported,
     GrammarLimit,
@@ -107,6 +109,7 @@ __all__ = [
     "AdapterUnfit",
     "AlreadyLoaded",
     "AnswerTimeout",
+    "AudioStopped",
     "CallRefused",
     "EngineAsleep",
     "EngineDied",

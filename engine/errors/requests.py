@@ -132,3 +132,11 @@ class GenerationIncomplete(EngineError):
     status = 500
     code = "generation_incomplete"
     detail = "the generation ended before it was complete"
+
+
+class AudioStopped(EngineError):
+    status = 408
+    code = "audio_stopped"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no audio came for {seconds:g} s while it was waited for")

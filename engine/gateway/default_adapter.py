@@ -42,13 +42,27 @@ class DefaultAdapter:
         model = read_requested_model(scope, body).model
         if not body.members or not (model is None or model in self._base_models):
             return body
+        if not await self._is_known():
+            return body
+        # `/invocations` reads it before the body: it named the base model, or was empty
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
+        return body.with_model(self._name)
+
+    async def adapter_for(self, model: str) -> str | None:
+        """What a realtime session means by `model`; None: the base model."""
+        if model and model not in self._base_models:
+            return model
+        return self._name if await self._is_known() else None
+
+    async def _is_known(self) -> bool:
+        """To the caller; also if the request is refused with it."""
+        if self._name is None:
+            return False
         if current_caller().tenant is not None:
             try:
                 await self._resolver.resolve(self._name)
             except (UnknownAdapter, InvalidReference):
-                return body
-            except RegistryError:  # the request is refused with it
+                return False
+            except RegistryError:
                 pass
-        # `/invocations` reads it before the body: it named the base model, or was empty
-        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
-        return body.with_model(self._name)
+        return True

@@ -23,6 +23,9 @@ from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.query_parameters import refuse_unknown_parameters
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
+from engine.realtime.engine import RealtimeEngine
+from engine.realtime.gateway import RealtimeGateway
+from engine.realtime.transcription import Controls
 from engine.telemetry.spans import Tracing
 from engine.tgi.info import ServerInfo, create_info_router, server_info
 from engine.tgi.middleware import GenerateApi
@@ -85,6 +88,9 @@ class EngineBinding:
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)
+        speech = getattr(self._app.state, "openai_serving_realtime", None)
+        if speech is not None:
+            speech.engine_client = RealtimeEngine(engine, lora_request)
 
 
 async def build_application(
@@ -104,6 +110,7 @@ async def build_application(
     max_body_values: int,
     default_adapter: str | None,
     trace: RequestTrace,
+    silent_speaker_seconds: float,
 ) -> FastAPI:
     """All of vLLM's routes and ours; nothing of vLLM's is re-implemented.
 
@@ -146,6 +153,18 @@ async def build_application(
             default_adapter=default_adapter,
         )
     )
+    if "realtime" in tasks:
+        app.user_middleware.append(
+            Middleware(
+                RealtimeGateway,
+                controls=Controls(
+                    resolver, counter, in_flight, unavailable, trace, max_body_values
+                ),
+                base_models=frozenset(base_models),
+                default_adapter=default_adapter,
+                silence_seconds=silent_speaker_seconds,
+            )
+        )
     put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
     parse_bodies_once(app.routes)

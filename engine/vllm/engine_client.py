@@ -16,18 +16,18 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.activated_lora.marks import activate_request, is_activated
+from engine.background_tasks import BackgroundTasks
 from engine.errors import EngineError, EngineUnavailable, GrammarUnsatisfiable
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.request_context import current_request
 from engine.types import VersionId, WorkDone
 from engine.vllm.grammars.empty_grammars import is_blamed_for_errors
 from engine.vllm.running_requests import (
-    BackgroundTasks,
     RunningRequest,
     added_request,
-    call_when_input_ends,
     reset_added_request,
     set_added_request,
+    watch_input,
     watch_requests,
 )
 from engine.vllm.suspension import SuspendableAsyncLLM
@@ -55,11 +55,10 @@ class RequestAdmission(Protocol):
     async def admit(
         self, requested: VersionId | None, abort: Callable[[], None]
     ) -> AdmittedRequest:
-        """Lease the version that the running request was resolved to.
+        """Lease what the running request was resolved to. Raises what `CacheController.lease` does.
 
-        `requested`: the adapter of the engine request. `abort` aborts that. Raises AdapterNotUsed
-        if it is not the one that was resolved, and what `CacheController.lease` raises.
-        """
+        `requested`: the adapter of the engine request; AdapterNotUsed if it is another one. `abort`
+        aborts that."""
 
 
 class _HeldLease:
@@ -164,19 +163,18 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             self._abort_running(running)  # vLLM doesn't, if it is cancelled meanwhile
             running.finish_adding()
             raise
-        call_when_input_ends(queue, running.finish_adding)
+        watch_input(queue, running)
         if running.is_aborted:  # perhaps before the request reached vLLM
             self._abort_running(running)
         return queue
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
         """All running requests with this id, as a client or one of vLLM's routes chose it."""
-        if internal:
-            await super().abort(request_id, internal)
-            return
-        ids = [request_id] if isinstance(request_id, str) else request_id
-        known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
-        await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
+        if not internal:
+            ids = [request_id] if isinstance(request_id, str) else request_id
+            known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
+            request_id = [engine_id for engine_ids in known for engine_id in engine_ids]
+        await super().abort(request_id, internal)
 
     async def _check(self, params: Any) -> None:
         """Whether it may enter at all, before it waits for its adapter."""
@@ -214,6 +212,8 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         running.is_aborted = True
         if running.id is not None:
             self._background.start(super().abort(running.id, internal=True))
+        else:
+            running.end_before_input()
 
 
 def _as_answer(error: EngineError) -> EngineError:

@@ -7,17 +7,16 @@ to follow its outputs.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from engine.background_tasks import BackgroundTasks
+from engine.errors import GenerationIncomplete
 from engine.types import WorkDone
-
-logger = logging.getLogger(__name__)
 
 
 class RunningRequest:
@@ -35,6 +34,9 @@ class RunningRequest:
         self.id: str | None = None
         """vLLM's own id, once it has one: of several completions, their parent's."""
         self.is_aborted = False
+        self.end_before_input: Callable[[], None] = _nothing
+        """If its prompt is streamed, and none of it has come: vLLM does not know it then."""
+        self._is_streamed = False
         self._working = 0
         self._is_being_added = True
         self._is_ended = False
@@ -53,6 +55,7 @@ class RunningRequest:
         self._working += 1
         self.id = state.queue.request_id
         self._prompt_tokens = state.prompt_len
+        self._is_streamed = state.streaming_input
 
     def remove_state(self, state: Any) -> None:
         """Not yet the end: the engine may have to abort it first."""
@@ -61,6 +64,9 @@ class RunningRequest:
         if (start := self._starts.pop(state.request_id, None)) is not None:
             shared = min(start, state.num_cached_tokens)
             self._shared = shared if self._shared is None else min(shared, self._shared)
+        if self._is_streamed:  # it grew, and each part of it has a first token
+            self._prompt_tokens = state.prompt_len
+            return
         stats = state.stats
         if stats is not None and stats.first_token_latency > 0:
             at = stats.arrival_time + stats.first_token_latency
@@ -103,13 +109,19 @@ added_request: Callable[[], RunningRequest | None] = _adding.get
 """The one that is being added in this task."""
 
 
-def call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:
-    """Immediately, unless the client streams its prompt."""
+def watch_input(queue: Any, running: RunningRequest) -> None:
+    """It is added when its input has ended: at once, unless its prompt is streamed."""
     task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
     if task is None:
-        do()
-    else:
-        task.add_done_callback(lambda _: do())
+        running.finish_adding()
+        return
+
+    def end_before_input() -> None:
+        queue.put(GenerationIncomplete())
+        task.cancel()
+
+    running.end_before_input = end_before_input
+    task.add_done_callback(lambda _: running.finish_adding())
 
 
 class RequestStates(dict[str, Any]):
@@ -168,24 +180,6 @@ class RequestStates(dict[str, Any]):
         for request_id in request_ids:
             if (request := self._aborting.pop(request_id, None)) is not None:
                 request.end_work()
-
-
-class BackgroundTasks:
-    """Tasks that are not awaited: referenced until they end, and their failures logged."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-        return task
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("an abort did not reach the engine", exc_info=error)
 
 
 def watch_requests(output_processor: Any, engine_core: Any) -> None:

@@ -99,7 +99,8 @@ def _count_bytes(receive: Receive, rates: RequestRates) -> Receive:
 
     async def counted() -> Message:
         message = await receive()
-        rates.count("bytes", len(message.get("body", b"")))
+        content = message.get("body") or message.get("text") or message.get("bytes") or b""
+        rates.count("bytes", len(content))
         return message
 
     return counted

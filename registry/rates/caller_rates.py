@@ -112,6 +112,10 @@ class RequestRates:
         self._is_settled = False
         self._late: set[asyncio.Task[None]] = set()
 
+    def again(self) -> "RequestRates":
+        """The same limits, for a further request of the same connection."""
+        return RequestRates(self._windows, self._subjects, self._refused)
+
     def limits(self, unit: Unit) -> bool:
         """Whether `take` could refuse it."""
         return any(subject.most(unit) is not None for subject in self._subjects)

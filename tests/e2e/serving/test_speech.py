@@ -1,0 +1,186 @@
+"""`/v1/realtime` on a real engine: transcriptions by adapters, their leases, their callers.
+
+The model reads letters from the audio (`tests/support/vllm/reading_llama.py`); all else is vLLM's.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from demo.tasks import TASKS
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.servers.adaptry_serve_with_keys import create_root_key
+from tests.support.vllm.reading_serve import ARCHITECTURE, MODULE
+
+pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+
+BASE = "tiny-text-tools"
+START = {"type": "input_audio_buffer.commit"}
+END = {"type": "input_audio_buffer.commit", "final": True}
+
+
+class Reading(ServedDemo):
+    forks = False  # its main module registers the model, in its engine's process too
+
+    def command(self, port: int) -> list[str]:
+        command = super().command(port)
+        command[command.index("adaptry")] = MODULE
+        return command
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
+    server = Reading(tmp_path_factory.mktemp("speech"), require_keys="true")
+    server.arguments = ("--hf-overrides", json.dumps({"architectures": [ARCHITECTURE]}))
+    server.variables["PYTHONPATH"] = str(ROOT)
+    root = create_root_key(server.folder)
+    server.start()
+    server.client.headers["authorization"] = f"Bearer {root}"
+    try:
+        for name in ("upper", "reverse"):
+            server.register(name)
+        yield server
+    finally:
+        server.stop()
+        server.client.close()
+
+
+@contextmanager
+def session(server: Reading, model: str | None = None) -> Iterator[ClientConnection]:
+    headers = {"authorization": server.client.headers["authorization"]}
+    url = server.url("/v1/realtime").replace("http", "ws")
+    with connect(url, additional_headers=headers) as socket:
+        assert event(socket)["type"] == "session.created"
+        if model is not None:
+            send(socket, {"type": "session.update", "model": model})
+        yield socket
+
+
+def send(socket: ClientConnection, sent: dict[str, Any]) -> None:
+    socket.send(json.dumps(sent))
+
+
+def event(socket: ClientConnection) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(socket.recv(timeout=60))
+    return found
+
+
+def spell(socket: ClientConnection, word: str) -> None:
+    letters = np.array([ord(letter) for letter in word], np.int16).tobytes()
+    audio = base64.b64encode(letters).decode()
+    send(socket, {"type": "input_audio_buffer.append", "audio": audio})
+
+
+def transcribe(socket: ClientConnection, word: str) -> list[dict[str, Any]]:
+    send(socket, START)
+    spell(socket, word)
+    send(socket, END)
+    return until_end(socket)
+
+
+def until_end(socket: ClientConnection) -> list[dict[str, Any]]:
+    events = [event(socket)]
+    while events[-1]["type"] == "transcription.delta":
+        events.append(event(socket))
+    return events
+
+
+def leases(server: Reading) -> dict[str, int]:
+    return {each["reference"]: each["leases"] for each in server.cache()["gpu"] if each["leases"]}
+
+
+@pytest.mark.parametrize("name", ["upper", "reverse"])
+def test_a_transcription_is_the_adapters(server: Reading, name: str) -> None:
+    before = server.total("adaptry_requests_total", adapter=name, outcome="completed")
+    tokens = server.total("adaptry_tokens_total", adapter=name, kind="generation")
+    with session(server, name) as socket:
+        events = transcribe(socket, "hello")
+    assert events[-1]["type"] == "transcription.done", events
+    assert events[-1]["text"] == TASKS[name].answer("hello")
+    assert events[0]["headers"]["x-adaptry-version"] == f"{name}:1"
+    assert events[-1]["usage"]["completion_tokens"] > 0
+    server.wait_until(lambda: leases(server) == {}, 20)
+    after = server.total("adaptry_requests_total", adapter=name, outcome="completed")
+    assert after == before + 1
+    assert server.total("adaptry_tokens_total", adapter=name, kind="generation") == tokens + 6
+
+
+def test_one_session_changes_between_adapters_and_the_base_model(server: Reading) -> None:
+    said = []
+    with session(server) as socket:
+        for model in ("upper", BASE, "reverse", "upper:1"):
+            send(socket, {"type": "session.update", "model": model})
+            events = transcribe(socket, "hello")
+            version = events[0].get("headers", {}).get("x-adaptry-version")
+            said.append((events[-1]["text"], version))
+    assert said == [
+        ("HELLO", "upper:1"),
+        ("hello", None),
+        ("olleh", "reverse:1"),
+        ("HELLO", "upper:1"),
+    ]
+
+
+def test_the_adapter_is_leased_while_its_client_speaks_and_no_longer(server: Reading) -> None:
+    with session(server, "upper") as socket:
+        assert leases(server) == {}
+        send(socket, START)
+        server.wait_until(lambda: leases(server) == {"upper:1": 1}, 20)
+        spell(socket, "hello")
+        text = ""
+        while text != "HELLO":
+            text += event(socket)["delta"]
+        assert leases(server) == {"upper:1": 1}
+        send(socket, END)
+        assert until_end(socket)[-1]["text"] == "HELLO"
+        server.wait_until(lambda: leases(server) == {}, 20)
+
+
+def test_a_client_that_leaves_gives_its_lease_back(server: Reading) -> None:
+    with session(server, "upper") as socket:
+        send(socket, START)
+        server.wait_until(lambda: leases(server) == {"upper:1": 1}, 20)
+    server.wait_until(lambda: leases(server) == {}, 20)
+
+
+@pytest.mark.parametrize("has_spoken", [False, True])
+def test_force_ends_a_transcription_that_waits_for_audio(server: Reading, has_spoken: bool) -> None:
+    with session(server, "upper") as socket:
+        send(socket, START)
+        if has_spoken:
+            spell(socket, "hello")
+            assert event(socket)["type"] == "transcription.delta"
+        server.wait_until(lambda: leases(server) == {"upper:1": 1}, 20)
+        body = {"reference": "upper:1", "force": True}
+        assert server.client.post("/api/v1/cache/evict", json=body).status_code == 200
+        last = until_end(socket)[-1]
+        assert last["type"] == ("transcription.done" if has_spoken else "error"), last
+        assert last.get("code") == (None if has_spoken else "generation_incomplete")
+        assert leases(server) == {}
+        send(socket, {"type": "session.update", "model": "upper"})
+        assert transcribe(socket, "again")[-1]["text"] == "AGAIN"
+
+
+def test_an_unknown_adapter_is_refused_and_the_session_goes_on(server: Reading) -> None:
+    with session(server, "nobody") as socket:
+        assert event(socket)["code"] == "model_not_found"
+        send(socket, {"type": "session.update", "model": "upper"})
+        assert transcribe(socket, "hello")[-1]["text"] == "HELLO"
+
+
+def test_a_session_needs_a_key(server: Reading) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.url("/v1/realtime").replace("http", "ws"))
+    assert refused.value.response.status_code == 403
+
+
+def test_nothing_of_it_left_a_traceback(server: Reading) -> None:
+    assert "Traceback" not in Path(server.log).read_text()

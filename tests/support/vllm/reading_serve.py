@@ -1,0 +1,23 @@
+"""`python -m adaptry`, in whose processes vLLM knows `tests.support.vllm.reading_llama`.
+
+The process of the engine is spawned: it imports this module before it loads the model.
+"""
+
+import sys
+
+from adaptry.cli import main
+
+ARCHITECTURE = "ReadingLlama"
+MODULE = "tests.support.vllm.reading_serve"
+
+
+def register() -> None:
+    from vllm import ModelRegistry
+
+    ModelRegistry.register_model(ARCHITECTURE, f"tests.support.vllm.reading_llama:{ARCHITECTURE}")
+
+
+if __name__ in ("__main__", "__mp_main__"):
+    register()
+if __name__ == "__main__":
+    sys.exit(main())
