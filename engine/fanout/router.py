@@ -22,7 +22,6 @@ from pydantic import ValidationError
 
 from engine.fanout.inner_call import InnerAnswer, call_inside
 from engine.fanout.schemas import (
-    FANOUT,
     FanoutAnswer,
     FanoutEvent,
     FanoutModel,
@@ -32,6 +31,7 @@ from engine.fanout.schemas import (
 )
 from engine.gateway.body_validation import first_error_validator
 from engine.gateway.request_context import current_request
+from engine.gateway.requested_model import FANOUT
 from registry.http.headers import is_form
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)

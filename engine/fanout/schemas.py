@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FANOUT, COMPLETIONS = "/v1/fanout", "/v1/completions"
+COMPLETIONS = "/v1/completions"
 MAX_MODELS = 128
 
 Messages = list[dict[str, Any]]

@@ -19,6 +19,7 @@ from registry.http.problems import route_path
 USER_HEADER = b"x-adaptry-user"
 SAGEMAKER_PATH = "/invocations"
 SAGEMAKER_HEADER = b"x-amzn-sagemaker-adapter-identifier"
+FANOUT = "/v1/fanout"
 
 _MAX_FIELD_BYTES = 4096  # of a form; a longer one names nothing
 _FIELDS = frozenset({"model", "user"})
@@ -51,17 +52,26 @@ class RequestedModel:
 
 
 def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
-    """Read from where vLLM's route reads it."""
+    """Read from where vLLM's route reads it.
+
+    A fan-out has none of its own: each of its models is a request for itself.
+    """
     fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
     if _is_sagemaker(scope):
         model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
+    elif _is_at(scope, FANOUT):
+        model = None
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
 
 
 def _is_sagemaker(scope: Scope) -> bool:
-    is_there: bool = scope["path"].endswith(SAGEMAKER_PATH)
-    return is_there and route_path(scope) == SAGEMAKER_PATH
+    return _is_at(scope, SAGEMAKER_PATH)
+
+
+def _is_at(scope: Scope, route: str) -> bool:
+    is_there: bool = scope["path"].endswith(route)
+    return is_there and route_path(scope) == route
 
 
 def _utf8(header: str | None) -> str | None:

@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from engine.errors import EngineError
-from engine.fanout.schemas import COMPLETIONS, FANOUT, models_of
+from engine.fanout.schemas import COMPLETIONS, models_of
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
-from engine.gateway.requested_model import read_requested_model
+from engine.gateway.requested_model import FANOUT, read_requested_model
 from engine.gateway.token_estimate import take_tokens, take_tokens_of_models
 from engine.ports import Resolver
 from engine.types import AdapterVersion

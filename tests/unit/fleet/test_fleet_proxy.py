@@ -225,6 +225,21 @@ async def test_a_fan_out_goes_where_the_largest_of_its_ranks_fits(models: list[o
     assert {request.version for request in asked} == {None}, "each model is resolved there"
 
 
+async def test_each_model_of_a_fan_out_answers_for_itself_whatever_stands_beside_them() -> None:
+    """A reference that the ingress resolved would be meant by all of them."""
+    answers = respond_with(200, b"{}")
+    meant: list[AdapterVersion] = []
+
+    async def replica(scope: Scope, receive: Receive, send: Send) -> None:
+        for model in ("a1:1", "a2:1"):
+            meant.append(await PinnedResolver(ingress.names).resolve(model))
+        await answers(scope, receive, send)
+
+    ingress = Ingress(replica)
+    await ingress.post({"model": "a1:1", "models": ["a1:1", "a2:1"]}, path="/v1/fanout")
+    assert meant == [A, B]
+
+
 async def test_after_three_dead_replicas_the_engine_is_unavailable() -> None:
     ingress = Ingress(respond_with(200, b"{}"))
     ingress.replicas[0].dies_after = 0

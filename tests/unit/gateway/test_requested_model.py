@@ -53,6 +53,12 @@ def test_the_model_of_a_json_body_is_what_pythons_parser_sees(
     assert model == (seen if isinstance(seen, str) and seen else None)
 
 
+@pytest.mark.parametrize("root", ["", "/llm"])
+def test_a_fan_out_has_no_model_of_its_own(root: str) -> None:
+    there: Scope = {**scope(f"{root}/v1/fanout"), "root_path": root}
+    assert read(there, b'{"model": "upper", "models": ["lower"], "user": "u"}').model is None
+
+
 def form(**fields: str) -> bytes:
     parts = [
         f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
