@@ -48,7 +48,7 @@ class FakeBackend:
         if version.id in self.broken:
             raise AdapterLoadFailed(version.reference, "broken on purpose", LoadFailure.ADAPTER)
         self._staged[version.id] = version
-        return Loaded(version.size_bytes, self.guaranteed)
+        return Loaded(version.size_bytes, self.guaranteed, fell_back=not self.guaranteed)
 
     def discard(self, version: VersionId) -> None:
         self._staged.pop(version, None)
