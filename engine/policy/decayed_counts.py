@@ -1,7 +1,7 @@
 """Decayed counts: how often each version was used, each use counting half after some time. Pure."""
 
-import math
 from collections.abc import Callable
+from math import log2
 
 from engine.policy.version_map import VersionMap
 from engine.types import VersionId
@@ -25,13 +25,43 @@ class DecayedCounts:
     def use(self, version: VersionId, places: int) -> float:
         """Returns its score from now on."""
         self._now = now = self._now + 1 / (self._half_life * (places or 1))
-        before, score = self._scores.get(version), now
-        if before is not None and (age := now - before) <= _FORGOTTEN:
-            score = math.log2(1 + 2.0**-age) + now if age >= 0 else math.log2(1 + 2.0**age) + before
-        self._scores[version] = score
+        score = self._scores[version] = _raised(self._scores.get(version), now)
         return score
 
     def score(self, version: VersionId) -> float:
         """The lower, the less used. One that was never used has that of one used once now."""
         score = self._scores.get(version)
         return self._now if score is None else score
+
+
+class CountPair:
+    """Two such counts of the same uses, for half the work."""
+
+    def __init__(self, half_lives: tuple[int, int], is_needed: Callable[[VersionId], bool]) -> None:
+        self._half_lives = half_lives
+        self._now = (0.0, 0.0)
+        self._scores = VersionMap[tuple[float, float]](is_needed)
+        self._find = self._scores.get
+
+    def use(self, version: VersionId, places: int) -> tuple[float, float]:
+        """Returns its scores from now on."""
+        (fast, slow), (fast_now, slow_now) = self._half_lives, self._now
+        places = places or 1
+        fast_now += 1 / (fast * places)
+        slow_now += 1 / (slow * places)
+        self._now = scores = fast_now, slow_now
+        if (before := self._find(version)) is not None:
+            scores = _raised(before[0], fast_now), _raised(before[1], slow_now)
+        self._scores[version] = scores
+        return scores
+
+    def scores(self, version: VersionId) -> tuple[float, float]:
+        """See `DecayedCounts.score`."""
+        return self._find(version) or self._now
+
+
+def _raised(before: float | None, now: float) -> float:
+    """The score of one that is used now, and had this one."""
+    if before is None or (age := now - before) > _FORGOTTEN:
+        return now
+    return log2(1 + 2.0**-age) + now if age >= 0 else log2(1 + 2.0**age) + before

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from engine.policy.decayed_counts import DecayedCounts
+from engine.policy.decayed_counts import CountPair
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.ranking_shadows import (
     CountShadow,
     RankingShadow,
     RecencyShadow,
+    SeenUse,
     Use,
 )
 from engine.policy.eviction_orders.version_sample import VersionSample
@@ -20,7 +21,8 @@ _CHECK_EVERY = 64  # grants
 _MOST_UNSEEN = 32  # the more at a time, the longer waits the request that comes last
 _MARGIN = 0.01  # by which another has to be better: keys are not changed for nothing
 _RESIDENT, _WANTED, _ENTERED = Use.WANTED_RESIDENT, Use.WANTED, Use.ENTERED
-_GRANTED, _ENDED = Use.GRANTED, Use.ENDED
+_ENDED = Use.ENDED
+_NO_SCORES = (0.0, 0.0)  # where they don't matter
 
 
 class AdaptiveOrder(LookAheadOrder):
@@ -30,21 +32,21 @@ class AdaptiveOrder(LookAheadOrder):
 
     The shadows have as many places as the tier has had lately. In a large tier they follow a
     sample of the adapters, and have as small a part of the places; the counts follow all, as their
-    ranking has to. They see a few uses at a time; if counts decide, each grant at once.
+    ranking has to, and at once. The shadows see a few uses at a time, with the counts of that time.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._grants = 0
         self._places = 1
-        counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
-        self._by_recency = [RecencyShadow(latest_first=each) for each in (False, True)]
-        self._by_counts = [CountShadow(each) for each in counts]
-        self._shadows: list[RankingShadow] = [*self._by_recency, *self._by_counts]
+        self._counts = CountPair(HALF_LIVES, self.__contains__)
+        by_recency = [RecencyShadow(latest_first=each) for each in (False, True)]
+        by_counts = [CountShadow(which) for which in range(len(HALF_LIVES))]
+        self._shadows: list[RankingShadow] = [*by_recency, *by_counts]
         self._sample = VersionSample()
-        self._unseen: list[tuple[Use, VersionId]] = []  # by the shadows
+        self._unseen: list[SeenUse] = []  # by the shadows
         self._holders: dict[VersionId, int] = {}  # requests that hold it, of the sample
-        self._best: RankingShadow = self._by_recency[0]
+        self._best: RankingShadow = by_recency[0]
         self._scores: dict[VersionId, float] | None = None  # if counts decide
         self._reordered: Callable[[], None] = lambda: None
 
@@ -53,7 +55,7 @@ class AdaptiveOrder(LookAheadOrder):
         if use is not None:
             return (1, -use, last_use)
         scores = self._scores
-        score = self._best.score(version, last_use) if scores is None else scores[version]
+        score = self._best.score(last_use, _NO_SCORES) if scores is None else scores[version]
         return (0, score, last_use)
 
     def insert(self, version: VersionId) -> None:
@@ -62,11 +64,11 @@ class AdaptiveOrder(LookAheadOrder):
         last_uses[version] = self._uses
         self._changed.add(version)
         if self._scores is not None:
-            self._score(self._scores, version)
+            self._scores[version] = self._best.score(self._uses, self._counts.scores(version))
         if len(last_uses) > self._places:
             self._resize(len(last_uses))
         if version in self._holders or (version in self._foreseen and version in self._sample):
-            self._unseen.append((_ENTERED, version))
+            self._unseen.append((_ENTERED, version, _NO_SCORES))
 
     def foresee(self, version: VersionId, use: int | None) -> None:
         foreseen, is_here = self._foreseen, version in self._last_uses
@@ -79,8 +81,10 @@ class AdaptiveOrder(LookAheadOrder):
             self._changed.add(version)
         begins_or_ends = was_foreseen is (use is None)
         if begins_or_ends and version not in self._holders and version in self._sample:
-            begins = _RESIDENT if is_here else _WANTED
-            self._unseen.append((_ENDED if was_foreseen else begins, version))
+            if was_foreseen:
+                self._unseen.append((_ENDED, version, self._counts.scores(version)))
+            else:
+                self._unseen.append((_RESIDENT if is_here else _WANTED, version, _NO_SCORES))
             if len(self._unseen) >= _MOST_UNSEEN:
                 self._show()
 
@@ -92,22 +96,22 @@ class AdaptiveOrder(LookAheadOrder):
             self._grant(version)
         elif version in self._holders:
             self._end(version)
-        if self._scores is not None:
-            self._score(self._scores, version)
-        if granted and self._grants % _CHECK_EVERY == 0:
-            self._choose()
 
     def _grant(self, version: VersionId) -> None:
         self._grants += 1
+        scores = self._counts.use(version, self._places)
+        if self._scores is not None:  # kept: that of one without a count goes up with time
+            self._scores[version] = self._best.score(self._uses, scores)
         if version in self._holders:
             self._holders[version] += 1
         elif version in self._sample:
             self._holders[version] = 1
             if version not in self._foreseen:
-                self._unseen.append((_RESIDENT, version))
-        self._unseen.append((_GRANTED, version))
-        if self._scores is not None or len(self._unseen) >= _MOST_UNSEEN:
-            self._show()
+                self._unseen.append((_RESIDENT, version, _NO_SCORES))
+                if len(self._unseen) >= _MOST_UNSEEN:
+                    self._show()
+        if self._grants % _CHECK_EVERY == 0:
+            self._choose()
 
     def _end(self, version: VersionId) -> None:
         """Of one request that holds it."""
@@ -115,7 +119,7 @@ class AdaptiveOrder(LookAheadOrder):
         if not self._holders[version]:
             del self._holders[version]
             if version not in self._foreseen:
-                self._unseen.append((_ENDED, version))
+                self._unseen.append((_ENDED, version, self._counts.scores(version)))
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)
@@ -124,21 +128,12 @@ class AdaptiveOrder(LookAheadOrder):
         while version in self._holders:
             self._end(version)
 
-    def _score(self, scores: dict[VersionId, float], version: VersionId) -> None:
-        """Kept from a use to the next: that of one without a count goes up with time."""
-        scores[version] = self._best.score(version, self._last_uses[version])
-
     def _show(self) -> None:
-        uses, places = self._unseen, self._places
-        if not uses:
-            return
-        sampled_places = self._sample.part_of(places)
-        for by_counts in self._by_counts:
-            by_counts.replay(uses, sampled_places, places)
-        if changes := [each for each in uses if each[0] is not _GRANTED]:
-            for by_recency in self._by_recency:
-                by_recency.replay(changes, sampled_places, places)
-        uses.clear()
+        if self._unseen:
+            places = self._sample.part_of(self._places)
+            for shadow in self._shadows:
+                shadow.replay(self._unseen, places)
+            self._unseen.clear()
 
     def _resize(self, places: int) -> None:
         self._show()
@@ -154,10 +149,9 @@ class AdaptiveOrder(LookAheadOrder):
         if best is not self._best and best.hit_ratio > self._best.hit_ratio + _MARGIN:
             self._best = best
             by_counts = isinstance(best, CountShadow)
-            last_uses = self._last_uses
-            self._scores = (
-                {v: best.score(v, last_uses[v]) for v in last_uses} if by_counts else None
-            )
+            last_uses, scores_of = self._last_uses, self._counts.scores
+            scores = {v: best.score(last_uses[v], scores_of(v)) for v in last_uses}
+            self._scores = scores if by_counts else None
             self._changed.update(last_uses)
             self._reordered()
 

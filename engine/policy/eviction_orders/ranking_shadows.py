@@ -3,10 +3,9 @@
 import heapq
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 
-from engine.policy.decayed_counts import DecayedCounts
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.version_sample import VersionSample
 from engine.types import VersionId
@@ -20,11 +19,15 @@ class Use(Enum):
     WANTED_RESIDENT = auto()  # the cache has it
     WANTED = auto()  # the cache has to load it
     ENTERED = auto()  # the cache has loaded it, and it is wanted
-    GRANTED = auto()
     ENDED = auto()  # no longer wanted
 
 
-_WANTED, _ENTERED, _GRANTED, _ENDED = Use.WANTED, Use.ENTERED, Use.GRANTED, Use.ENDED
+_WANTED, _ENTERED, _ENDED = Use.WANTED, Use.ENTERED, Use.ENDED
+
+Scores = tuple[float, float]
+"""By the counts of `CountPair`."""
+SeenUse = tuple[Use, VersionId, Scores]
+"""The scores are those of that time, and matter where it is no longer wanted."""
 
 
 class RankingShadow(ABC):
@@ -34,27 +37,19 @@ class RankingShadow(ABC):
     want it at a time. So only the rest is ranked. A miss takes its place when the cache loads it.
     """
 
-    def __init__(self, on_grant: Callable[[VersionId, int], object]) -> None:
-        """`on_grant`: called with each that is granted, and the places of all."""
+    def __init__(self) -> None:
         self.hit_ratio = 0.0
-        self._on_grant = on_grant
         self._wanted: set[VersionId] = set()  # and resident
         self._ranked: OrderedDict[VersionId, EvictionKey] = OrderedDict()
 
-    def replay(
-        self, uses: Sequence[tuple[Use, VersionId]], places: int, places_of_all: int
-    ) -> None:
-        """`places`: of the adapters that this follows. All that are granted are among `uses`."""
+    def replay(self, uses: Sequence[SeenUse], places: int) -> None:
+        """`places`: of the adapters that this follows."""
         wanted, ranked, ratio = self._wanted, self._ranked, self.hit_ratio
-        on_grant = self._on_grant
-        for use, version in uses:
-            if use is _GRANTED:
-                on_grant(version, places_of_all)
-                continue
+        for use, version, scores in uses:
             if use is _ENDED:
                 if version in wanted:
                     wanted.remove(version)
-                    self._keep(version)
+                    self._keep(version, scores)
                     if len(wanted) >= places:
                         self._trim(0)
                 continue
@@ -71,7 +66,7 @@ class RankingShadow(ABC):
         self.hit_ratio = ratio
 
     @abstractmethod
-    def _keep(self, version: VersionId) -> None:
+    def _keep(self, version: VersionId, scores: Scores) -> None:
         """It stays resident, by its rank, until others need its place."""
 
     @abstractmethod
@@ -79,7 +74,7 @@ class RankingShadow(ABC):
         """The lowest leave until no more than that many are ranked. Some are."""
 
     @abstractmethod
-    def score(self, version: VersionId, last_use: int) -> float:
+    def score(self, last_use: int, scores: Scores) -> float:
         """The lowest leaves first. Uses are numbered."""
 
     def keep_only(self, sample: VersionSample) -> None:
@@ -100,17 +95,17 @@ class RecencyShadow(RankingShadow):
     """
 
     def __init__(self, *, latest_first: bool) -> None:
-        super().__init__(lambda version, places: None)
+        super().__init__()
         self._latest_first = latest_first
 
-    def _keep(self, version: VersionId) -> None:
+    def _keep(self, version: VersionId, scores: Scores) -> None:
         self._ranked[version] = ()  # by its place in the order
 
     def _trim(self, places: int) -> None:
         while len(self._ranked) > places:
             self._ranked.popitem(last=self._latest_first)
 
-    def score(self, version: VersionId, last_use: int) -> float:
+    def score(self, last_use: int, scores: Scores) -> float:
         return -last_use if self._latest_first else last_use
 
 
@@ -121,16 +116,17 @@ class CountShadow(RankingShadow):
     some time ago, and one that comes to its top too early goes back with its present one.
     """
 
-    def __init__(self, counts: DecayedCounts) -> None:
-        super().__init__(counts.use)
-        self._counts = counts
+    def __init__(self, which: int) -> None:
+        """`which`: of the scores."""
+        super().__init__()
+        self._which = which
         self._uses = 0
         self._in_heap: set[VersionId] = set()
         self._heap: list[tuple[EvictionKey, VersionId]] = []
 
-    def _keep(self, version: VersionId) -> None:
+    def _keep(self, version: VersionId, scores: Scores) -> None:
         self._uses += 1
-        key = self._ranked[version] = (self._counts.score(version), self._uses)
+        key = self._ranked[version] = (scores[self._which], self._uses)
         if version not in self._in_heap:
             self._in_heap.add(version)
             heapq.heappush(self._heap, (key, version))
@@ -147,8 +143,8 @@ class CountShadow(RankingShadow):
             self._in_heap.remove(version)
             ranked.pop(version, None)
 
-    def score(self, version: VersionId, last_use: int) -> float:
-        return self._counts.score(version)
+    def score(self, last_use: int, scores: Scores) -> float:
+        return scores[self._which]
 
     def clear(self) -> None:
         super().clear()

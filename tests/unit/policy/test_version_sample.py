@@ -10,7 +10,7 @@ from benchmarks.policies.in_order import misses
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.lfu import LfuOrder
 from engine.policy.eviction_orders.lru import LruOrder
-from engine.policy.eviction_orders.ranking_shadows import RankingShadow, Use
+from engine.policy.eviction_orders.ranking_shadows import RankingShadow, SeenUse
 from engine.policy.eviction_orders.version_sample import LEAST_PLACES, VersionSample
 from engine.types import VersionId
 
@@ -71,11 +71,9 @@ def test_shadows_of_a_large_tier_follow_few_adapters_and_see_few_uses_at_a_time(
     seen: list[int] = []
     replay = RankingShadow.replay
 
-    def noting(
-        shadow: RankingShadow, uses: Sequence[tuple[Use, VersionId]], places: int, of_all: int
-    ) -> None:
+    def noting(shadow: RankingShadow, uses: Sequence[SeenUse], places: int) -> None:
         seen.append(len(uses))
-        replay(shadow, uses, places, of_all)
+        replay(shadow, uses, places)
 
     monkeypatch.setattr(RankingShadow, "replay", noting)
     order = AdaptiveOrder()
