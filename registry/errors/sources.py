@@ -73,5 +73,5 @@ class SourceTimeout(RegistryError):
     status = 504
     code = "source_timeout"
 
-    def __init__(self, limit_seconds: float) -> None:
-        super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+    def __init__(self, seconds: float, what: str = "the adapter was not here after") -> None:
+        super().__init__(f"{what} {seconds:.0f} s")

@@ -26,7 +26,7 @@ from registry.inspection.peft_config import config_problems, read_json_config
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.threads import read_in_thread
+from registry.sources.threads import look_in_thread
 from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 _ATTEMPTS = 5
@@ -75,7 +75,7 @@ class Registrar:
         `within`: the calling tenant; only its folders may be read.
 
         Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
-        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
+        SourceNotFound, SourceTooLarge, SourceTimeout, InvalidAdapter, StoreUnavailable.
         """
         self.check_new_name(name)
         with observe_outcome(self._observer) as set_size:
@@ -101,7 +101,7 @@ class Registrar:
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """The verdict that `register` would reach on the files at `source`; nothing is stored.
 
-        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
+        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, SourceTimeout, StoreUnavailable.
         """
         try:
             limits = self._store.limits
@@ -115,7 +115,7 @@ class Registrar:
         self, source: str, within: str | None, limits: FetchLimits
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """Context manager around a copy in quarantine."""
-        local = await read_in_thread(self._store.local, source, within=within)
+        local = await look_in_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
             with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)

@@ -30,7 +30,7 @@ from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import read_in_thread, run_to_completion
+from registry.sources.threads import look_in_thread, run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
 from registry.storage.integrity import write_fingerprint
@@ -169,8 +169,9 @@ class JobRunner:
     ) -> tuple[Path, FetchedSource, Inspection]:
         with storage_errors():
             is_folder = job.fetched_from is not None and not is_url(job.fetched_from)
-            prepare = read_in_thread if is_folder else asyncio.to_thread
-            source, folder = await prepare(self._prepare, job, workspace)
+            find = look_in_thread if is_folder else asyncio.to_thread
+            source = await find(self._source, job, workspace)
+            folder = await asyncio.to_thread(workspace.empty_folder)
         limits = await self._registrar.fetch_limits(job.adapter)
         fetched = await fetch(source, folder, limits, run.progress)
         self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
@@ -201,11 +202,8 @@ class JobRunner:
             job.adapter, origin, artifact, details, in_transaction=in_transaction
         )
 
-    def _prepare(self, job: Job, workspace: Workspace) -> tuple[Source, Path]:
-        """Runs in a thread. Raises OSError, and what opening the source raises."""
-        return self._source(job, workspace), workspace.empty_folder()
-
     def _source(self, job: Job, workspace: Workspace) -> Source:
+        """Runs in a thread. Raises OSError, and what opening the source raises."""
         if job.fetched_from is None:
             return UploadedSource(workspace.upload)
         tenant = tenant_of(job.created_by)  # limits the sources that it may read

@@ -1,6 +1,5 @@
 """Background registration jobs: created here, stored in a table, executed by `run`."""
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +10,7 @@ from registry.catalog.metadata import VersionDetails, details_of
 from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
-from registry.errors import SourceTimeout, UnknownJob
+from registry.errors import UnknownJob
 from registry.ingest.cleanup import Cleanup
 from registry.ingest.completion import Completions, wait_at_most
 from registry.ingest.job_store import JobStore
@@ -25,7 +24,7 @@ from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.quarantine import too_large
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import read_in_thread
+from registry.sources.threads import look_in_thread
 from registry.sources.urls import is_url, parse_url
 from registry.storage.store import ArtifactStore
 
@@ -106,7 +105,7 @@ class IngestService:
         `wait_seconds`: how long to wait for the job's version; 0 makes a job of everything.
 
         Raises what `Completions.wait` and `Registrar.register` raise; for URLs InvalidSource,
-        SourceNotAllowed, SourceUnsupported; TenantLimit.
+        SourceNotAllowed, SourceUnsupported; SourceTimeout, TenantLimit.
         """
         self._registrar.check_new_name(name)
         details = details_of(request)
@@ -115,7 +114,9 @@ class IngestService:
             await self._registrar.quotas.begin_registration(name)
             job = await self._queue(name, str(url), source, actor, request)
             return await self._wait(job, wait_seconds or 0)
-        size_bytes = await self._local_size(source, within)
+        size_bytes = await look_in_thread(
+            lambda: self._store.local(source, within=within).size_bytes()
+        )
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
         await self._registrar.quotas.begin_registration(name, size_bytes)
@@ -127,15 +128,6 @@ class IngestService:
         if (done := await wait_at_most(direct, seconds)) is not None:
             return done
         return await self._queue(name, source, source, actor, request)
-
-    async def _local_size(self, source: str, within: str | None) -> int:
-        """Raises SourceTimeout, and what finding the folder raises."""
-        looking = read_in_thread(lambda: self._store.local(source, within=within).size_bytes())
-        try:
-            async with asyncio.timeout(DIRECT_SECONDS):
-                return await looking
-        except TimeoutError:
-            raise SourceTimeout(DIRECT_SECONDS) from None
 
     async def _register_directly(
         self,

@@ -1,5 +1,6 @@
 """Local source: a folder on this machine, under one of the configured roots."""
 
+import asyncio
 import errno
 import os
 import stat
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
+from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound, SourceTimeout
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files, list_names, starts_in
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
@@ -18,6 +19,8 @@ from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
+
+STALLED_SECONDS = 300.0  # without a byte, when a copy ends; the sync of a large file takes a while
 
 
 def folder_under(roots: Sequence[Path], source: str) -> Path:
@@ -59,9 +62,10 @@ class LocalSource:
         self._roots = roots
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
-        """As `Source.fetch`."""
+        """As `Source.fetch`. Raises SourceTimeout if the folder's disk hangs."""
         copy = partial(self.copy, into, limits, progress)
-        return await run_in_thread(copy, progress.stop, reads_folder=True)
+        copying = run_in_thread(copy, progress.stop, reads_folder=True)
+        return await _while_it_moves(asyncio.create_task(copying), progress)
 
     def size_bytes(self) -> int:
         """Total size of the files to copy. Raises InvalidAdapter."""
@@ -104,6 +108,23 @@ class LocalSource:
     def _files(self) -> list[LocalFile]:
         found = (_find(self._folder / name, self._roots) for name in TAKEN_FILES)
         return [file for file in found if file is not None]
+
+
+async def _while_it_moves(
+    copying: "asyncio.Task[FetchedSource]", progress: Progress
+) -> FetchedSource:
+    """Its result. Ends it and raises SourceTimeout once nothing has come for so long."""
+    bytes_done = -1
+    try:
+        while not copying.done():
+            if progress.bytes_done == bytes_done:
+                raise SourceTimeout(STALLED_SECONDS, "nothing could be read from the folder for")
+            bytes_done = progress.bytes_done
+            await asyncio.wait({copying}, timeout=STALLED_SECONDS)
+        return copying.result()
+    finally:
+        copying.cancel()
+        await asyncio.wait({copying})
 
 
 def open_regular(file: Path, roots: Sequence[Path] = ()) -> BinaryIO:

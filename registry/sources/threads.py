@@ -3,28 +3,41 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from registry.errors import SourceTimeout
+from registry.sources.read_threads import ReadThreads
+
 MAX_READS = 16  # of the folders to register from, at a time
+LOOK_SECONDS = 60.0  # for a look at one of them
+HUNG_SECONDS = 2.0  # after which a read that was to stop counts as hung
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_readers = ThreadPoolExecutor(MAX_READS, thread_name_prefix="adaptry-sources")
+_readers = ReadThreads(MAX_READS)
 
 
-async def read_in_thread(
-    read: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+async def look_in_thread(
+    look: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """As `asyncio.to_thread`, for reads of the folders to register from.
+    """As `asyncio.to_thread`, for looks at the folders to register from.
 
     They may be on a disk that hangs, and a read that hangs can't be ended. In threads of their own
     such reads keep only each other waiting, and neither the database nor uploads.
+    Raises SourceTimeout.
     """
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await _read(partial(look, *args, **kwargs))
+    except TimeoutError:
+        raise SourceTimeout(LOOK_SECONDS) from None
+
+
+async def _read(read: Callable[[], Result]) -> Result:
     context = contextvars.copy_context()
-    return await asyncio.wrap_future(_readers.submit(context.run, partial(read, *args, **kwargs)))
+    return await asyncio.wrap_future(_readers.submit(partial(context.run, read)))
 
 
 async def run_in_thread(
@@ -32,16 +45,18 @@ async def run_in_thread(
 ) -> Result:
     """Run `work` in a thread. On cancellation, call `stop` and wait for the thread's end.
 
-    So the canceller may delete what the thread was writing to. `reads_folder`: as `read_in_thread`.
+    So the canceller may delete what the thread was writing to. `reads_folder`: in one of the
+    threads of `look_in_thread`; a read that hangs is left behind then, and may go on much later.
     """
-    begin = read_in_thread if reads_folder else asyncio.to_thread
-    running = asyncio.ensure_future(begin(work))
+    running = asyncio.ensure_future(_read(work) if reads_folder else asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop()
-        await asyncio.wait({running})
-        if not running.cancelled():
+        await asyncio.wait({running}, timeout=HUNG_SECONDS if reads_folder else None)
+        if not running.done():
+            running.cancel()
+        elif not running.cancelled():
             running.exception()  # retrieved: it was asked to stop
         raise
 

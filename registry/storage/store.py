@@ -47,9 +47,13 @@ class Workspace:
         return self._folder / "upload"
 
     def empty_folder(self) -> Path:
-        """An empty folder for one attempt; deletes what an earlier one left. Raises OSError."""
-        fetched = self._folder / "fetched"
-        shutil.rmtree(fetched, ignore_errors=True)
+        """An empty folder for one attempt; deletes what an earlier one left. Raises OSError.
+
+        No two have one name: a read of an earlier attempt that hung may still go on.
+        """
+        for earlier in self._folder.glob("fetched-*"):
+            shutil.rmtree(earlier, ignore_errors=True)
+        fetched = self._folder / f"fetched-{secrets.token_hex(8)}"
         fetched.mkdir(parents=True)
         return fetched
 

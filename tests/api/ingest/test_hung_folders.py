@@ -1,0 +1,152 @@
+"""Folders to register from whose disk hangs: they keep no place, and no server from its end."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from registry.sources import local
+from registry.sources.quarantine import QuarantineWriter
+from tests.support.servers.registry_in_loop import Registry, running_registry
+
+AdapterMaker = Callable[..., Path]
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(database_url: str, tmp_path: Path, base_model: Any) -> Start:
+    return lambda **settings: running_registry(
+        database_url, tmp_path, base_model, max_ingests=1, **settings
+    )
+
+
+class Disk:
+    """Every file below a folder named `hung` waits until the disk `answers`."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.is_asked = threading.Event()
+        self._open = local.open_regular
+
+    def open_regular(self, file: Path, *arguments: Any) -> BinaryIO:
+        if "hung" in file.parts:
+            self.is_asked.set()
+            assert self.answers.wait(60)
+        return self._open(file, *arguments)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    subject = Disk()
+    monkeypatch.setattr(local, "open_regular", subject.open_regular)
+    monkeypatch.setattr("registry.sources.threads.HUNG_SECONDS", 0.2)
+    yield subject
+    subject.answers.set()
+
+
+async def begin_hung(registry: Registry, disk: Disk, folder: Path) -> int:
+    """A job in the middle of its read."""
+    answer = await registry.http.post("/adapters/bot/versions?wait=0", json={"source": str(folder)})
+    assert answer.status_code == 202, answer.text
+    assert await asyncio.to_thread(disk.is_asked.wait, 20)
+    return int(answer.json()["id"])
+
+
+async def test_a_job_whose_folder_hangs_gives_its_place_to_the_next(
+    start: Start, make_adapter: AdapterMaker, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "STALLED_SECONDS", 0.3)
+    async with start() as registry:
+        number = await begin_hung(registry, disk, make_adapter("hung"))
+        good = await registry.http.post(
+            "/adapters/other/versions?wait=20", json={"source": str(make_adapter("b", seed=1))}
+        )
+        assert good.status_code == 201, good.text
+        job = await registry.end_of(number)
+        assert (job["state"], job["code"]) == ("failed", "source_timeout")
+        await registry.no_leftovers()
+        disk.answers.set()
+        await asyncio.sleep(0.2)
+        assert registry.leftovers() == [], "the read that went on has written nothing"
+        await registry.keeps_one()
+
+
+async def test_a_copy_that_moves_is_not_hung(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes several times as long as it may stand still."""
+    monkeypatch.setattr(local, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(local, "CHUNK_BYTES", 1 + file_bytes(folder := make_adapter("a")) // 6)
+    monkeypatch.setattr(QuarantineWriter, "count", slow(QuarantineWriter.count))
+    async with start() as registry:
+        answer = await registry.http.post(
+            "/adapters/bot/versions?wait=30", json={"source": str(folder)}
+        )
+        assert answer.status_code == 201, answer.text
+
+
+def file_bytes(folder: Path) -> int:
+    return (folder / "adapter_model.safetensors").stat().st_size
+
+
+def slow(count: Callable[..., None]) -> Callable[..., None]:
+    def wait_and_count(*arguments: Any) -> None:
+        threading.Event().wait(0.4)
+        count(*arguments)
+
+    return wait_and_count
+
+
+async def test_a_job_whose_folder_hangs_can_be_cancelled(
+    start: Start, make_adapter: AdapterMaker, disk: Disk
+) -> None:
+    async with start() as registry:
+        number = await begin_hung(registry, disk, make_adapter("hung"))
+        await registry.http.post(f"/jobs/{number}/cancel")
+        assert (await registry.end_of(number))["state"] == "cancelled"
+
+
+async def test_a_server_ends_while_a_folder_hangs(
+    start: Start, make_adapter: AdapterMaker, disk: Disk
+) -> None:
+    """The next one has the job in its queue, and what hung writes nothing into its attempt."""
+    async with start() as registry:
+        number = await begin_hung(registry, disk, make_adapter("hung"))
+        registry.stop_working()
+        assert registry.working is not None
+        await asyncio.wait({registry.working}, timeout=20)
+        assert registry.working.done()
+        assert (await registry.job(number))["state"] == "queued"
+    async with start() as registry:
+        await asyncio.sleep(0.3)
+        disk.answers.set()
+        assert (await registry.end_of(number))["state"] == "succeeded"
+        await registry.no_leftovers()
+
+
+async def test_an_inspection_of_a_folder_that_hangs_is_answered(
+    start: Start, make_adapter: AdapterMaker, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "STALLED_SECONDS", 0.3)
+    async with start() as registry:
+        answer = await registry.http.post("/inspect", json={"source": str(make_adapter("hung"))})
+        assert (answer.status_code, answer.json()["code"]) == (504, "source_timeout")
+        await registry.no_leftovers()
+
+
+def test_a_process_does_not_wait_for_a_read_that_hangs() -> None:
+    program = (
+        "import threading; from registry.sources.read_threads import ReadThreads\n"
+        "begun = threading.Event()\n"
+        "def hang(): begun.set(); threading.Event().wait()\n"
+        "ReadThreads(1).submit(hang); assert begun.wait(20); print('ended')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"ended\n"), ended.stderr.decode()
