@@ -1,6 +1,7 @@
 """Proxied response: a replica's response to the client, replaceable until it has started."""
 
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.types import Message, Send
@@ -26,7 +27,9 @@ MISSING = "no replica with room for the adapter's rank is up, and not all have s
 class ProxiedResponse:
     """Buffers a response that only reports that this engine can't serve it now: another may."""
 
-    def __init__(self, send: Send, path: str) -> None:
+    def __init__(self, send: Send, path: str, begin_answer: Callable[[], None]) -> None:
+        """`begin_answer` is called with the first part of a good answer."""
+        self._begin_answer: Callable[[], None] | None = begin_answer
         self._send = send
         self._path = path
         self._buffered: list[Message] = []
@@ -38,6 +41,9 @@ class ProxiedResponse:
     async def receive(self, message: Message) -> None:
         """Take the next message of a replica's response."""
         if self.started:
+            if self._begin_answer is not None and "body" in message and self.is_good:
+                begin, self._begin_answer = self._begin_answer, None
+                begin()
             await self._send(message)
             return
         self._buffered.append(message)

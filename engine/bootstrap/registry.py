@@ -29,6 +29,7 @@ from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
 from registry.events.postgres_notify import ChangeNotifier
+from registry.ingest.precedence import NO_REQUESTS, Requests
 from registry.ingest.service import IngestService
 from registry.inspection.base_identity import identity_of
 from registry.inspection.base_model import read_base_model
@@ -147,8 +148,7 @@ async def open_registry(
         await tenants.limits.refresh()
         service = await create_service(database, store, model, settings, tenants.quotas)
         service.registrar.observe_outcomes(metrics.on_ingest_outcome)
-        is_serving = tenants.in_flight.has_any
-        ingest = create_ingest(service, database, store, settings, is_serving)
+        ingest = create_ingest(service, database, store, settings, tenants.in_flight)
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         keys, server = KeyService(database), settings.server_id or default_server
         with short_thread_turns():
@@ -210,7 +210,7 @@ def create_ingest(
     database: Database,
     store: ArtifactStore,
     settings: RegistrySettings,
-    is_serving: Callable[[], bool] = lambda: False,
+    requests: Requests = NO_REQUESTS,
 ) -> IngestService:
     """Accepts jobs immediately and executes them while its `run` runs."""
     sources = RemoteSources(
@@ -219,9 +219,7 @@ def create_ingest(
         mlflow_uri=settings.mlflow_tracking_uri,
         plain_registries=settings.plain_registries,
     )
-    return IngestService(
-        service.registrar, database, store, sources, settings, is_serving=is_serving
-    )
+    return IngestService(service.registrar, database, store, sources, settings, requests=requests)
 
 
 async def condemn(service: RegistryService, version: AdapterVersion) -> bool:

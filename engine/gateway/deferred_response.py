@@ -28,8 +28,11 @@ class DeferredResponse:
         send: Send,
         unavailable: Callable[[], EngineUnavailable | None],
         path: str,
+        begin_answer: Callable[[], None],
     ) -> None:
+        """`begin_answer` is called with the first part of a good stream."""
         self._request = request
+        self._begin_answer: Callable[[], None] | None = begin_answer
         self._unavailable = unavailable
         self._path = path
         self._receive = receive
@@ -61,6 +64,9 @@ class DeferredResponse:
     def send(self, message: Message) -> Awaitable[None]:
         is_good = self._is_streaming and self._request.failure is None
         if is_good and message.get("more_body") and not message["body"].startswith(_ERROR_EVENTS):
+            if self._begin_answer is not None:
+                begin, self._begin_answer = self._begin_answer, None
+                begin()
             return self._send(message)
         return self._send_checked(message)
 

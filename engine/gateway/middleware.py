@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.errors import EngineError, EngineSuspended, EngineUnavailable
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.deferred_response import DeferredResponse
+from engine.gateway.in_flight import InFlight
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, find_body, hand_on_body, read_body
 from engine.gateway.request_context import RequestContext, reset_request, set_request
@@ -42,11 +43,8 @@ class RequestCounter(Protocol):
 
 
 class RequestLimit(Protocol):
-    def begin(self) -> Callable[[], None]:
-        """Count the running request against its caller; the result is called at its end.
-
-        Raises TenantLimitReached.
-        """
+    def begin(self) -> InFlight:
+        """Count the running request until its end. Raises TenantLimitReached."""
 
 
 class AdapterGateway:
@@ -128,7 +126,7 @@ class AdapterGateway:
             if (rates := request_rates(scope)) is not None:
                 await take_tokens(rates, body)
                 rates.count("tokens", 0)  # the estimate is given back where nothing is generated
-            end = self._in_flight.begin()
+            counted = self._in_flight.begin()
         except (EngineError, RateLimitExceeded) as error:
             await self._send_refusal(spans, error, scope, send)
             return
@@ -136,9 +134,9 @@ class AdapterGateway:
             body = await self._default.apply(scope, body)
             resolved = await self._resolve(spans, rates, body, scope, send)
             if resolved is not None:
-                await self._serve(*resolved, body.replay(receive), send)
+                await self._serve(*resolved, body.replay(receive), send, counted.begin_answer)
         finally:
-            end()
+            counted.end()
 
     async def _resolve(
         self,
@@ -182,9 +180,15 @@ class AdapterGateway:
         spans.record_response(status, code)
 
     async def _serve(
-        self, request: RequestContext, scope: Scope, receive: Receive, send: Send
+        self,
+        request: RequestContext,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        begin_answer: Callable[[], None],
     ) -> None:
-        response = DeferredResponse(request, receive, send, self._unavailable, route_path(scope))
+        path = route_path(scope)
+        response = DeferredResponse(request, receive, send, self._unavailable, path, begin_answer)
         before = set_request(request)
         try:
             await self._app(scope, response.receive, response.send)

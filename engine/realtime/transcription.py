@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from starlette.types import Message
 
 from engine.errors import EngineError, EngineSuspended, EngineUnavailable
+from engine.gateway.in_flight import InFlight
 from engine.gateway.middleware import RequestCounter, RequestLimit
 from engine.gateway.request_context import RequestContext
 from engine.gateway.unknown_model import as_model_error
@@ -64,7 +65,7 @@ class Transcription:
         self._draw = draw
         self._is_first = is_first
         self._rates = rates
-        self._leave: Callable[[], None] | None = None
+        self._in_flight: InFlight | None = None
         self._is_named = False
         self.request = RequestContext(model, None, rates=rates)
         self.refusal: EngineError | RegistryError | None = None
@@ -85,7 +86,8 @@ class Transcription:
                 await self._rates.take("requests", 1)
             await self._rates.take("tokens", 1)
             self._rates.count("tokens", 0)
-        self._leave = self._controls.in_flight.begin()
+        self._in_flight = self._controls.in_flight.begin()
+        self._in_flight.begin_answer()  # it waits for speech, and not for the engine
         if (model := self.request.requested) is not None:
             self.request.version = await self._controls.resolve(model, self._draw)
 
@@ -103,8 +105,8 @@ class Transcription:
         return reason is not None
 
     async def end(self, error: BaseException | None) -> None:
-        if self._leave is not None:
-            self._leave()
+        if self._in_flight is not None:
+            self._in_flight.end()
         if self._rates is not None:
             await self._rates.settle()
         request = self.request

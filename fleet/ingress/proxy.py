@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketClose
 from engine.errors import EngineError
 from engine.fanout.schemas import COMPLETIONS, models_of
 from engine.gateway.default_adapter import DefaultAdapter
+from engine.gateway.in_flight import InFlight
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.requested_model import FANOUT, read_requested_model
@@ -44,8 +45,8 @@ _MULTIPART = b"multipart/"
 
 
 class RequestLimit(Protocol):
-    def begin(self) -> Callable[[], None]:
-        """Count a request; the returned function ends it. Raises TenantLimitReached."""
+    def begin(self) -> InFlight:
+        """Count the running request until its end. Raises TenantLimitReached."""
 
 
 class ReplicaProxy:
@@ -103,7 +104,7 @@ class ReplicaProxy:
                 await take_tokens_of_models(rates, body, models)
             elif rates is not None and scope["method"] == "POST":
                 await take_tokens(rates, body)
-            end = self._in_flight.begin()
+            counted = self._in_flight.begin()
         except EngineError as error:
             if rates is not None:
                 rates.count("tokens", 0)  # the estimate is given back: nothing is generated
@@ -117,9 +118,11 @@ class ReplicaProxy:
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
             rank = await self._largest_rank(scope, body, [each["model"] for each in models])
             request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
-            await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
+            request = replace(request, counts_tokens=rates is not None)
+            response = ProxiedResponse(send, request.scope["path"], counted.begin_answer)
+            await self._forward(request, response, rates)
         finally:
-            end()
+            counted.end()
 
     async def _version(self, scope: Scope, body: RequestBody) -> AdapterVersion | None:
         """None for the base model, and for a name that can't be resolved: a replica reports why."""
@@ -144,10 +147,9 @@ class ReplicaProxy:
         return rank
 
     async def _forward(
-        self, request: ForwardedRequest, send: Send, rates: RequestRates | None
+        self, request: ForwardedRequest, response: ProxiedResponse, rates: RequestRates | None
     ) -> None:
         """Try another replica until the response has started."""
-        response = ProxiedResponse(send, request.scope["path"])
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._attempt(request, response, rates)

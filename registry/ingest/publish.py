@@ -11,6 +11,7 @@ from registry.catalog.types import Origin, PublishedVersion, Registration
 from registry.catalog.unit_of_work import UnitOfWork
 from registry.errors import OtherBaseModel
 from registry.ingest.content_digests import MissingDigests
+from registry.ingest.precedence import NO_REST, Rest
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.lifecycle.transitions import change_state
@@ -32,6 +33,7 @@ async def publish(
     *,
     base_id: int | None = None,
     find_missing_digests: bool = True,
+    rest: Rest = NO_REST,
 ) -> Registration:
     """Publish the adapter's next version, or find the one that has these files or this content.
 
@@ -46,6 +48,7 @@ async def publish(
         adapter = await _add_adapter(session, name, details.description)
     elif find_missing_digests:
         await _check_digests(session, name, artifact.inspection)
+    await rest.take()
     work = UnitOfWork(session, adapter, origin.actor, origin.address)
     await work.repository.lock_files(artifact.digest)
     last, known = (0, None) if is_new else await _find_same(work, artifact)
@@ -53,7 +56,8 @@ async def publish(
         return await _publish_again(work, await work.version(known), artifact.inspection, base)
     version = _version(row_id(adapter), last + 1, origin, artifact)
     version.base_id = base_id or await BaseRepository(session).id_of(base)
-    return Registration(await _publish_new(work, version, details, base), created=True)
+    await rest.take()
+    return Registration(await _publish_new(work, version, details, base, rest), created=True)
 
 
 async def _add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
@@ -85,14 +89,16 @@ async def _find_same(work: UnitOfWork, artifact: StoredArtifact) -> tuple[int, i
 
 
 async def _publish_new(
-    work: UnitOfWork, version: Version, details: VersionDetails, base: BaseIdentity
+    work: UnitOfWork, version: Version, details: VersionDetails, base: BaseIdentity, rest: Rest
 ) -> PublishedVersion:
     """Add the version; the adapter's first one becomes its default."""
     name = work.adapter.name
     await describe(work, version, details)
     await work.repository.add(version)
+    await rest.take()
     await TermRepository(work.session).add_version(row_id(version), version_terms(name, version))
     await work.add_event(EventKind.VERSION_REGISTERED, to_version=version.number)
+    await rest.take()
     if version.number == 1:
         await point_first(work, DEFAULT_ALIAS, version, "first version")
     parent = await work.repository.reference_of(version.parent_id)

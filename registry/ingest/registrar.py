@@ -18,6 +18,7 @@ from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
 from registry.ingest.content_digests import ContentDigests, MissingDigests
 from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
+from registry.ingest.precedence import NO_REST, Rest
 from registry.ingest.publish import publish
 from registry.inspection.base_model import BaseModel
 from registry.inspection.fit import find_misfit
@@ -69,6 +70,7 @@ class Registrar:
         actor: str,
         details: VersionDetails | None = None,
         within: str | None = None,
+        rest: Rest = NO_REST,
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
 
@@ -79,7 +81,7 @@ class Registrar:
         """
         self.check_new_name(name)
         with observe_outcome(self._observer) as set_size:
-            registration = await self._register(name, source, actor, details, within)
+            registration = await self._register(name, source, actor, details, within, rest)
             set_size(registration.published.version.size_bytes)
         return registration
 
@@ -90,13 +92,17 @@ class Registrar:
         actor: str,
         details: VersionDetails | None,
         within: str | None,
+        rest: Rest,
     ) -> Registration:
+        await rest.take()
         limits = await self.fetch_limits(name)
         async with self._quarantine(source, within, limits) as (folder, fetched):
+            await rest.take()
             inspection = await inspect(folder, partial(self.inspect, remarks=fetched.remarks))
             async with keep(self._store, folder, fetched, inspection) as artifact:
+                await rest.take()
                 origin = Origin(source, None, actor, client_address())
-                return await self.publish(name, origin, artifact, details)
+                return await self.publish(name, origin, artifact, details, rest=rest)
 
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """The verdict that `register` would reach on the files at `source`; nothing is stored.
@@ -160,6 +166,7 @@ class Registrar:
         details: VersionDetails | None = None,
         *,
         in_transaction: InTransaction | None = None,
+        rest: Rest = NO_REST,
     ) -> Registration:
         """Publish stored files as a version; what `in_transaction` writes is committed with it.
 
@@ -185,9 +192,11 @@ class Registrar:
                         base,
                         base_id=self._base_ids.get(key),
                         find_missing_digests=not is_filled,
+                        rest=rest,
                     )
                     if registration.created or registration.restored:
                         await self.quotas.check_storage(session, name)
+                    await rest.take()
                     if in_transaction is not None:
                         await in_transaction(session, registration)
             except IntegrityError:  # PostgreSQL: the same adapter was created concurrently

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,14 @@ from registry.errors import (
     SourceUnavailable,
     StoreUnavailable,
 )
+from registry.ingest.checkpoints import (
+    Checkpoint,
+    CheckpointObserver,
+    null_checkpoint_observer,
+)
 from registry.ingest.job_store import JobCancelled, JobStore
 from registry.ingest.pipeline import fetch, inspect, keep, take_upload
+from registry.ingest.precedence import Requests, Rest
 from registry.ingest.registrar import Registrar
 from registry.inspection.inspector import Inspection
 from registry.models.job import Job, JobStep
@@ -40,24 +45,6 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
 _TRANSIENT = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable, EngineAway)
-
-
-class Checkpoint(StrEnum):
-    """Points at which the observer is called, in order. Work done by then survives a crash."""
-
-    FETCHING = "fetching"
-    FETCHED = "fetched"
-    INSPECTED = "inspected"
-    KEPT = "kept"
-    WRITTEN = "written"  # the version's row, not yet committed
-    PUBLISHED = "published"
-
-
-CheckpointObserver = Callable[[int, Checkpoint], None]
-
-
-def null_checkpoint_observer(number: int, checkpoint: Checkpoint) -> None:
-    """Null observer."""
 
 
 @dataclass(slots=True)
@@ -89,6 +76,7 @@ class JobRunner:
         store: ArtifactStore,
         job_store: JobStore,
         sources: RemoteSources,
+        requests: Requests,
         *,
         timeout_seconds: float,
         watch: CheckpointObserver = null_checkpoint_observer,
@@ -97,6 +85,7 @@ class JobRunner:
         self._store = store
         self._job_store = job_store
         self._sources = sources
+        self._requests = requests
         self._timeout_seconds = timeout_seconds
         self._watch = watch
 
@@ -149,6 +138,8 @@ class JobRunner:
     async def _attempt(
         self, job: Job, run: JobRun, workspace: Workspace, *, is_small: bool
     ) -> None:
+        rest = Rest(self._requests)
+        await rest.take()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
@@ -157,9 +148,11 @@ class JobRunner:
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
+        await rest.take()
         async with keep(self._store, folder, fetched, inspection) as artifact:
             self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
-            registration = await run_to_completion(self._publish(job, run, fetched, artifact))
+            await rest.take()
+            registration = await run_to_completion(self._publish(job, run, fetched, artifact, rest))
             run.registration = registration
             run.published = artifact.path if artifact.is_used else None
             self._watch(run.number, Checkpoint.PUBLISHED)
@@ -190,7 +183,12 @@ class JobRunner:
         return self._registrar.inspect(folder, fetched.remarks)
 
     async def _publish(
-        self, job: Job, run: JobRun, fetched: FetchedSource, artifact: StoredArtifact
+        self,
+        job: Job,
+        run: JobRun,
+        fetched: FetchedSource,
+        artifact: StoredArtifact,
+        rest: Rest,
     ) -> Registration:
         async def in_transaction(session: AsyncSession, registration: Registration) -> None:
             await self._job_store.succeed(session, job, run.progress, registration)
@@ -199,7 +197,7 @@ class JobRunner:
         origin = Origin(job.source, fetched.revision, job.created_by, job.address)
         details = details_of(job.request)
         return await self._registrar.publish(
-            job.adapter, origin, artifact, details, in_transaction=in_transaction
+            job.adapter, origin, artifact, details, in_transaction=in_transaction, rest=rest
         )
 
     def _source(self, job: Job, workspace: Workspace) -> Source:

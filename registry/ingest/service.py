@@ -11,12 +11,14 @@ from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
 from registry.errors import UnknownJob
+from registry.ingest.checkpoints import CheckpointObserver, null_checkpoint_observer
 from registry.ingest.cleanup import Cleanup
 from registry.ingest.completion import Completions, wait_at_most
 from registry.ingest.job_store import JobStore
+from registry.ingest.precedence import NO_REQUESTS, Requests, Rest
 from registry.ingest.registrar import Registrar
 from registry.ingest.repository import JobFilter, JobRepository
-from registry.ingest.runner import CheckpointObserver, JobRunner, null_checkpoint_observer
+from registry.ingest.runner import JobRunner
 from registry.ingest.upload_service import Upload, UploadService
 from registry.ingest.worker_pool import WorkerPool
 from registry.models.job import Job, JobState
@@ -46,12 +48,13 @@ class IngestService:
         *,
         watch: CheckpointObserver = null_checkpoint_observer,
         new_progress: Callable[[], Progress] = Progress,
-        is_serving: Callable[[], bool] = lambda: False,
+        requests: Requests = NO_REQUESTS,
     ) -> None:
-        """`is_serving`: whether requests of others are being answered, which come first."""
+        """`requests`: those of others that are answered here, which come first."""
         self._registrar = registrar
         self._database = database
         self._store = store
+        self._requests = requests
         self._sources = sources
         self._max_direct_bytes = settings.max_direct_bytes
         self._job_store = JobStore(database, max_attempts=settings.ingest_attempts)
@@ -61,7 +64,13 @@ class IngestService:
         self._completions = Completions(database, self.job)
         patience = settings.ingest_timeout_seconds
         runner = JobRunner(
-            registrar, store, self._job_store, sources, timeout_seconds=patience, watch=watch
+            registrar,
+            store,
+            self._job_store,
+            sources,
+            requests,
+            timeout_seconds=patience,
+            watch=watch,
         )
         self._workers = WorkerPool(
             database,
@@ -72,13 +81,14 @@ class IngestService:
             short_bytes=settings.max_direct_bytes,
             new_progress=new_progress,
             on_end=self._completions.report,
-            is_serving=is_serving,
+            requests=requests,
         )
         self._uploads = UploadService(
             store,
             self._job_store,
             registrar.quotas,
             self._workers,
+            requests,
             max_uploads=settings.max_uploads,
             small_bytes=settings.max_direct_bytes,
             timeout_seconds=patience,
@@ -140,7 +150,7 @@ class IngestService:
         created = False
         try:
             registration = await self._registrar.register(
-                name, source, actor=actor, details=details, within=within
+                name, source, actor=actor, details=details, within=within, rest=Rest(self._requests)
             )
             created = registration.created
         finally:

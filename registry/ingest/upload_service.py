@@ -17,6 +17,7 @@ from registry.errors import (
 from registry.ingest.job_store import JobCancelled, JobStore, begin_attempt
 from registry.ingest.multipart import UploadReceiver
 from registry.ingest.pipeline import close_workspace, create_workspace
+from registry.ingest.precedence import Requests, Rest
 from registry.ingest.runner import JobRun, report_progress
 from registry.ingest.worker_pool import WorkerPool
 from registry.models.job import Job, JobState
@@ -70,6 +71,7 @@ class UploadService:
         job_store: JobStore,
         quotas: TenantQuotas,
         workers: WorkerPool,
+        requests: Requests,
         *,
         max_uploads: int,
         small_bytes: int,
@@ -80,6 +82,7 @@ class UploadService:
         self._job_store = job_store
         self._quotas = quotas
         self._workers = workers
+        self._requests = requests
         self._places = Places(max_uploads)
         self._small_bytes = small_bytes
         self._timeout_seconds = timeout_seconds
@@ -109,8 +112,12 @@ class UploadService:
         if (upload.counted_bytes or 0) > limits.written_bytes + MAX_FIELDS_BYTES:
             raise limits.excess()
         with self._places.hold(tenant):
+            rest = Rest(self._requests)
+            await rest.take()
             workspace = await create_workspace(self._store, for_upload=True)
-            reception = _Reception(upload, workspace, _job(upload, workspace), self._new_progress())
+            reception = _Reception(
+                upload, workspace, _job(upload, workspace), self._new_progress(), rest
+            )
             try:
                 return await self._receive(reception, limits)
             finally:
@@ -182,8 +189,9 @@ class UploadService:
             job = await self._job_store.add(job)
             workspace.is_needed = True
             return job
-        begin_attempt(job)
         try:
+            await reception.rest.take()
+            begin_attempt(job)
             job = await self._job_store.add(job)
         except BaseException:
             self._workers.give_back_turn()
@@ -220,6 +228,7 @@ class _Reception:
     workspace: Workspace
     job: Job
     progress: Progress
+    rest: Rest
     request: dict[str, Any] = field(default_factory=dict)
     is_handed_over: bool = False  # the workspace belongs to the job's attempt
 

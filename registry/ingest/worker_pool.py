@@ -10,6 +10,7 @@ from registry.errors import DatabaseUnavailable, StoreUnavailable
 from registry.ingest.cleanup import Cleanup
 from registry.ingest.job_queue import JobQueue
 from registry.ingest.pipeline import close_workspace, open_workspace
+from registry.ingest.precedence import Requests
 from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
 from registry.models.job import Job
@@ -42,19 +43,19 @@ class WorkerPool:
         short_bytes: int,
         new_progress: Callable[[], Progress],
         on_end: Callable[[JobRun], None],
-        is_serving: Callable[[], bool],
+        requests: Requests,
     ) -> None:
         """`on_end` is called with each attempt that has ended.
 
-        While it `is_serving`, small uploads are run one at a time: two at a time take the event
-        loop from others for twice as long, and are hardly faster (measured on 2 cores).
+        While there are `requests`, small uploads are run one at a time: two at a time take the
+        event loop from others for twice as long, and are hardly faster (measured on 2 cores).
         """
         self._queue = JobQueue(database)
         self._store = store
         self._runner = runner
         self._cleanup = cleanup
         self._places = Places(max_running)
-        self._turns = Turns(max_running, is_narrow=is_serving)
+        self._turns = Turns(max_running, is_narrow=requests.has_any)
         self._on_end = on_end
         self._group: asyncio.TaskGroup | None = None
         self._short_bytes = short_bytes

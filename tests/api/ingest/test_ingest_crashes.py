@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.ingest.runner import Checkpoint
+from registry.ingest.checkpoints import Checkpoint
 from registry.inspection.base_model import BaseModel
 from tests.support.servers import crashing_worker
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS

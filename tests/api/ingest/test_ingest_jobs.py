@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from registry.database.engine import Database
+from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_store import JobStore
-from registry.ingest.runner import Checkpoint
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.web import Handler, WebServer, web_server

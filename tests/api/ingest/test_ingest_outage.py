@@ -12,6 +12,7 @@ from registry.catalog.types import Registration
 from registry.errors import DatabaseUnavailable
 from registry.ingest.job_store import JobStore
 from registry.ingest.pipeline import open_workspace
+from registry.ingest.precedence import NO_REQUESTS
 from registry.ingest.runner import JobRun, JobRunner
 from registry.inspection.base_model import BaseModel
 from registry.models.job import Job, JobState
@@ -55,7 +56,9 @@ async def attempt(registry: Registry, service: RegistryService, at: str) -> None
     job_store = Outage(service._database, max_attempts=5)
     job_store.at = at
     sources = RemoteSources((), EgressGuard())
-    runner = JobRunner(service.registrar, service.store, job_store, sources, timeout_seconds=60)
+    runner = JobRunner(
+        service.registrar, service.store, job_store, sources, NO_REQUESTS, timeout_seconds=60
+    )
     row = await registry.ingest.job(1)
     workspace = await open_workspace(service.store, row.workspace)
     assert workspace is not None

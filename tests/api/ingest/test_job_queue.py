@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, event
 
 from registry.database.engine import Database
+from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_queue import JobQueue
 from registry.ingest.repository import JobRepository
-from registry.ingest.runner import Checkpoint
 from registry.models.job import Job, JobState
 from tests.support.servers.registry_in_loop import running_registry
 

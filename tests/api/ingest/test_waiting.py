@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.ingest.runner import Checkpoint
+from registry.ingest.checkpoints import Checkpoint
 from registry.models.tenant import Tenant
 from registry.sources.local import LocalSource
 from registry.sources.threads import MAX_READS

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from registry.database.engine import Database
+from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.registrar import Registrar
-from registry.ingest.runner import Checkpoint
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection

@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.database.engine import Database
-from registry.ingest.runner import CheckpointObserver, null_checkpoint_observer
+from registry.ingest.checkpoints import CheckpointObserver, null_checkpoint_observer
+from registry.ingest.precedence import NO_REQUESTS, Requests
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.inspection.training_files import MAX_FILE_BYTES
@@ -109,6 +110,7 @@ async def running_registry(
     hub_endpoint: str | None = None,
     watch: CheckpointObserver = null_checkpoint_observer,
     metrics: RegistryMetrics | None = None,
+    requests: Requests = NO_REQUESTS,
     **settings: Any,
 ) -> AsyncIterator[Registry]:
     """`works` False: requests are accepted, but jobs are not executed."""
@@ -119,7 +121,9 @@ async def running_registry(
     )
     sources = RemoteSources(("http://", "hf://"), LOOPBACK, hub_endpoint=hub_endpoint)
     given = RegistrySettings(**settings)
-    ingest = IngestService(service.registrar, database, store, sources, given, watch=watch)
+    ingest = IngestService(
+        service.registrar, database, store, sources, given, watch=watch, requests=requests
+    )
     if metrics is not None:
         service.registrar.observe_outcomes(metrics.on_ingest_outcome)
     app = FastAPI()

@@ -14,6 +14,7 @@ from engine.errors import EngineUnavailable
 from engine.fanout.router import create_fanout_router
 from engine.gateway import request_body
 from engine.gateway.body_validation import ValidTokenIds
+from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.parsed_request import parse_bodies_once
 from engine.telemetry.spans import NullTracing
@@ -40,9 +41,6 @@ class Uncounted:
 
     def count_refusal(self, code: str) -> None:
         """No one asks."""
-
-    def begin(self) -> Callable[[], None]:
-        return lambda: None
 
 
 def nothing_wrong() -> EngineUnavailable | None:
@@ -82,7 +80,7 @@ class Served:
             counter=Uncounted(),
             tracing=NullTracing(),
             unavailable=nothing_wrong,
-            in_flight=Uncounted(),
+            in_flight=RequestsInFlight(lambda: None),
             own_prefix="/api/",
             max_body_bytes=2**20,
         )

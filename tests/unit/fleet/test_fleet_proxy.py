@@ -66,13 +66,15 @@ class InFlight:
         self.now = 0
         self.most = 10
 
-    def begin(self) -> Callable[[], None]:
+    def begin(self) -> Any:
         if self.now >= self.most:
             raise TenantLimitReached("max_requests_in_flight", "too many", retry_after_seconds=1)
         self.now += 1
-        return self._end
+        return self
 
-    def _end(self) -> None:
+    def begin_answer(self) -> None: ...
+
+    def end(self) -> None:
         self.now -= 1
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.request_context import requested_adapter
 from engine.telemetry.spans import NullTracing
@@ -44,11 +45,6 @@ class Tally:
     def count_refusal(self, code: str) -> None: ...
 
 
-class InFlight:
-    def begin(self) -> Callable[[], None]:
-        return lambda: None
-
-
 async def whoever_was_asked(scope: Scope, receive: Receive, send: Send) -> None:
     body = await Request(scope, receive).body()
     content = {"adapter": requested_adapter(), "body": json.loads(body) if body else None}
@@ -72,7 +68,7 @@ async def ask(
         counter=Tally(),
         tracing=NullTracing(),
         unavailable=lambda: None,
-        in_flight=InFlight(),
+        in_flight=RequestsInFlight(lambda: None),
         own_prefix="/api/",
         max_body_bytes=1000,
         default_adapter=default,

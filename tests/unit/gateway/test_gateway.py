@@ -459,6 +459,19 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
         assert stage.tally.refusals == ["tenant_limit"]
 
 
+async def test_a_first_token_is_awaited_until_it_comes() -> None:
+    async with running(Stage()) as stage:
+        awaited: list[tuple[str, bool]] = []
+
+        async def send(message: Message) -> None:
+            awaited.append((message["type"], stage.in_flight.is_first_token_awaited()))
+
+        client = Client(asking("support"))
+        await stage.gateway(stage.streamed_answer)(client.scope, client.receive, send)
+        parts = [("http.response.body", False)] * 4
+        assert awaited == [("http.response.start", True), *parts]
+
+
 async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -> None:
     async with running(Stage()) as stage:
         stage.caller = "acme"
@@ -475,6 +488,7 @@ async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -
                 await stage.gateway(broken)(client.scope, client.receive, client.send)
         assert stage.in_flight.of("acme") == 0
         assert not stage.in_flight.has_any()
+        assert not stage.in_flight.is_first_token_awaited()
 
 
 async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:

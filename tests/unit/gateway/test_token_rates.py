@@ -11,6 +11,7 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.request_leases import RequestLeases
 from engine.gateway.tenant_accounts import TenantAccounts
@@ -56,11 +57,6 @@ class Counted:
         self.slot_seconds.append((tenant, seconds))
 
 
-class NoLimit:
-    def begin(self) -> Callable[[], None]:
-        return lambda: None
-
-
 class Server:
     """Rates around a gateway around an application that asks the engine for the base model."""
 
@@ -77,7 +73,7 @@ class Server:
             counter=self.counted,
             tracing=NullTracing(),
             unavailable=lambda: None,
-            in_flight=NoLimit(),
+            in_flight=RequestsInFlight(lambda: None),
             own_prefix="/api/",
             max_body_bytes=10_000,
         )

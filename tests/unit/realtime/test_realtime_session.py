@@ -322,6 +322,7 @@ def test_a_transcription_counts_against_the_tenants_requests_in_flight() -> None
         socket.receive_json()
         (refused,) = transcribed(other)
         assert refused["code"] == "tenant_limit"
+        assert not stage.in_flight.is_first_token_awaited(), "registrations don't rest for speech"
         socket.send_json(END)
         until_end(socket)
         assert transcribed(other)[-1]["type"] == "transcription.done"

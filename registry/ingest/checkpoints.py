@@ -1,0 +1,22 @@
+"""Checkpoints of a job's attempt, which an observer sees."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Checkpoint(StrEnum):
+    """Points at which the observer is called, in order. Work done by then survives a crash."""
+
+    FETCHING = "fetching"
+    FETCHED = "fetched"
+    INSPECTED = "inspected"
+    KEPT = "kept"
+    WRITTEN = "written"  # the version's row, not yet committed
+    PUBLISHED = "published"
+
+
+CheckpointObserver = Callable[[int, Checkpoint], None]
+
+
+def null_checkpoint_observer(number: int, checkpoint: Checkpoint) -> None:
+    """Null observer."""

@@ -1,0 +1,55 @@
+"""Precedence of requests over registrations: these rest while a first token is awaited."""
+
+import time
+from typing import Protocol
+
+REST_SECONDS = 0.025
+"""Of one registration, in all: about what it works, so that it takes twice as long at most."""
+
+
+class Requests(Protocol):
+    """Those of others that this process answers."""
+
+    def has_any(self) -> bool: ...
+    def is_first_token_awaited(self) -> bool: ...
+
+    async def until_first_tokens(self, within_seconds: float) -> None:
+        """Until none waits for its first token, or for so long."""
+
+
+class NoRequests:
+    """Null requests, without an engine."""
+
+    def has_any(self) -> bool:
+        return False
+
+    def is_first_token_awaited(self) -> bool:
+        return False
+
+    async def until_first_tokens(self, within_seconds: float) -> None:
+        return
+
+
+NO_REQUESTS = NoRequests()
+
+
+class Rest:
+    """Of one registration, between its steps and the statements of its transaction.
+
+    Its threads and the event loop then leave the cores to the engine and to the request's way. For
+    that time another change of a SQLite database may wait.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._left_seconds = REST_SECONDS
+
+    async def take(self) -> None:
+        if self._left_seconds <= 0 or not self._requests.is_first_token_awaited():
+            return
+        began = time.monotonic()
+        await self._requests.until_first_tokens(self._left_seconds)
+        self._left_seconds -= time.monotonic() - began
+
+
+NO_REST = Rest(NO_REQUESTS)
