@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from registry.begun import Begun
 from registry.errors import BodyTimeout, BodyTooLarge, RegistryError
 from registry.http.body_memory import BodyMemory, BodyShare
-from registry.http.headers import find_header
+from registry.http.headers import find_header, index_headers
 from registry.http.json_shape import check_json
 from registry.http.problems import send_error
 from registry.http.response_head import add_to_head
@@ -220,9 +220,8 @@ async def _whole_body(content: bytes) -> Message:
 
 
 def _has_body(scope: Scope) -> bool:
-    if find_header(scope, b"content-length") not in (None, "0"):
-        return True
-    return find_header(scope, b"transfer-encoding") is not None
+    headers = index_headers(scope)
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 def _is_json(scope: Scope) -> bool:

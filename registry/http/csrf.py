@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import CrossOrigin
 from registry.http.dialects import MEDIA_TYPE, problem_content
-from registry.http.headers import find_header
+from registry.http.headers import find_header, index_headers
 from registry.http.response_head import Pair, add_to_head
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -46,7 +46,7 @@ class CsrfMiddleware:
         """As Go's CrossOriginProtection decides."""
         if scope["type"] == "http" and scope["method"] in _SAFE:
             return False
-        if _OF_BROWSERS.isdisjoint(dict(scope["headers"])):
+        if _OF_BROWSERS.isdisjoint(index_headers(scope)):
             return False
         origin = find_header(scope, b"origin")
         if origin is not None and not self._allowed.isdisjoint({origin, "*"}):

@@ -1,20 +1,35 @@
-"""Headers of a request: the one that is read, and none of the others decoded."""
+"""Headers of a request: indexed once, and only the one that is read is decoded."""
 
 from starlette.types import Scope
+
+_IN_SCOPE = "adaptry.headers"
+
+
+def index_headers(scope: Scope) -> dict[bytes, bytes]:
+    """The first value of each name, in lower case. Kept in the scope while its headers are these.
+
+    A dozen layers each read one or two.
+    """
+    headers = scope["headers"]
+    kept = scope.get(_IN_SCOPE)
+    if kept is not None and kept[0] is headers:
+        indexed: dict[bytes, bytes] = kept[1]
+        return indexed
+    indexed = dict(reversed(list(headers)))
+    scope[_IN_SCOPE] = (headers, indexed)
+    return indexed
 
 
 def find_header(scope: Scope, name: bytes) -> str | None:
     """The first of that name, which is in lower case; None if there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    value = index_headers(scope).get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def is_form(scope: Scope) -> bool:
     """Whether the body is a form of several parts."""
-    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")
+    kind = index_headers(scope).get(b"content-type")
+    return kind is not None and kind[:10].lower() == b"multipart/"
 
 
 def find_headers(scope: Scope, name: bytes) -> list[str]:

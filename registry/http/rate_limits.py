@@ -2,12 +2,12 @@
 
 from ipaddress import IPv6Address, ip_network
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.auth.caller import current_caller
 from registry.auth.client_address import client_address
 from registry.errors import RateLimitExceeded
+from registry.http.headers import find_header
 from registry.http.problems import route_path, send_error
 from registry.http.response_head import add_to_head
 from registry.http.trusted_proxies import parse_address
@@ -90,7 +90,7 @@ def _network(address: str) -> str:
 
 def _declared_bytes(scope: Scope) -> int:
     """1 if it is not declared: then it is counted as it comes."""
-    length = Headers(scope=scope).get("content-length", "")
+    length = find_header(scope, b"content-length") or ""
     return max(1, int(length)) if length.isdecimal() and len(length) < 19 else 1
 
 
