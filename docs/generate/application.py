@@ -43,6 +43,7 @@ from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
 from registry.notifications import open_notifications
 from registry.prompts.service import PromptSetService
+from registry.quotas.service import TenantQuotas
 from registry.rates.usage import RateUsage
 from registry.rates.windows import RateWindows
 from registry.residency import ResidencyStore
@@ -87,7 +88,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_history_router(HistoryReader(_no_history(database), None)),
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
-            create_prompt_router(PromptSetService(database)),
+            create_prompt_router(PromptSetService(database, TenantQuotas(database))),
             create_settings_router(settings, EngineSettings(), {}, service),
             generate_router,
             create_fanout_router(),

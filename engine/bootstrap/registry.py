@@ -80,7 +80,7 @@ class LocalRegistry:
         """`usage_of`: a tenant's use of the cache."""
         return [
             create_router(self.service),
-            create_prompt_router(PromptSetService(self.database)),
+            create_prompt_router(PromptSetService(self.database, self.tenants.quotas)),
             create_key_router(self.keys),
             create_whoami_router(self.keys),
             create_tenant_router(self.tenants.create_service(usage_of), self.keys),

@@ -17,6 +17,8 @@ from registry.auth.grants import get_tenant
 from registry.database.engine import Database
 from registry.errors import PromptSetExists, TooManyPromptSets, UnknownPromptSet
 from registry.models import PromptSet, now
+from registry.quotas.repository import QuotaRepository
+from registry.quotas.service import TenantQuotas
 from registry.references import PLATFORM
 
 MAX_SETS = 200
@@ -36,8 +38,9 @@ class PromptSetLine:
 class PromptSetService:
     """`owner`: a tenant, or `PLATFORM`. Each change is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quotas: TenantQuotas) -> None:
         self._database = database
+        self._quotas = quotas
 
     async def all(self, owner: str) -> Sequence[PromptSetLine]:
         """By name. The database counts the prompts: to read all would hold up the event loop."""
@@ -54,7 +57,10 @@ class PromptSetService:
             return await _get(session, owner, name)
 
     async def save(self, owner: str, name: str, prompts: Sequence[str], *, actor: str) -> PromptSet:
-        """Create it, or replace its prompts. Raises TooManyPromptSets, UnknownTenant."""
+        """Create it, or replace its prompts.
+
+        Raises TooManyPromptSets, UnknownTenant; TenantLimit, unless it becomes no larger.
+        """
         try:
             return await self._save(owner, name, prompts, actor)
         except IntegrityError:  # PostgreSQL: another request created it meanwhile
@@ -69,9 +75,12 @@ class PromptSetService:
                 await _check_number(session, owner)
                 found = PromptSet(owner=owner, name=name, updated_by=actor)
                 session.add(found)
+            before, found.size_bytes = found.size_bytes, sum(len(each.encode()) for each in prompts)
             found.prompts = list(prompts)
             found.updated_at, found.updated_by = now(), actor
             await session.flush()
+            if owner != PLATFORM and found.size_bytes > before:
+                await self._quotas.check_prompts(session, owner)
         return found
 
     async def rename(self, owner: str, name: str, new: str, *, actor: str) -> PromptSet:
@@ -107,6 +116,8 @@ async def _get(session: AsyncSession, owner: str, name: str, *, lock: bool = Fal
 
 
 async def _check_number(session: AsyncSession, owner: str) -> None:
+    """Raises TooManyPromptSets."""
+    await QuotaRepository(session).lock_tenant(owner)  # the platform has no row to lock
     counted = select(func.count()).select_from(PromptSet).where(col(PromptSet.owner) == owner)
     if (await session.execute(counted)).scalar_one() >= MAX_SETS:
         raise TooManyPromptSets(MAX_SETS)

@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.models import Adapter, Version, VersionState
+from registry.models import Adapter, PromptSet, Version, VersionState
 from registry.models.registration import TenantRegistration
 
 _WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED)
@@ -31,7 +31,16 @@ class QuotaRepository:
             await self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     async def storage_bytes(self, tenant: str) -> int:
-        """Bytes of all its versions with files; the same files in two adapters count twice."""
+        """Bytes of what it stores: files of versions, and prompts."""
+        return await self._version_bytes(tenant) + await self._prompt_bytes(tenant)
+
+    async def _prompt_bytes(self, tenant: str) -> int:
+        summed = func.coalesce(func.sum(col(PromptSet.size_bytes)), 0)
+        statement = select(summed).where(col(PromptSet.owner) == tenant)
+        return int((await self._session.execute(statement)).scalar_one())
+
+    async def _version_bytes(self, tenant: str) -> int:
+        """Of all its versions with files; the same files in two adapters count twice."""
         name = col(Adapter.name)
         statement = (
             select(func.coalesce(func.sum(col(Version.size_bytes)), 0))

@@ -83,8 +83,14 @@ class TenantQuotas:
 
         It locks the tenant: of two concurrent ones, the second counts what the first wrote.
         """
-        if (tenant := self._tenant_of(adapter)) is None:
-            return
+        if (tenant := self._tenant_of(adapter)) is not None:
+            await self._check_storage(session, tenant, "version")
+
+    async def check_prompts(self, session: AsyncSession, tenant: str) -> None:
+        """As `check_storage`, after writing a set of prompts."""
+        await self._check_storage(session, tenant, "set of prompts")
+
+    async def _check_storage(self, session: AsyncSession, tenant: str, added: str) -> None:
         most = (await self._limits_in(session, tenant)).max_storage_bytes
         if most is None:
             return
@@ -92,7 +98,7 @@ class TenantQuotas:
         await repository.lock_tenant(tenant)
         if (used := await repository.storage_bytes(tenant)) > most:
             self._refused(tenant, Limit.STORAGE_BYTES)
-            raise _too_much(tenant, most, f"with this version it would use {used}")
+            raise _too_much(tenant, most, f"with this {added} it would use {used}")
 
     async def _check_before(
         self, repository: QuotaRepository, tenant: str, limits: TenantLimits, size_bytes: int
@@ -137,5 +143,5 @@ async def stored_usage(session: AsyncSession, tenant: str) -> StoredUsage:
 
 
 def _too_much(tenant: str, most: int, why: str) -> TenantLimit:
-    detail = f"the tenant {tenant} may keep {most} bytes of adapters: {why}"
+    detail = f"the tenant {tenant} may keep {most} bytes of adapters and prompts: {why}"
     return TenantLimit(Limit.STORAGE_BYTES, detail)

@@ -26,8 +26,11 @@ from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.notifications import Notifications, open_notifications
 from registry.prompts.service import PromptSetService
+from registry.quotas.limit_queries import read_limits
+from registry.quotas.service import TenantQuotas
 from registry.rates.usage import RateUsage
 from registry.rates.windows import RateWindows
+from registry.references import tenant_of
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -131,7 +134,8 @@ def app(
     service: RegistryService, ingest: IngestService, events: Notifications, database: Database
 ) -> FastAPI:
     app = FastAPI()
-    prompts = create_prompt_router(PromptSetService(database))
+    quotas = TenantQuotas(database, tenant_of, read_limits)
+    prompts = create_prompt_router(PromptSetService(database, quotas))
     take_in(app, create_router(service), create_ingest_router(ingest), prompts, *events.routers)
     return app
 

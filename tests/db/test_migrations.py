@@ -114,6 +114,18 @@ def test_what_was_there_is_found_and_has_a_history(empty_database: str) -> None:
     assert history == [("default", 1, 1, 1, None)]
 
 
+def test_prompts_that_were_there_are_counted(empty_database: str) -> None:
+    url = empty_database
+    command.upgrade(alembic_config(url), "c3d95f1be704")
+    asked(
+        url,
+        "INSERT INTO prompt_set (owner, name, prompts, updated_at, updated_by) VALUES"
+        " ('acme', 'a', '[\"\u0434ом\", \"x\"]', '2026-01-01 00:00:00', 'x')",
+    )
+    upgrade(url)
+    assert asked(url, "SELECT size_bytes FROM prompt_set") == [(7,)]
+
+
 def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
     upgrade(empty_database)
     before = tables(empty_database)

@@ -15,9 +15,11 @@ from fastapi import FastAPI
 from registry.api.access.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.database.engine import Database
+from registry.errors import TenantLimit
 from registry.errors.access import Limit
 from registry.ingest.service import IngestService
 from registry.models import now
+from registry.prompts.service import PromptSetService
 from registry.quotas.limit_cache import LimitCache
 from registry.quotas.limit_queries import all_limits, read_limits
 from registry.quotas.limits import NO_LIMITS, TenantLimits
@@ -125,6 +127,22 @@ async def test_a_tenant_keeps_no_more_bytes_than_it_may(
     assert (await register(client, "plain", three)).status_code == 201
     assert (await register(client, "acme~a", one)).status_code == 200  # it is there already
     assert (await usage(client))["storage_bytes"] == 2 * size
+
+
+async def test_prompts_leave_adapters_less_room(
+    client: httpx.AsyncClient, database: Database, make_adapter: AdapterMaker, quotas: Quotas
+) -> None:
+    folder = make_adapter("a")
+    await limit(client, max_storage_bytes=size_of(folder) + 10)
+    sets = PromptSetService(database, quotas.of_service)
+    await sets.save("acme", "mine", ["x" * 11], actor="tests")
+    refused = await register(client, "acme~a", folder)
+    assert (refused.status_code, refused.json()["code"]) == (409, "tenant_limit")
+    await sets.save("acme", "mine", ["x" * 10], actor="tests")
+    assert (await register(client, "acme~a", folder)).status_code == 201
+    with pytest.raises(TenantLimit):
+        await sets.save("acme", "mine", ["x" * 11], actor="tests")
+    assert quotas.refusals == [("acme", Limit.STORAGE_BYTES)] * 2
 
 
 async def test_names_that_sort_beside_a_tenants_are_not_its_own(

@@ -9,10 +9,11 @@ from sqlalchemy import event
 from registry.api.prompts import MAX_ALL_CHARACTERS
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
-from registry.errors import UnknownTenant
+from registry.errors import TooManyPromptSets, UnknownTenant
 from registry.models import PromptSet
 from registry.models.tenant import Tenant
 from registry.prompts.service import MAX_SETS, PromptSetService
+from registry.quotas.service import TenantQuotas
 from registry.references import PLATFORM
 from tests.api.helpers import assert_problem
 from tests.api.keyed_client import Asked
@@ -76,7 +77,7 @@ async def test_names_fit_an_address(client: httpx.AsyncClient) -> None:
 
 
 async def test_their_number_is_bounded(client: httpx.AsyncClient, database: Database) -> None:
-    sets = PromptSetService(database)
+    sets = PromptSetService(database, TenantQuotas(database))
     for n in range(MAX_SETS):
         await sets.save(PLATFORM, f"s{n}", ["x"], actor="tests")
     refused = await client.put("/prompts/more", json={"prompts": ["x"]})
@@ -126,8 +127,9 @@ async def test_one_that_is_deleted_meanwhile_is_no_error_of_the_server(
 
 async def test_nothing_is_saved_for_a_tenant_that_is_deleted(database: Database) -> None:
     """Another of that name would find it."""
+    sets = PromptSetService(database, TenantQuotas(database))
     with pytest.raises(UnknownTenant):
-        await PromptSetService(database).save("gone", "mine", ["x"], actor="gone~boss")
+        await sets.save("gone", "mine", ["x"], actor="gone~boss")
 
 
 async def test_a_tenant_has_its_own_which_go_with_it(asked: Asked, database: Database) -> None:
@@ -148,4 +150,49 @@ async def test_a_tenant_has_its_own_which_go_with_it(asked: Asked, database: Dat
     await asked.says("root", "DELETE", "/keys/acme~boss")
     await asked.says("root", "DELETE", "/keys/acme~reader")
     assert await asked.says("root", "DELETE", "/tenants/acme") == (204, "")
-    assert await PromptSetService(database).all("acme") == []
+    assert await PromptSetService(database, TenantQuotas(database)).all("acme") == []
+
+
+async def test_prompts_count_as_stored_by_their_tenant(asked: Asked) -> None:
+    limit = {"name": "acme", "max_storage_bytes": 10}
+    await asked.says("root", "POST", "/tenants", json=limit)
+    await asked.key("acme~boss", Scope.PUBLISH)
+
+    async def save(name: str, *prompts: str) -> tuple[int, str]:
+        body = {"prompts": prompts}
+        return await asked.says("acme~boss", "PUT", f"/prompts/{name}", json=body)
+
+    async def used() -> int:
+        shown = await asked.ask("root", "GET", "/tenants/acme")
+        return int(shown.json()["usage"]["storage_bytes"])
+
+    assert await save("mine", "дом", "1234") == (200, "")
+    assert await used() == 10
+    assert await save("more", "x") == (409, "tenant_limit")
+    assert await save("mine", "дом", "12345") == (409, "tenant_limit")
+    assert (await asked.ask("acme~boss", "GET", "/prompts/mine")).json()["prompts"][1] == "1234"
+    await asked.says("root", "PATCH", "/tenants/acme", json={"max_storage_bytes": 3})
+    assert await save("mine", "123456789") == (200, ""), "what makes it less is never refused"
+    assert await used() == 9
+    assert await asked.says("acme~boss", "DELETE", "/prompts/mine") == (204, "")
+    assert await used() == 0
+
+
+async def test_of_two_sets_at_a_time_only_one_fits(asked: Asked) -> None:
+    limit = {"name": "acme", "max_storage_bytes": 10}
+    await asked.says("root", "POST", "/tenants", json=limit)
+    await asked.key("acme~boss", Scope.PUBLISH)
+    body = {"prompts": ["123456"]}
+    saving = [asked.says("acme~boss", "PUT", f"/prompts/s{n}", json=body) for n in range(4)]
+    answers = await asyncio.gather(*saving)
+    assert sorted(answers) == [(200, ""), *[(409, "tenant_limit")] * 3]
+
+
+async def test_sets_at_a_time_are_no_more_than_may_be(database: Database) -> None:
+    sets = PromptSetService(database, TenantQuotas(database))
+    for n in range(MAX_SETS - 1):
+        await sets.save(PLATFORM, f"s{n}", ["x"], actor="tests")
+    saving = [sets.save(PLATFORM, f"more{n}", ["x"], actor="tests") for n in range(4)]
+    ends = await asyncio.gather(*saving, return_exceptions=True)
+    assert sum(isinstance(end, TooManyPromptSets) for end in ends) == 3
+    assert len(await sets.all(PLATFORM)) == MAX_SETS
