@@ -170,7 +170,12 @@ def upgrade() -> None:
     )
     op.execute(_fill(is_sqlite))
     for column in COLUMNS:
-        op.create_index(f"ix_adapter_order_{column}", "adapter_order", [column, "name"])
+        op.create_index(
+            f"ix_adapter_order_{column}",
+            "adapter_order",
+            [column, "name"],
+            postgresql_include=["adapter_id"],
+        )
     for statement in _statements(is_sqlite):
         op.execute(statement)
 

@@ -24,7 +24,11 @@ class AdapterOrder(Table, table=True):
     """
 
     __tablename__ = "adapter_order"
-    __table_args__ = tuple(Index(f"ix_adapter_order_{each}", each, "name") for each in SORTED)
+    # PostgreSQL skips the rows before a page within the index: SQLite's have the id anyway
+    __table_args__ = tuple(
+        Index(f"ix_adapter_order_{each}", each, "name", postgresql_include=["adapter_id"])
+        for each in SORTED
+    )
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
     name: str = Field(sa_column=Column(bytewise_string(64), nullable=False))
