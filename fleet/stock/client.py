@@ -14,6 +14,7 @@ import httpx
 from engine.errors import AnswerTimeout, EngineError, EngineUnavailable
 
 _CONNECT_SECONDS = 5.0
+_NO_MODEL = "adaptry asks whether this is refused"
 _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
 
 
@@ -64,6 +65,15 @@ class StockVllm:
     async def loaded_adapters(self) -> list[str]:
         """Adapters whose name is an `AdapterVersion.engine_name`. Raises EngineUnavailable."""
         return [name for name in await self.models() if _OURS.fullmatch(name)]
+
+    async def takes_any_name(self) -> bool:
+        """Whether it answers for the name of no model. Raises EngineUnavailable."""
+        body = {"model": _NO_MODEL, "prompt": "x"}
+        try:
+            response = await self._http.post("/tokenize", json=body, timeout=_CONNECT_SECONDS)
+        except httpx.HTTPError as error:
+            raise _unavailable(self.url, error) from error
+        return response.is_success
 
     async def load(self, name: str, path: str) -> str | None:
         """The reason if the server refused, else None. Raises EngineUnavailable."""

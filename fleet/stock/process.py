@@ -59,11 +59,20 @@ class StockStarter:
             if await self._server.is_healthy():
                 try:
                     await self._base.check(self._server)
+                    await self._check_names()
                     await self._unload_leftovers()
                     return StockProcess(self._server, StockBackend(self._server, self._slots))
                 except EngineUnavailable as error:
                     self._warn(error.detail)
             await asyncio.sleep(_CHECK_SECONDS)
+
+    async def _check_names(self) -> None:
+        """Requests for an adapter that is gone there have to fail. Raises EngineUnavailable."""
+        if await self._server.takes_any_name():
+            raise EngineUnavailable(
+                f"{self._server.url} answers for any name with its base model: start it without "
+                "VLLM_SKIP_MODEL_NAME_VALIDATION"
+            )
 
     def _warn(self, why: str) -> None:
         """Once in a row for each reason."""

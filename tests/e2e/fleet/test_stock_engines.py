@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptry.cli import main
 from demo.tasks import TASKS, UPPER_V2, prompt_for
+from fleet.stock.client import StockVllm
 from registry.inspection.base_identity import BaseIdentity
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo, inherited
 from tests.support.servers.forked_server import fork_server, import_beside
@@ -232,6 +233,12 @@ def test_a_version_of_another_base_model_of_equal_shape_is_refused(
     refused = driver.complete(reference)
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_base_model")
     assert not [there for there in driver.stock.models() if there.startswith(name)]
+
+
+async def test_it_is_seen_whether_a_server_answers_for_any_name(driver: Driver) -> None:
+    server = StockVllm(driver.stock.url, None, load_seconds=60, silent_seconds=60)
+    assert not await server.takes_any_name()
+    await server.close()
 
 
 def test_a_stock_server_of_another_base_model_gets_no_adapter(

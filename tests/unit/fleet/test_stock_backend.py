@@ -40,6 +40,10 @@ class FakeServer:
         self.paths: dict[str, str] = {}
         self.well = [True]
         self.root = "org/Model"
+        self.any_name = [False]
+
+    async def takes_any_name(self) -> bool:
+        return self.any_name.pop(0) if len(self.any_name) > 1 else self.any_name[0]
 
     async def is_healthy(self) -> bool:
         return self.well.pop(0) if len(self.well) > 1 else self.well[0]
@@ -206,6 +210,19 @@ async def test_a_server_of_another_base_model_gets_no_adapter(
     else:
         with pytest.raises(EngineUnavailable, match=f"serves the base model {root}, not org/Model"):
             await OURS.check(server)
+
+
+async def test_a_server_that_answers_for_any_name_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its base model would answer for an adapter that somebody else has unloaded there."""
+    monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
+    server: Any = FakeServer()
+    server.any_name = [True, True, False]
+    async with asyncio.timeout(30):
+        await StockStarter(server, 2, OURS).start()
+    (record,) = caplog.records
+    assert "start it without VLLM_SKIP_MODEL_NAME_VALIDATION" in record.message
 
 
 async def test_a_server_with_another_base_model_is_waited_for(
