@@ -31,7 +31,7 @@ from registry.database.text_set import is_none_of, is_one_of
 from registry.models import Adapter, Alias, AliasHistory, Version, row_id
 from registry.references import DEFAULT_ALIAS
 
-FEW = 1000  # adapters that are read to be sorted
+FEW = 5000  # adapters that are read to be sorted; of more, a page is found soon
 
 _PEFT_CONFIG: Any = Version.peft_config
 _INSPECTION: Any = Version.inspection
