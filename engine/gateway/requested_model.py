@@ -60,18 +60,14 @@ def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
     model = _text(fields.get("model"))
     if _is_sagemaker(scope):
         model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
-    elif _is_at(scope, FANOUT):
+    elif scope["path"].endswith(FANOUT) and route_path(scope) == FANOUT:
         model = None
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
 
 
 def _is_sagemaker(scope: Scope) -> bool:
-    return _is_at(scope, SAGEMAKER_PATH)
-
-
-def _is_at(scope: Scope, route: str) -> bool:
-    is_there: bool = scope["path"].endswith(route)
-    return is_there and route_path(scope) == route
+    is_there: bool = scope["path"].endswith(SAGEMAKER_PATH)
+    return is_there and route_path(scope) == SAGEMAKER_PATH
 
 
 def _utf8(header: str | None) -> str | None:
