@@ -195,7 +195,6 @@ class CachePolicy(PolicyViews):
             return
         if not when_idle and self.in_use(version):
             raise AdapterInUse
-        self._planner.prefetches.pop(version, None)
         self._planner.pending_evictions[version] = reason
 
     def give_up_eviction(self, version: VersionId) -> None:
@@ -219,7 +218,6 @@ class CachePolicy(PolicyViews):
 
     def cancel_all(self) -> list[Ticket]:
         """The engine has died: no request waits any more. Returns their tickets."""
-        self._planner.prefetches.clear()
         return [t for v in self.wait_queue.versions() for t in self.wait_queue.remove_all(v)]
 
     def reset(self) -> None:

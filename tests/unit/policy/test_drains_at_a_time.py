@@ -23,25 +23,25 @@ def settle(policy: CachePolicy) -> None:
 
 
 def standing_queue(
-    host_capacity: int = 200, max_loads: int = 2
+    host_capacity: int = 200, max_loads: int = 2, slots: int = SLOTS
 ) -> tuple[CachePolicy, list[int], list[int]]:
     """Every slot is leased, and so many adapters wait that a queue stands. With those in slots, and
     those that wait; their tickets have the same numbers.
     """
-    policy = CachePolicy(slots=SLOTS, host_capacity=host_capacity, max_loads=max_loads)
+    policy = CachePolicy(slots=slots, host_capacity=host_capacity, max_loads=max_loads)
     leased: list[int] = []
     waiting: list[int] = []
     for number in range(1, 120):
         policy.arrive(number, VersionId(number))
         waiting.append(number)
         settle(policy)
-        if number > 2 * SLOTS:
+        if number > 2 * slots:
             policy.release(VersionId(leased.pop(0)))
             settle(policy)
         granted = [n for n in waiting if policy.wait_queue.version_of(n) is None]
         leased += granted
         waiting = [n for n in waiting if n not in granted]
-    assert len(leased) == SLOTS
+    assert len(leased) == slots
     return policy, leased, waiting
 
 
@@ -80,3 +80,17 @@ def test_after_a_pause_any_number_may_though_all_that_is_wanted_is_in_memory() -
     settle(policy)
     assert policy.wait_queue.version_of(999) is None, "it has the slot that was idle"
     assert drained(policy, burst(policy)) == SLOTS
+
+
+def test_a_single_slot_drains_where_a_queue_stands_too() -> None:
+    policy, _, waiting = standing_queue(slots=1)
+    assert drained(policy, waiting) == 1
+
+
+def test_it_is_no_pause_while_every_slot_is_leased() -> None:
+    """Though no request waits at the moment."""
+    policy, _, waiting = standing_queue()
+    for ticket in waiting:
+        policy.cancel(ticket)
+    settle(policy)
+    assert drained(policy, burst(policy)) == SLOTS // 2

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from engine.errors import AdapterInUse, AdapterPinned, PinBudgetExceeded
+from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge, PinBudgetExceeded
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.policy import CachePolicy
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
@@ -196,6 +196,17 @@ def test_what_is_in_use_or_pinned_is_not_evicted_on_request() -> None:
         cache.policy.evict(D)
 
 
+def test_an_eviction_that_waits_for_a_load_ends_with_that() -> None:
+    """Else the next one to ask would find it evicted as soon as it is loaded."""
+    cache = Cache(slots=1, host=2)
+    cache.policy.arrive(99, A)
+    assert cache.policy.advance() == [StartLoad(A)]
+    cache.policy.evict(A, when_idle=True)
+    assert cache.policy.on_failed(A) == [99]
+    assert cache.outcome(cache.ask(A)) is CacheOutcome.MISS
+    assert not any(isinstance(decision, Evict) for decision in cache.log)
+
+
 # ---- loads -------------------------------------------------------------------------------
 
 
@@ -229,6 +240,44 @@ def test_a_failed_commit_frees_its_host_place() -> None:
     assert policy.advance() == [Commit(A)]
     assert policy.on_failed(A) == [1]
     assert policy.residency().host == ()
+
+
+def test_one_that_is_just_entering_its_slot_was_found_in_host_memory() -> None:
+    policy = CachePolicy(slots=1, host_capacity=1)
+    policy.arrive(1, A)
+    policy.advance()
+    policy.on_loaded(A)
+    assert policy.advance() == [Commit(A)]
+    policy.on_moved(A)
+    assert policy.advance() == [Activate(A)]
+    policy.arrive(2, A)
+    policy.on_moved(A)
+    assert policy.advance() == [Grant(1, A, CacheOutcome.MISS), Grant(2, A, CacheOutcome.HOST_HIT)]
+
+
+# ---- sizes -------------------------------------------------------------------------------
+
+
+def test_the_size_that_a_load_has_shown_is_not_forgotten_for_that_of_the_files() -> None:
+    cache = Cache(slots=1, host=2, host_bytes=10)
+    cache.policy.learn_size(A, 3)
+    cache.sizes = {A: 7}
+    cache.use(A)
+    cache.policy.learn_size(A, 3)
+    assert cache.policy.size_of(A) == 7
+
+
+def test_one_in_memory_is_served_beside_pins_that_turned_out_larger() -> None:
+    cache = Cache(slots=2, host=2, host_bytes=4)
+    cache.sizes = {A: 3, B: 2}
+    cache.ask(B)
+    cache.policy.learn_size(A, 1)
+    cache.pin(A, Tier.HOST)
+    cache.ask(A)  # takes three, and waits for room
+    cache.policy.learn_size(B, 2)
+    assert cache.policy.try_lease(B)
+    with pytest.raises(AdapterTooLarge):
+        cache.policy.learn_size(C, 2)
 
 
 # ---- turns -------------------------------------------------------------------------------
