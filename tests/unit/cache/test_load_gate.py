@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from engine.artifact_files import load_error
-from engine.cache.load_gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from engine.cache.load_gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, FitCheck
 from engine.engine_fit import EngineFit
 from engine.errors import (
     AdapterFilesMissing,
@@ -28,8 +28,18 @@ class Clock:
         return self.now
 
 
-def remembering(clock: Clock, fit: EngineFit | None = None) -> Cache:
+def remembering(clock: Clock, fit: FitCheck | None = None) -> Cache:
     return Cache(clock=clock, first_pause_seconds=FIRST_PAUSE_SECONDS, fit=fit)
+
+
+class FitUntilRead:
+    """Serves everything at first; later nothing that is not in memory by then."""
+
+    is_over = False
+
+    def check(self, version: AdapterVersion) -> None:
+        if self.is_over:
+            raise load_error(version.reference, "no longer fits", LoadFailure.RANK)
 
 
 def breaks(cache: Cache, version: AdapterVersion, failure: LoadFailure) -> None:
@@ -88,6 +98,18 @@ async def test_what_is_in_memory_is_served_whatever_failed_before() -> None:
         breaks(cache, B, LoadFailure.STORE)
         await refusal(cache, B)
         assert await cache.use(A) is CacheOutcome.GPU_HIT
+
+
+async def test_what_is_in_memory_is_leased_prefetched_and_pinned_though_it_fits_no_longer() -> None:
+    fit = FitUntilRead()
+    async with running(remembering(Clock(), fit)) as cache:
+        await cache.use(A)
+        fit.is_over = True
+        await refusal(cache, B)
+        assert await cache.use(A) is CacheOutcome.GPU_HIT
+        cache.controller.prefetch(A)
+        for tier in Tier:
+            await cache.controller.pin(A, tier)
 
 
 async def test_a_new_engine_attempts_at_once() -> None:
