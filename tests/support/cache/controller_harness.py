@@ -29,6 +29,9 @@ from engine.types import (
     VersionId,
 )
 
+UNTIMED_SECONDS = 3600.0
+"""As the longest wait: queues are checked twenty times in it, so none while a test runs."""
+
 
 class Recorder:
     """An observer that records events."""
@@ -129,7 +132,7 @@ class Cache:
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
         self.observer = Recorder()
         if limits is None:  # no timer that would hide a missing event
-            limits = AdmissionLimits(max_slot_wait_seconds=60)
+            limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS)
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(

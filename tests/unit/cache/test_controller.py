@@ -27,6 +27,7 @@ from engine.types import (
     Transition,
 )
 from tests.support.cache.controller_harness import (
+    UNTIMED_SECONDS,
     A,
     B,
     C,
@@ -550,6 +551,32 @@ async def test_a_prefetch_loads_into_host_memory_only() -> None:
         cache.check()
 
 
+async def test_a_slot_that_is_free_or_idle_is_taken_without_waiting_for_one() -> None:
+    async with running(Cache(slots=2, host=4)) as cache:
+        async with cache.controller.lease(A):
+            await cache.controller.load_into_idle_slot(B)
+            assert set(cache.backend.gpu) == {A.id, B.id}, "one was free"
+            await cache.controller.load_into_idle_slot(C)
+            assert set(cache.backend.gpu) == {A.id, C.id}, "one was idle"
+            async with cache.controller.lease(C):
+                await asyncio.wait_for(cache.controller.load_into_idle_slot(D), 20)
+                assert set(cache.backend.gpu) == {A.id, C.id}, "both are leased"
+        cache.check()
+
+
+async def test_no_idle_slot_is_taken_while_requests_wait() -> None:
+    async with running(Cache(slots=2, host=4)) as cache:
+        async with cache.controller.lease(A):
+            cache.backend.may_load.clear()
+            waiting = asyncio.create_task(cache.use(B))
+            await until(lambda: cache.backend.loads == [A.id, B.id])
+            await asyncio.wait_for(cache.controller.load_into_idle_slot(C), 20)
+            assert C.id not in cache.backend.loads, "the slot is for the one that waits"
+            cache.backend.may_load.set()
+            await waiting
+        cache.check()
+
+
 async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
@@ -678,7 +705,7 @@ async def test_an_eviction_that_waits_is_refused_once_its_adapter_is_pinned() ->
 
 async def test_an_eviction_does_not_wait_for_ever() -> None:
     """Its requests are admitted again, and it is evicted at the next request for that."""
-    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.1)
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS, slot_timeout_seconds=0.1)
     async with running(Cache(slots=2, host=3, limits=limits)) as cache:
         async with cache.controller.lease(A):
             for force in (False, True):
@@ -696,7 +723,7 @@ async def test_an_eviction_does_not_wait_for_ever() -> None:
 
 async def test_an_eviction_that_is_tried_again_is_not_given_up_with_those_before() -> None:
     """Two wait for it; the first whose time is over tries again before the other hears of that."""
-    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.2)
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS, slot_timeout_seconds=0.2)
     async with running(Cache(slots=2, host=3, limits=limits)) as cache:
 
         async def evict_twice() -> bool:
@@ -717,7 +744,7 @@ async def test_an_eviction_that_is_tried_again_is_not_given_up_with_those_before
 
 
 async def test_a_pin_does_not_wait_for_ever_for_host_memory() -> None:
-    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.1)
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS, slot_timeout_seconds=0.1)
     async with running(Cache(slots=2, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A), cache.controller.lease(C):
             with pytest.raises(HostWaitTimeout) as refused:

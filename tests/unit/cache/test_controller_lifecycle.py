@@ -26,6 +26,7 @@ from engine.types import (
     VersionId,
 )
 from tests.support.cache.controller_harness import (
+    UNTIMED_SECONDS,
     A,
     B,
     C,
@@ -327,7 +328,9 @@ async def test_force_does_not_evict_a_pinned_adapter() -> None:
 
 
 async def test_one_adapter_does_not_fill_the_wait_queue() -> None:
-    limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=5, max_waiting_per_adapter=2)
+    limits = AdmissionLimits(
+        max_slot_wait_seconds=UNTIMED_SECONDS, max_waiting=5, max_waiting_per_adapter=2
+    )
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
@@ -348,7 +351,7 @@ async def test_one_adapter_does_not_fill_the_wait_queue() -> None:
 
 async def test_refused_requests_learn_how_fast_the_queue_moves() -> None:
     now = 0.0
-    limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=1)
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS, max_waiting=1)
     async with running(Cache(slots=1, host=2, limits=limits, clock=lambda: now)) as cache:
         for version in (A, B, C, A):  # one grant in three seconds
             await cache.use(version)

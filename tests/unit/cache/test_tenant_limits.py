@@ -7,23 +7,37 @@ import pytest
 
 from engine.cache.tenant_limits import TenantCacheUsage
 from engine.cache.tenant_memory import Tenancy
-from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout, TenantLimitReached
-from engine.events import Refused
+from engine.errors import (
+    AdapterLoadFailed,
+    EngineUnavailable,
+    QueueFull,
+    SlotWaitTimeout,
+    TenantLimitReached,
+)
+from engine.events import LoadFailed, Refused
 from engine.types import (
     AdapterVersion,
     AdmissionLimits,
     CacheOutcome,
     EvictionReason,
+    LoadFailure,
     Tier,
+    Transition,
     VersionId,
 )
 from registry.errors.access import Limit
 from registry.quotas.limits import NO_LIMITS, TenantLimits
-from tests.support.cache.controller_harness import Cache, adapter, running, until
+from tests.support.cache.controller_harness import (
+    UNTIMED_SECONDS,
+    Cache,
+    adapter,
+    running,
+    until,
+)
 
 A, B, C, D = (adapter(n, f"acme~a{n}") for n in range(1, 5))
 OTHER, PLAIN = adapter(8, "zeta~x"), adapter(9, "plain")
-PATIENT = AdmissionLimits(max_slot_wait_seconds=60)
+PATIENT = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS)
 
 
 def owner(name: str) -> str | None:
@@ -35,7 +49,12 @@ class Limited:
     """A cache whose tenant `acme` has limits that may change, and a clock that the test sets."""
 
     def __init__(
-        self, limits: AdmissionLimits = PATIENT, *, slots: int = 4, **of_acme: int
+        self,
+        limits: AdmissionLimits = PATIENT,
+        *,
+        slots: int = 4,
+        first_pause_seconds: float = 0.0,
+        **of_acme: int,
     ) -> None:
         self.acme = TenantLimits(**of_acme)
         self.now = 0.0
@@ -45,6 +64,7 @@ class Limited:
             host=8,
             limits=limits,
             clock=lambda: self.now,
+            first_pause_seconds=first_pause_seconds,
             tenancy=Tenancy(
                 owner,
                 lambda tenant: self.acme if tenant == "acme" else NO_LIMITS,
@@ -346,3 +366,13 @@ async def test_a_pin_to_a_slot_waits_for_the_tenants_slots_as_a_request_does() -
         await holder.end()
         await pinning
         assert limited.usage() == TenantCacheUsage(host_bytes=200, pins=1)
+
+
+async def test_what_can_not_be_loaded_now_is_refused_before_it_waits_for_its_tenant() -> None:
+    limited = Limited(first_pause_seconds=1.0, max_slots=1)
+    async with running(limited.cache) as cache, cache.controller.lease(A):
+        failure = AdapterLoadFailed(B.reference, "on purpose", LoadFailure.STORE)
+        cache.controller.gate.on_event(LoadFailed(B, Transition.DISK_TO_HOST, failure))
+        with pytest.raises(AdapterLoadFailed):
+            await asyncio.wait_for(cache.use(B), 20)
+        assert limited.usage().waiting == 0
