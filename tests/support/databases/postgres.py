@@ -31,7 +31,7 @@ class PostgresServer:
     """One cluster in a folder of its own. PostgreSQL refuses to run as root, so root lends it."""
 
     def __init__(self, programs: Path, parent: Path | None = None) -> None:
-        self._programs = programs
+        self.programs = programs
         self._user = _somebody() if os.geteuid() == 0 else None
         self.folder = self._make_folder(parent)
         # a socket's path has 107 bytes at most, and TMPDIR or the parent may be longer
@@ -100,7 +100,7 @@ class PostgresServer:
     def remove(self) -> None:
         if (self._data / "postmaster.pid").exists():
             subprocess.run(
-                [self._programs / "pg_ctl", "-D", self._data, "-m", "immediate", "stop"],
+                [self.programs / "pg_ctl", "-D", self._data, "-m", "immediate", "stop"],
                 user=self._user,
                 cwd="/",
                 stdout=subprocess.DEVNULL,
@@ -117,12 +117,12 @@ class PostgresServer:
     def unpacked(self, dump: Path) -> bytes:
         """The SQL in what pg_dump wrote in its own format."""
         with dump.open("rb") as packed:
-            program = (self._programs / "pg_restore", "--file=-")
+            program = (self.programs / "pg_restore", "--file=-")
             return subprocess.run(program, stdin=packed, stdout=subprocess.PIPE, check=True).stdout
 
     def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
-            [self._programs / program, *arguments],
+            [self.programs / program, *arguments],
             user=self._user,
             cwd="/",
             text=True,
