@@ -31,7 +31,9 @@ class Setting:
 
     def shape(self) -> Shape:
         limits = AdmissionLimits(max_slot_wait_seconds=self.slot_wait_seconds)
-        return Shape(self.slots, self.host_places, self.max_loads, self.host_bytes, limits)
+        return Shape(
+            self.slots, self.host_places, self.max_loads, self.host_bytes, limits, whole_steps=True
+        )
 
     def orders(self) -> TierOrders:
         """Those of one replica."""

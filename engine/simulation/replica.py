@@ -17,13 +17,17 @@ from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionI
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a replica's cache, and how long and how many requests may wait for a slot."""
+    """The size of a replica's cache, and how long and how many requests may wait for a slot.
+
+    `whole_steps`: of its engine, see `SharedEngine`.
+    """
 
     slots: int
     host_capacity: int
     max_loads: int = 2
     host_bytes: int | None = None
     limits: AdmissionLimits = field(default_factory=AdmissionLimits)
+    whole_steps: bool = False
 
 
 class Replica:
@@ -58,7 +62,7 @@ class Replica:
         )
         self._agenda, self._costs, self._limits = agenda, costs, shape.limits
         self._sizes = sizes or {}
-        self._engine = SharedEngine(agenda, costs, self._on_ended)
+        self._engine = SharedEngine(agenda, costs, self._on_ended, shape.whole_steps)
         self._pending: dict[Ticket, Request] = {}  # in order of arrival
         self._drains = Drains(
             self.policy, self._overdue, lambda hot, cold: None, lambda: agenda.now, shape.limits

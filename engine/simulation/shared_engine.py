@@ -83,24 +83,34 @@ class Request:
 
 @dataclass
 class SharedEngine:
-    """Generates tokens for all running requests. `ended` is called with each completed one."""
+    """Generates tokens for all running requests. `ended` is called with each completed one.
+
+    `whole_steps`: as in vLLM, a request waits for the step that has begun also where that is of a
+    prompt, and the first tokens of all whose prompts are in a step come at its end. Without, it
+    joins that step, which matters for first tokens, and hardly for which adapter is loaded.
+    """
 
     agenda: Agenda
     costs: Costs
     ended: Callable[[Request], None]
+    whole_steps: bool = False
     _made: float = 0.0  # tokens that each request would have that had run from the beginning
     _since: float = 0.0  # `_made` is of that time; the engine has no time for tokens before it
     _running: list[tuple[float, int, Request]] = field(default_factory=list)
     _waiting: deque[Request] = field(default_factory=deque)
+    _beginning: deque[tuple[float, Request]] = field(default_factory=deque)
+    """In whole steps, those whose first token is made when `_made` is so many."""
     _plan: int = 0
 
     def add(self, request: Request) -> None:
         """It joins the others when the step that has begun is done."""
         self._advance()
         left = math.ceil(self._made - _NOTHING) - self._made if self._running else 0.0
-        if left > _NOTHING and self._since <= self.agenda.now:
-            seconds = left * self.costs.step(len(self._running))
-            self.agenda.after(seconds, lambda: self._join(request))
+        if left <= _NOTHING and self._beginning:
+            left = 1.0  # of the step that makes their first tokens
+        if left > _NOTHING and (self._beginning or self._since <= self.agenda.now):
+            at = self._since + left * self.costs.step(len(self._running))
+            self.agenda.at(at, lambda: self._join(request))
         else:
             self._join(request)
 
@@ -111,15 +121,25 @@ class SharedEngine:
         self._advance()
         self._since = max(self._since, self.agenda.now) + self.costs.prefill(request.prompt_tokens)
         heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
-        made_at = self._since + self.costs.step(len(self._running))
-        request.first_token_at = made_at + self.costs.overhead(request.number)
+        if self.whole_steps:
+            self._beginning.append((self._made + 1, request))
+        else:
+            self._make_first(request, self._since + self.costs.step(len(self._running)))
         self._foresee()
+
+    def _make_first(self, request: Request, at: float) -> None:
+        request.first_token_at = at + self.costs.overhead(request.number)
 
     def _advance(self) -> None:
         now = self.agenda.now
         if now > self._since:
             if self._running:
-                self._made += (now - self._since) / self.costs.step(len(self._running))
+                step = self.costs.step(len(self._running))
+                made = self._made + (now - self._since) / step
+                while self._beginning and self._beginning[0][0] <= made + _NOTHING:
+                    first_made, request = self._beginning.popleft()
+                    self._make_first(request, self._since + (first_made - self._made) * step)
+                self._made = made
             self._since = now
 
     def _foresee(self) -> None:

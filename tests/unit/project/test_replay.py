@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -77,3 +78,21 @@ def test_a_request_waits_for_the_step_that_has_begun() -> None:
     first, second = replay(arrivals, costs, Shape(2, 2)).first_tokens
     assert first == pytest.approx(0.02)
     assert second == pytest.approx(0.04 + 0.02 - 0.03)
+
+
+def test_in_whole_steps_a_request_waits_for_the_step_of_another_s_prompt() -> None:
+    """0 to 30 ms the first prompt, to 60 the second and a token of the first."""
+    costs, shape = Costs(0.02, 0.0, 0.01, 0.0, 0.0), Shape(2, 2, whole_steps=True)
+    arrivals = [Arrival(0.0, A, 10), Arrival(0.005, B, 10)]
+    assert replay(arrivals, costs, shape).first_tokens == pytest.approx([0.03, 0.06 - 0.005])
+    joined = replay(arrivals, costs, replace(shape, whole_steps=False)).first_tokens
+    assert joined == pytest.approx([0.03, 0.04 - 0.005])
+
+
+def test_in_whole_steps_the_first_tokens_of_prompts_that_begin_together_come_together() -> None:
+    """All that came before 30 ms are in the step until 80; the last token of all is a first one."""
+    costs, shape = Costs(0.02, 0.0, 0.01, 0.0, 0.0), Shape(4, 4, whole_steps=True)
+    trace = [(0.0, 3), (0.005, 2), (0.01, 1), (0.02, 2), (1.0, 1)]
+    arrivals = [Arrival(at, VersionId(n), tokens) for n, (at, tokens) in enumerate(trace, 1)]
+    found = [each.first_token_at for each in replay(arrivals, costs, shape).requests]
+    assert found == pytest.approx([0.03, 0.08, 0.08, 0.08, 1.03])
