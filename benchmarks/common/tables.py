@@ -28,9 +28,15 @@ def _version_of(package: str) -> str | None:
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
     """A Markdown table, to paste into the docs."""
+    print(table_of(rows))
+
+
+def table_of(rows: Sequence[Mapping[str, object]]) -> str:
+    """In Markdown."""
     columns = list(rows[0])
     widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
-    print("| " + " | ".join(c.ljust(widths[c]) for c in columns) + " |")
-    print("|" + "|".join("-" * (widths[c] + 2) for c in columns) + "|")
-    for row in rows:
-        print("| " + " | ".join(str(row[c]).ljust(widths[c]) for c in columns) + " |")
+    lines = [{c: c for c in columns}, *rows]
+    cells = (" | ".join(str(line[c]).ljust(widths[c]) for c in columns) for line in lines)
+    head, *rest = (f"| {each} |" for each in cells)
+    ruler = "|".join("-" * (widths[c] + 2) for c in columns)
+    return "\n".join([head, f"|{ruler}|", *rest])

@@ -1,13 +1,14 @@
 """Truth of `adaptry size`: predictions for settings that were never run, and then run.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.sizing
+    OMP_NUM_THREADS=1 python -m benchmarks.sizing --again --write
     OMP_NUM_THREADS=1 python -m benchmarks.sizing --trace ids.txt --requests 600 --rate 6
     python -m benchmarks.sizing --machine h200
 
 The first half of the trace is served by one setting, whose server is calibrated. The second half
 is predicted for each other setting from those costs, and then served by it: `--again`, twice, to
-see how far one run is from another; `--stock`, by stock vLLM too. `--trace`: the number of an
-adapter in each line. Exits with 1 if loads are more than 2 % off, or a hit ratio a point.
+see how far one run is from another; on a GPU, by stock vLLM too. `--trace`: the number of an
+adapter in each line. `--write`: into docs/operations/sizing.md. Exits with 1 if loads are more than
+2 % off, or a hit ratio a point.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from benchmarks.common.servers import Side
 from benchmarks.common.tables import machine, print_table
 from benchmarks.sizing.halves import halves, warm_share, zipf_ids
 from benchmarks.sizing.machines import MACHINES, Machine
+from benchmarks.sizing.page import Compared, block_of, write
 from benchmarks.sizing.runs import (
     Felt,
     Run,
@@ -53,6 +55,7 @@ class Results:
     kept: Path | None
     began: float = field(default_factory=time.perf_counter)
     known: KnownCosts = field(default_factory=KnownCosts)
+    compared: list[Compared] = field(default_factory=list)
     rows: list[dict[str, object]] = field(default_factory=list)
     felt: list[dict[str, object]] = field(default_factory=list)
     are_within: bool = True
@@ -72,6 +75,7 @@ class Results:
             print(f"{machine()}\n{_brief(self.known.costs)}\n", flush=True)
         predicted = predict_run(run.workload, self.known, run)
         errors = errors_of(predicted, measured)
+        self.compared.append(Compared(run, measured, errors))
         self.rows.append(_row(run, predicted, measured, errors))
         self.are_within = self.are_within and (errors.are_within or is_first)
         print(f"# {seconds:.0f} s: {self.rows[-1]}", flush=True)  # if it is ended before the table
@@ -128,7 +132,9 @@ def runs_of(chosen: Machine, first: Workload, held_out: Workload, *, again: bool
     return runs + [Run("stock", setting, held_out) for setting in chosen.never_run if chosen.stock]
 
 
-async def work(chosen: Machine, runs: Sequence[Run], folder: Path, kept: Path | None) -> bool:
+async def work(
+    chosen: Machine, runs: Sequence[Run], folder: Path, kept: Path | None, *, into_page: bool
+) -> bool:
     results = Results(kept)
     base = prepare(folder, chosen, runs[0].workload.adapters)
     for batch in [runs] if chosen.together else [[each] for each in runs]:
@@ -140,6 +146,8 @@ async def work(chosen: Machine, runs: Sequence[Run], folder: Path, kept: Path | 
     print("\nThe first row is the setting that was calibrated; the others were never run before.")
     print("As the client saw it:\n")
     print_table(results.felt)
+    if into_page:
+        write(block_of(machine(), results.rows, results.compared))
     return results.are_within
 
 
@@ -152,6 +160,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests/s [default: the machine's]")
     parser.add_argument("--again", action="store_true", help="each held-out run twice")
     parser.add_argument("--keep", type=Path, help="folder for the recorded traces and the costs")
+    parser.add_argument("--write", action="store_true", help="the table into the documentation")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     stay_offline()
@@ -166,7 +175,8 @@ def main() -> int:
     first, held_out = halves(ids, rate, chosen.mean_tokens, arguments.seed)
     runs = runs_of(chosen, first, held_out, again=arguments.again)
     with tempfile.TemporaryDirectory() as folder:
-        return 0 if asyncio.run(work(chosen, runs, Path(folder), arguments.keep)) else 1
+        work_done = work(chosen, runs, Path(folder), arguments.keep, into_page=arguments.write)
+        return 0 if asyncio.run(work_done) else 1
 
 
 if __name__ == "__main__":
