@@ -12,9 +12,10 @@ from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from engine.gateway.openai_errors import openai_error
+from engine.http.standard_protocol import StandardHttpProtocol
 from engine.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class HeadTooLarge(Exception):
     """Raised through the parser, which then rejects the connection."""
 
 
-class GuardedHttpProtocol(HttpToolsProtocol):
+class GuardedHttpProtocol(StandardHttpProtocol):
     """One connection."""
 
     limits: ClassVar[HeadLimits]
@@ -127,7 +128,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not (self._discards_input or self.transport.is_closing()):
+        is_unread = self.cycle.response_complete and self.cycle.more_body  # or it is the next one
+        if is_unread and not (self._discards_input or self.transport.is_closing()):
             self.loop.call_later(LINGER_SECONDS, self._end_lingering, self.cycle)
 
     def _end_lingering(self, cycle: object) -> None:
