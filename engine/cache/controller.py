@@ -232,11 +232,10 @@ class CacheController:
         Each version is compared by itself, unless it moves: under steady traffic some always do.
         Nothing is repaired while it is lost or asleep. Raises EngineUnavailable.
         """
-        moving, believed = set(self._policy.in_transit()), self._policy.residency()
+        believed = self._policy.residency()
         with self._executor.record_moved() as moved:
             state = await self._backend.engine_state()
-        moving |= moved | set(self._policy.in_transit())
-        if not self.unavailable and (drift := find_drift(believed, state, moving)):
+        if not self.unavailable and (drift := find_drift(believed, state, moved)):
             self._reporter.report_drift(sorted(drift))
             self._executor.execute(repair_drift(self._policy, state, drift))
             self._executor.advance()

@@ -460,6 +460,35 @@ async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
         cache.check()
 
 
+async def test_a_pin_that_is_given_up_leaves_one_in_the_other_tier_as_it_is() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.may_load.clear()
+        given_up = asyncio.create_task(cache.controller.pin(A, Tier.GPU))
+        await settle()
+        staying = asyncio.create_task(cache.controller.pin(A, Tier.HOST))
+        await settle()
+        given_up.cancel()
+        await settle()
+        assert cache.policy.pins.tier_of(A.id) is Tier.HOST
+        cache.backend.may_load.set()
+        await asyncio.wait_for(staying, 20)
+        assert cache.controller.unpin(A.id) is Tier.HOST
+
+
+async def test_operators_pins_do_not_count_as_requests_that_end_soon() -> None:
+    """By how long requests last it is decided when a hot adapter drains."""
+    now = 0.0
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS)
+    async with running(Cache(limits=limits, clock=lambda: now)) as cache:
+        async with cache.controller.lease(A):
+            now = 600.0
+        patience = cache.controller._admission.patience_seconds()
+        for _ in range(20):
+            await cache.controller.pin(B, Tier.GPU)
+            cache.controller.unpin(B.id)
+        assert cache.controller._admission.patience_seconds() == patience
+
+
 async def test_after_an_unpin_the_next_waiter_is_admitted_immediately() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         await cache.controller.pin(A, Tier.HOST)

@@ -303,6 +303,22 @@ async def test_force_ends_the_requests_that_hold_it_and_no_others() -> None:
         await asyncio.gather(other, return_exceptions=True)
 
 
+async def test_only_force_ends_requests_and_none_that_has_ended_before() -> None:
+    async with running(Cache()) as cache:
+        revoked: list[str] = []
+        async with cache.controller.lease(A, lambda: revoked.append("before")):
+            pass
+        async with cache.controller.lease(A, lambda: revoked.append("running")):
+            waiting = asyncio.create_task(cache.controller.evict(A, wait=True))
+            await settle()
+            assert revoked == []
+            forced = asyncio.create_task(cache.controller.evict(A, force=True))
+            await settle()
+            assert revoked == ["running"]
+        assert all(await asyncio.wait_for(asyncio.gather(waiting, forced), 20))
+        cache.check()
+
+
 @pytest.mark.parametrize("force", [True, False])
 async def test_an_eviction_does_not_wait_for_ever(
     monkeypatch: pytest.MonkeyPatch, force: bool
