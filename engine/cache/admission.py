@@ -102,7 +102,6 @@ class Admission:
         """Past the queue, as nearly all requests."""
         engine, version = self._engines_lost, request.version
         self._state.add_version(version)
-        self._state.record_use(version.id)
         if request.counted:
             self._reporter.report_immediate_lease(version)
         try:

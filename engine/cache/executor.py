@@ -160,7 +160,6 @@ class DecisionExecutor:
         if request.granted.done():  # cancelled, but its task has not run since
             self._policy.release(version)
             return
-        self._state.record_use(version)
         if request.counted:
             self._reporter.report_grant(request, outcome)
         request.granted.set_result(outcome)

@@ -143,7 +143,7 @@ class CacheState:
     # ---- use -----------------------------------------------------------------------------
 
     def record_use(self, version: VersionId) -> None:
-        """A request begins or ends to hold it."""
+        """A request no longer holds it, or it enters memory. While one does, it is not idle."""
         self._known[version].last_used = self.clock()
 
     def idle_seconds(self, version: VersionId) -> float:

@@ -538,6 +538,10 @@ async def test_a_lease_contains_the_seconds_of_its_own_load() -> None:
             assert lease.wait_seconds >= lease.load_seconds
         async with cache.controller.lease(A) as lease:
             assert lease.load_seconds == 0.0
+        for version in (B, C):  # which take both slots
+            await cache.use(version)
+        async with cache.controller.lease(A) as lease:
+            assert (lease.outcome, lease.load_seconds) == (CacheOutcome.HOST_HIT, 0.0)
 
 
 async def test_stopping_cancels_the_loads() -> None:
@@ -699,6 +703,26 @@ async def test_random_traffic_with_cancellations_leaks_nothing(guaranteed: bool)
         cache.check()
         misses = sum(outcome is CacheOutcome.MISS for outcome, _ in cache.observer.lookups)
         assert misses > 0
+
+
+async def test_a_pin_of_what_is_in_a_slot_is_no_lookup() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.controller.pin(A, Tier.GPU)
+        assert cache.observer.lookups == [(CacheOutcome.MISS, MissCause.COLD)]
+
+
+async def test_an_adapter_is_idle_since_a_request_last_held_it() -> None:
+    now = 0.0
+    async with running(Cache(clock=lambda: now)) as cache:
+        await cache.use(A)
+        now = 10.0
+        assert cache.controller.snapshot().host[0].idle_seconds == 10.0
+        async with cache.controller.lease(A):
+            now = 13.0
+            assert cache.controller.snapshot().host[0].idle_seconds == 0.0
+        now = 15.0
+        assert cache.controller.snapshot().host[0].idle_seconds == 2.0
 
 
 async def test_a_version_is_used_while_it_is_leased_waited_for_loaded_or_pinned() -> None:

@@ -376,3 +376,30 @@ async def test_what_can_not_be_loaded_now_is_refused_before_it_waits_for_its_ten
         with pytest.raises(AdapterLoadFailed):
             await asyncio.wait_for(cache.use(B), 20)
         assert limited.usage().waiting == 0
+
+
+async def test_the_wait_for_a_slot_is_shorter_by_that_within_the_tenants_limits() -> None:
+    limited = Limited(slots=1, max_slots=1)
+    async with running(limited.cache) as cache, cache.controller.lease(OTHER):
+        before = asyncio.create_task(cache.use(A))
+        await until(lambda: limited.usage().slots == 1)
+        waiting = asyncio.create_task(cache.use(B))
+        await until(lambda: limited.usage().waiting == 1)
+        limited.now = PATIENT.slot_timeout_seconds
+        before.cancel()
+        with pytest.raises(SlotWaitTimeout):
+            await asyncio.wait_for(waiting, 20)
+
+
+async def test_the_wait_within_the_tenants_limits_is_part_of_the_leases() -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache) as cache:
+        for outcome in (CacheOutcome.MISS, CacheOutcome.GPU_HIT):
+            async with cache.controller.lease(A):
+                lease = cache.controller.lease(B)
+                waiting = asyncio.create_task(lease.acquire())
+                await until(lambda: limited.usage().waiting == 1)
+                limited.now += 5.0
+            found = await asyncio.wait_for(waiting, 20)
+            assert (found.outcome, found.wait_seconds) == (outcome, 5.0)
+            lease.release()
