@@ -13,7 +13,7 @@ BROKEN_OFF = "the stream broke off before its end"
 _FIRST_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 30.0
 _MAX_LINE_BYTES = 2**24
-_LINE = re.compile(rb"(.*?)(?:\r\n|\n|\r(?!\Z))", re.DOTALL)
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
 class EventReader:
@@ -23,7 +23,8 @@ class EventReader:
         self._give_up_seconds = give_up_seconds
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._last_id = ""
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._searched_bytes = 0
         self._data: list[str] = []
         self._next_id = ""
         self._lost: float | None = None
@@ -37,8 +38,10 @@ class EventReader:
     def connected(self) -> None:
         self._was_connected = True
         self._lost = None
-        self._buffer = b""
+        self._buffer.clear()
+        self._searched_bytes = 0
         self._data = []
+        self._next_id = self._last_id
 
     def pause_seconds(self, error: AdaptryError | None) -> float:
         """The delay before the next attempt. Raises the error if it is time to give up."""
@@ -52,15 +55,22 @@ class EventReader:
     def feed(self, chunk: bytes) -> Iterator[str]:
         """The data of each complete event."""
         self._buffer += chunk
-        end = 0
-        for match in _LINE.finditer(self._buffer):
-            end = match.end()
-            data = self._take(match[1].decode("utf-8", errors="replace"))
+        for line in self._complete_lines():
+            data = self._take(line.decode("utf-8", errors="replace"))
             if data is not None:
                 yield data
-        self._buffer = self._buffer[end:]
         if len(self._buffer) > _MAX_LINE_BYTES:
             raise AdaptryError("the stream has a line that is too long")
+
+    def _complete_lines(self) -> list[bytes]:
+        """Taken from the buffer. Each byte is looked at once, however long its line is."""
+        lines, begin = [], 0
+        for end in _LINE_END.finditer(self._buffer, self._searched_bytes):
+            lines.append(bytes(self._buffer[begin : end.start()]))
+            begin = end.end()
+        del self._buffer[:begin]
+        self._searched_bytes = max(len(self._buffer) - 1, 0)  # the last may be half of "\r\n"
+        return lines
 
     def _take(self, line: str) -> str | None:
         """The event's data if this line ends an event that has any."""
