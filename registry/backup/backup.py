@@ -25,6 +25,7 @@ Dump = Callable[[URL, Path], Sequence[NamedVersion]]
 """Writes the rows of one snapshot to a file."""
 
 _ATTEMPTS = 3
+_PARTIAL = ".partial"  # what is not complete yet, or never will be
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def back_up(
     url = make_url(async_url(database_url))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the rows contain webhooks' secrets
     rows = folder / _rows_file(url)
-    dumped = rows.with_suffix(".partial")
+    dumped = rows.with_suffix(_PARTIAL)
     try:
         versions, done = _dump_and_copy(partial(dump, url, dumped), store, folder / "store")
         _settle(dumped)
@@ -144,6 +145,8 @@ def _copy_stored(backup: Path, store: Path) -> Backup:
     """Copy all files of a backup. Those already in the store are verified."""
     copied = kept = size_bytes = 0
     for source in sorted(backup.glob("adapters/??/*")):
+        if source.suffix == _PARTIAL:
+            continue
         target = _place(store, source.name)
         if target.is_dir():
             if _digest_of(target) != source.name:
@@ -174,7 +177,7 @@ def _copy_if_there(source: Path, target: Path, digest: str) -> bool:
 
 def _copy(source: Path, target: Path, digest: str) -> None:
     """Copy all of an adapter's files, or none. Raises BackupFailed, OSError."""
-    unfinished = target.with_suffix(".partial")
+    unfinished = target.with_suffix(_PARTIAL)
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         shutil.copytree(source, unfinished)

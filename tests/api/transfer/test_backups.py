@@ -270,3 +270,19 @@ async def test_an_error_is_one_line(
     assert await command(*arguments) == 1
     assert message in one_line(capfd)
     assert not list(Path().rglob("*.partial"))
+
+
+async def test_what_a_killed_backup_left_is_no_part_of_it(
+    database_url: str, new_database: NewDatabase, tmp_path: Path, make_adapter: AdapterMaker
+) -> None:
+    """It is killed while it copies: the folder remains the backup that was made before."""
+    backup = tmp_path / "backup"
+    async with running_registry(database_url, tmp_path, BASE, **LOCAL) as registry:
+        await fill(registry, make_adapter)
+        assert await command("backup", backup, *place(database_url, tmp_path)) == 0
+    left = backup / "store" / "adapters" / "ab" / f"ab{'0' * 62}.partial"
+    left.mkdir(parents=True)
+    (left / "adapter_config.json").write_text("{")
+    machine = tmp_path / "machine"
+    assert await command("restore", backup, *place(new_database(), machine)) == 0
+    assert not list((machine / "store").rglob("*.partial"))
