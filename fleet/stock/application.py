@@ -99,8 +99,7 @@ class StockApplication:
         elif path in GENERATING:
             await self._generate(scope, receive, send)
         elif path == INFO:
-            model = (await self._server.cards())[0]  # vLLM lists its base model first
-            info = server_info(model["root"], model["max_model_len"])
+            info = server_info(*await self._server.base_model())
             await send_json(send, 200, info.model_dump())
         elif path in READ:
             await self._forward(scope, b"", receive, Answering(send))

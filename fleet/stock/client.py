@@ -5,8 +5,8 @@ Source of the routes: `vllm/entrypoints/serve/lora/api_router.py` (0.26 to 0.32)
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 import httpx
@@ -15,6 +15,8 @@ from engine.errors import AnswerTimeout, EngineError, EngineUnavailable
 
 _CONNECT_SECONDS = 5.0
 _NO_MODEL = "adaptry asks whether this is refused"
+_FOREIGN = (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError)
+"""What an answer raises that has not vLLM's form."""
 _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
 
 
@@ -49,14 +51,21 @@ class StockVllm:
         return response.status_code == httpx.codes.OK
 
     async def cards(self) -> list[Mapping[str, Any]]:
-        """Base models and adapters, as `/v1/models` has them. Raises EngineUnavailable."""
-        try:
+        """Base models and adapters, as `/v1/models` has them, each with its `id`.
+
+        Raises EngineUnavailable.
+        """
+        with self._reading():
             response = await self._http.get("/v1/models", timeout=_CONNECT_SECONDS)
             response.raise_for_status()
-        except httpx.HTTPError as error:
-            raise _unavailable(self.url, error) from error
-        cards: list[Mapping[str, Any]] = response.json()["data"]
-        return cards
+            return [{**card, "id": str(card["id"])} for card in response.json()["data"]]
+
+    async def base_model(self) -> tuple[str, int]:
+        """What the server was started with, and its longest context. Raises EngineUnavailable."""
+        cards = await self.cards()
+        with self._reading():
+            base = cards[0]  # vLLM lists its base model first
+            return str(base["root"]), int(base["max_model_len"])
 
     async def models(self) -> list[str]:
         """Base models and adapters, by name. Raises EngineUnavailable."""
@@ -86,13 +95,11 @@ class StockVllm:
     async def prompt_log_probabilities(self, model: str, tokens: Sequence[int]) -> list[float]:
         """For each token but the first. Raises EngineUnavailable."""
         body = {"model": model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0}
-        try:
+        with self._reading():
             response = await self._http.post("/v1/completions", json=body | {"prompt_logprobs": 0})
             response.raise_for_status()
-        except httpx.HTTPError as error:
-            raise _unavailable(self.url, error) from error
-        entries = response.json()["choices"][0]["prompt_logprobs"]
-        return [float(next(iter(token.values()))["logprob"]) for token in entries[1:]]
+            entries = response.json()["choices"][0]["prompt_logprobs"]
+            return [float(next(iter(token.values()))["logprob"]) for token in entries[1:]]
 
     async def _post_lora(self, verb: str, body: Mapping[str, str]) -> str | None:
         try:
@@ -102,6 +109,16 @@ class StockVllm:
         except httpx.HTTPError as error:
             raise _unavailable(self.url, error) from error
         return None if response.is_success else _reason(response)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raises EngineUnavailable for no answer, and for one that is not vLLM's."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise _unavailable(self.url, error) from error
+        except _FOREIGN as error:
+            raise EngineUnavailable(f"{self.url} does not answer as vLLM does") from error
 
     def stream(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -123,5 +140,5 @@ def _reason(response: httpx.Response) -> str:
     try:
         content: Any = response.json()
         return str(content["error"]["message"])
-    except (ValueError, LookupError, TypeError):
+    except _FOREIGN:
         return f"status {response.status_code}"

@@ -20,6 +20,7 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
+from fleet.stock.answering import whole_lines
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
 from registry.version import adaptry_version

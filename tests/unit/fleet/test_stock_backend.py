@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from fleet.messages import ForwardedRequest
 from fleet.placement import Bound
 from fleet.stock.backend import StockBackend
 from fleet.stock.base_check import BaseCheck
+from fleet.stock.client import StockVllm
 from fleet.stock.process import StockStarter
 from fleet.stock.replicas import StockReplicas
 from registry.inspection.base_identity import identity_of
 from tests.support.cache.controller_harness import A, B, C
 from tests.support.cache.fake_fleet import FACTS, FakeReplica, fake_fleet
+from tests.support.servers.scripted_http import answering
 
 OURS = BaseCheck(identity_of("org/Model", None, revision="1"))
 REASON = EvictionReason.REQUESTED
@@ -246,6 +249,33 @@ async def test_a_server_with_another_base_model_is_waited_for(
     server.root = "org/Model"
     async with asyncio.timeout(30):
         await starting
+
+
+FOREIGN: tuple[object, ...] = (b"<html>", {}, [], {"data": None}, {"data": [1]}, {"data": [{}]})
+
+
+@pytest.mark.parametrize("answer", FOREIGN)
+async def test_a_server_that_is_no_vllm_is_waited_for(answer: object) -> None:
+    """Such as the page of a proxy. It ended the front, and with it all other servers' answers."""
+    base = {"id": "base", "root": "org/Model", "max_model_len": 64}
+    with answering() as web:
+        web.will_say(200, {})
+        web.will_say(200, answer)
+        web.will_say(200, {})
+        web.will_say(200, {"data": [base]})
+        web.will_say(404, {})  # for the name of no model
+        web.will_say(200, {"data": [base]})
+        server = StockVllm(web.url, None, load_seconds=5, silent_seconds=5)
+        async with asyncio.timeout(30):
+            await StockStarter(server, 2, OURS).start()
+        for content in (answer, answer, {"data": []}):
+            web.will_say(200, content)
+        for ask in (server.base_model, partial(server.prompt_log_probabilities, "base", [1, 2])):
+            with pytest.raises(EngineUnavailable, match="does not answer as vLLM does"):
+                await ask()
+        with pytest.raises(EngineUnavailable, match="does not answer as vLLM does"):
+            await server.base_model()
+        await server.close()
 
 
 async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is_down() -> None:
