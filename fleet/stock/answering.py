@@ -70,10 +70,13 @@ def restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:
 
 async def whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Chunks that end with a line, so that no name is cut: JSON and events keep it on one line."""
-    rest = b""
+    rest: list[bytes] = []  # joined once: an answer of many embeddings is one long line
     async for chunk in chunks:
-        whole, newline, rest = (rest + chunk).rpartition(b"\n")
-        if newline:
-            yield whole + newline
+        whole, newline, after = chunk.rpartition(b"\n")
+        if not newline:
+            rest.append(chunk)
+            continue
+        yield b"".join((*rest, whole, newline))
+        rest = [after] if after else []
     if rest:
-        yield rest
+        yield b"".join(rest)

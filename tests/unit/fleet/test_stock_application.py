@@ -60,9 +60,8 @@ class Server:
         finally:
             self.closed.set()
 
-    async def cards(self) -> list[dict[str, Any]]:
-        base = {"id": "base", "root": "org/base", "max_model_len": 4096}
-        return [base, {"id": A.engine_name, "root": "/files", "max_model_len": None}]
+    async def base_model(self) -> tuple[str, int]:
+        return "org/base", 4096
 
     async def _generate(self) -> AsyncIterator[bytes]:
         for line in self._lines:
@@ -261,3 +260,17 @@ async def test_info_is_what_tgis_clients_read_of_the_servers_base_model() -> Non
     lengths = [found[f"max_{name}"] for name in ("input_tokens", "input_length", "total_tokens")]
     assert (found["model_id"], lengths) == ("org/base", [4095, 4095, 4096])
     assert (found["version"], found["router"]) == (adaptry_version(), "adaptry")
+
+
+async def test_a_long_line_in_many_pieces_takes_no_more_than_its_bytes() -> None:
+    """Each piece was copied with all before it: 32 MB of embeddings held all others up for 5 s."""
+    count, piece = 1_000_000, b"0.123456, 0.1234"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one\ntwo"
+        for _ in range(count):
+            yield piece
+
+    lines = [line async for line in whole_lines(pieces())]
+    assert lines[0] == b"one\n"
+    assert (len(lines), lines[1] == b"two" + piece * count) == (2, True)
