@@ -5,6 +5,7 @@ import gzip
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -99,7 +100,7 @@ def _read_chunks(file: "IO[bytes] | gzip.GzipFile") -> Iterator[bytes]:
         try:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
             raise CommandError(f"the archive can't be read: {error}") from error
 
 

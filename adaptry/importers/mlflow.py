@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 
 from adaptry.importers.base import (
     ForeignAdapter,
@@ -107,8 +108,8 @@ def _fetch(client: MlflowClient, version: Fields, workspace: Path) -> Path:
         return _local(Path(location))
     sizes = dict(client.files(location))
     folder = adapter_folder(sizes)
-    target = workspace / f"{adapter_name(str(version['name']))}-{version['version']}"
-    target.mkdir(parents=True)
+    workspace.mkdir(parents=True, exist_ok=True)
+    target = Path(mkdtemp(dir=workspace))
     for name in (CONFIG_FILE, WEIGHTS_FILE, *TRAINING_FILES):
         path = f"{folder}/{name}".lstrip("/")
         if path in sizes and (name not in TRAINING_FILES or sizes[path] <= MAX_FILE_BYTES):

@@ -14,9 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from adaptry.client.resources.registration import FILES
 from tests.api.conftest import AdapterMaker, Run
 from tests.support.archives import INDEX
 from tests.support.servers.asgi_server import serving
+from tests.support.servers.scripted_http import answering
 
 Json = dict[str, Any]
 
@@ -229,6 +231,7 @@ async def test_an_adapter_that_can_t_be_served_is_refused_or_left_out(
         (["import", "--from", "mlflow", "nonsense"], 1, "no answer from"),
         (["import", "text.txt"], 1, "[archive_invalid]"),
         (["import", "broken.tar.gz"], 1, "the archive can't be read"),
+        (["import", "damaged.tar.gz"], 1, "the archive can't be read"),
         (["export", "/proc/x/y.tar"], 1, "can't be written"),
     ],
 )
@@ -245,6 +248,7 @@ async def test_an_error_is_one_line(
     Path("notes/a").mkdir(parents=True)
     Path("text.txt").write_text("x" * 2000)
     Path("broken.tar.gz").write_bytes(gzip.compress(os.urandom(2000))[:-500])
+    Path("damaged.tar.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 50)
     exit_code, out, err = await run(*arguments)
     assert (exit_code, out, err.count("\n")) == (code, "", 1), err
     assert message in err
@@ -258,3 +262,22 @@ async def test_two_adapters_that_would_have_one_name_are_refused(
     code, _, err = await run("import", "--from", "peft", str(folder))
     assert code == 1
     assert "would both be named a-b" in err
+
+
+async def test_two_models_of_mlflow_that_would_have_one_name_are_refused(run: Run) -> None:
+    """Also where the first one's files are here already."""
+    with answering() as mlflow:
+        names = ("A b", "a-b")
+        mlflow.will_say(200, {"registered_models": [{"name": name} for name in names]})
+        for name in names:
+            model = {"name": name, "creation_timestamp": 1}
+            mlflow.will_say(200, {"registered_model": model})
+        for name in names:
+            version = {"name": name, "version": "1", "creation_timestamp": 1}
+            mlflow.will_say(200, {"model_versions": [version]})
+            mlflow.will_say(200, {"artifact_uri": "mlflow-artifacts:/here"})
+            mlflow.will_say(200, {"files": [{"path": file, "file_size": 2} for file in FILES]})
+            for _ in FILES:
+                mlflow.will_say(200, b"{}")
+        code, _, err = await run("import", "--from", "mlflow", mlflow.url)
+    assert (code, err) == (1, "adaptry: two models would both be named a-b\n")
