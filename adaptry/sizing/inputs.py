@@ -1,14 +1,13 @@
 """Inputs of a sizing: the workload, the costs, and what the recorded server did with it."""
 
-import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptry.client.errors import ApiError
 from adaptry.client.transport.http import Options, parse_success
-from adaptry.sizing.calibration import Calibration, Measured
 from adaptry.sizing.costs import MEASURED, KnownCosts
 from adaptry.sizing.prediction import Setting, predict, quantile
 from adaptry.sizing.report import Recorded
@@ -19,6 +18,9 @@ from adaptry.traces.reader import read_lines
 from adaptry.traces.trace import Trace, TracedServer
 from engine.simulation.shared_engine import Costs
 from engine.types import CacheOutcome, EvictionPolicy, Transition
+
+if TYPE_CHECKING:
+    from adaptry.sizing.calibration import Measured
 
 _TIMEOUT_SECONDS = 120.0
 
@@ -40,6 +42,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     """Steps and prompts timed from here; loads and copies as the server recorded them."""
+    import asyncio  # which takes longer to import than a small simulation
+
     measured = asyncio.run(_measure(server))
     known = known.with_values(MEASURED, **measured.values)
     try:
@@ -49,8 +53,10 @@ def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     return known.with_loads_of(trace).with_spread("overheads", measured.overheads(trace))
 
 
-async def _measure(server: str) -> Measured:
+async def _measure(server: str) -> "Measured":
     import httpx
+
+    from adaptry.sizing.calibration import Calibration
 
     options = Options(server, os.environ.get(API_KEY) or None, _TIMEOUT_SECONDS)
     async with httpx.AsyncClient(**options.client_arguments()) as http:

@@ -1,7 +1,7 @@
 """Tables of a sizing, for people: one for each dimension, and the line of `adaptry serve`."""
 
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from adaptry.sizing.prediction import Prediction, Setting
 from adaptry.sizing.rank_split import RankSplit
@@ -9,13 +9,9 @@ from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Goal, Sweep
 from adaptry.terminal.output import size
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 GIB = 2**30
 _HEADINGS = {"slots": "SLOTS", "host_places": "HOST PLACES", "replicas": "REPLICAS"}
 _MEASURES = ("IN A SLOT", "IN MEMORY", "FIRST P50", "P99", "WAIT P99", "LOADS/REQ", "IN GOAL")
-_WIDTH = 150
 
 
 class Tables:
@@ -26,18 +22,15 @@ class Tables:
         self._sizing = report.sizing
 
     def show(self) -> None:
-        from rich.console import Console
-
-        console = Console(width=_WIDTH, highlight=False, soft_wrap=True)
         for line in self._introduction():
-            console.print(line, markup=False)
+            print(line)
         for sweep in self._sizing.sweeps:
-            console.print()
-            console.print(self._table(sweep))
-        console.print()
-        console.print(self._policy_table())
+            _show_table(
+                (_HEADINGS[sweep.over], *_MEASURES, "GPU", "PER GPU-GiB"), self._rows(sweep)
+            )
+        _show_table(("POLICY", *_MEASURES), self._policy_rows(), is_named=True)
         for line in self._conclusion():
-            console.print(line, markup=False)
+            print(line)
 
     def _introduction(self) -> list[str]:
         workload, goal = self._report.workload, self._sizing.goal
@@ -76,13 +69,7 @@ class Tables:
             )
         return lines
 
-    def _table(self, sweep: Sweep) -> "Table":
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="")
-        for name in (_HEADINGS[sweep.over], *_MEASURES, "GPU", "PER GPU-GiB"):
-            table.add_column(name, justify="right")
-        table.add_column("")
+    def _rows(self, sweep: Sweep) -> Iterable[Sequence[str]]:
         for place, each in enumerate(sweep.predictions):
             marks = []
             if place == sweep.chosen:
@@ -90,29 +77,20 @@ class Tables:
             if place == sweep.knee:
                 marks.append("knee")
             before = sweep.predictions[place - 1] if place else None
-            table.add_row(
+            yield (
                 str(sweep.values[place]),
                 *_measures(each),
                 size(self._report.gpu_bytes(each.setting)) if self._report.slot_bytes else "-",
                 self._bought(before, each),
                 ", ".join(marks),
             )
-        return table
 
-    def _policy_table(self) -> "Table":
+    def _policy_rows(self) -> Iterable[Sequence[str]]:
         """Whether another eviction policy would do better with the chosen setting."""
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="")
-        table.add_column("POLICY")
-        for name in _MEASURES:
-            table.add_column(name, justify="right")
-        table.add_column("")
         for each in self._sizing.policies:
             policy = each.setting.eviction_policy
             mark = "chosen" if policy is self._sizing.setting.eviction_policy else ""
-            table.add_row(str(policy), *_measures(each), mark)
-        return table
+            yield (str(policy), *_measures(each), mark)
 
     def _bought(self, before: Prediction | None, after: Prediction) -> str:
         """Points of the share within the goal, for each further GiB of the GPU."""
@@ -153,6 +131,22 @@ class Tables:
         if (split := self._report.split) is not None:
             lines.append(_split_text(split, largest))
         return lines
+
+
+def _show_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, is_named: bool = False
+) -> None:
+    """Numbers to the right; to the left the marks at the end, and the first column if `is_named`.
+
+    Rich's tables look the same, and take as long to import as the simulation.
+    """
+    lines = [(*headings, ""), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print()
+    for first, *others, mark in lines:
+        cells = [first.ljust(widths[0]) if is_named else first.rjust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:-1], strict=True)]
+        print("  ".join([*cells, mark]).rstrip())
 
 
 def _split_text(split: RankSplit, largest: int) -> str:
