@@ -7,16 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
-import typer
+from adaptry.late_imports import put_off
 
-from adaptry.command_tree import CommandTree, help_of
-from adaptry.terminal.closed_output import (
+put_off("shellingham")  # typer's, to install completion: 5 ms
+
+import typer  # noqa: E402
+
+from adaptry.command_tree import CommandTree, help_of  # noqa: E402
+from adaptry.terminal.closed_output import (  # noqa: E402
     ClosedOutput,
     give_up_output,
     is_unread,
     is_unwritable,
 )
-from adaptry.terminal.errors import FAILED, INTERRUPTED, CommandError
+from adaptry.terminal.errors import FAILED, INTERRUPTED, CommandError  # noqa: E402
 
 COMPLETING = "_ADAPTRY_COMPLETE"  # a shell asks for completions, in the environment
 SERVERS = (

@@ -1,17 +1,17 @@
 """Command tree: the names of all commands; the module of one is imported when it is called."""
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_command_name, get_group_from_info
 from typer.models import CommandInfo, TyperInfo
+
+from adaptry.late_imports import leave_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,6 @@ PLACES = {
     "db": Place("adaptry.commands.database", "app", "The registry's database."),
 }
 
-_NO_PLUGINS = ModuleType("pydantic.plugin._loader")
-_NO_PLUGINS.__dict__["get_plugins"] = tuple  # called, it is ()
-
 
 def serve() -> None:
     """Serve a model: adaptry serve MODEL [options] [vLLM's options]. See serve --help."""
@@ -127,11 +124,7 @@ def serve() -> None:
 
 def load(name: str) -> Any:
     """Import a command and make it."""
-    # where click is installed, httpx imports its own command line, with rich and pygments: 40 ms
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: can't be imported
-    # to find plugins, pydantic reads the metadata of each installed package: 20 ms. Its variable
-    # against that would reach the server that `adaptry demo` starts
-    sys.modules.setdefault(_NO_PLUGINS.__name__, _NO_PLUGINS)
+    leave_out()
     place = PLACES[name]
     found = getattr(importlib.import_module(place.module), place.attribute)
     if isinstance(found, typer.Typer):
