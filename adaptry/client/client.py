@@ -4,14 +4,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-import httpx
-
 from adaptry.client.resources.generate import Generation
 from adaptry.client.transport.http import Options
 from adaptry.client.transport.requests import DEFAULT_SERVER
 from adaptry.client.transport.sync_transport import SyncTransport
 
 if TYPE_CHECKING:
+    import httpx
+
     from adaptry.client.resources.adapters import Adapters
     from adaptry.client.resources.aliases import Aliases
     from adaptry.client.resources.bases import Bases
@@ -131,10 +131,13 @@ class Client(AllResources[SyncTransport]):
         *,
         api_key: str | None = None,
         timeout_seconds: float = 120.0,
-        transport: httpx.BaseTransport | None = None,
+        transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         """Opens no connection yet. Raises InvalidServer."""
-        super().__init__(SyncTransport(Options(base_url, api_key, timeout_seconds), transport))
+        from adaptry.client.transport.httpx_exchange import HttpxExchange
+
+        options = Options(base_url, api_key, timeout_seconds)
+        super().__init__(SyncTransport(options, HttpxExchange(options, transport)))
 
     def close(self) -> None:
         """Close all connections."""
@@ -150,3 +153,20 @@ class Client(AllResources[SyncTransport]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class CommandClient(Client):
+    """For a process that asks little and ends: it starts sooner, and is of one thread alone."""
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_SERVER,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: float = 120.0,
+    ) -> None:
+        """Opens no connection yet. Raises InvalidServer."""
+        from adaptry.client.transport.plain_exchange import PlainExchange
+
+        options = Options(base_url, api_key, timeout_seconds)
+        AllResources.__init__(self, SyncTransport(options, PlainExchange(options)))

@@ -1,14 +1,16 @@
 """Checks of a running server over HTTP: its parts, what its alerts watch, its last decisions."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import httpx
-
-from adaptry.client import AdaptryError, ApiError, Client
+from adaptry.client import AdaptryError, ApiError, Client, NoAnswer
 from adaptry.client.models import CacheRead, DecisionRead
+from adaptry.client.transport.http import Answer, Options
+from adaptry.client.transport.plain_exchange import PlainExchange
+from adaptry.client.transport.requests import Request
 from adaptry.doctor.findings import Check, Finding, broken, ok, warning
 from adaptry.terminal.output import moment, size
 
@@ -77,7 +79,7 @@ class RunningServer:
         answer = self._get("/metrics")
         if answer.status_code != 200:
             return _unreadable("alerts", f"/metrics answers {answer.status_code}")
-        metrics = read_metrics(answer.text)
+        metrics = read_metrics(answer.content.decode(errors="replace"))
         if not metrics.values:
             return _unreadable("alerts", "/metrics has none of Adaptry's series")
         critical, other = list(_critical(metrics)), list(_warnings(metrics))
@@ -120,17 +122,19 @@ class RunningServer:
             is_away = isinstance(error, ApiError) and error.status >= 500
             return _unreadable(check, str(error), RUNBOOKS if is_away else KEY)
 
-    def _get(self, path: str) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+    def _get(self, path: str) -> Answer:
+        exchange = PlainExchange(Options(self.url, self.key, SECONDS))
         try:
-            return httpx.get(f"{self.url.rstrip('/')}{path}", headers=headers, timeout=SECONDS)
-        except httpx.HTTPError as error:
-            raise OSError(f"{path}: {type(error).__name__} {error}".strip()) from error
+            return exchange.send(Request("GET", path))
+        except NoAnswer as error:
+            raise OSError(f"{path}: {error.reason}") from error
+        finally:
+            exchange.close()
 
 
-def _parts_of(answer: httpx.Response) -> dict[str, str]:
+def _parts_of(answer: Answer) -> dict[str, str]:
     try:
-        content = answer.json()
+        content = json.loads(answer.content)
     except ValueError:
         return {}
     found = content.get("parts") if isinstance(content, dict) else None

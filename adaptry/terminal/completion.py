@@ -44,12 +44,12 @@ def aliases_of(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _query(context: typer.Context, ask: "Callable[[Client], Iterator[str]]") -> list[str]:
-    from adaptry.client import Client
+    from adaptry.client.client import CommandClient
 
     server = context.params.get("server") or os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
-        with Client(str(server), api_key=key, timeout_seconds=SECONDS) as client:
+        with CommandClient(str(server), api_key=key, timeout_seconds=SECONDS) as client:
             return list(islice(ask(client), MAX_RESULTS))
     except AdaptryError:
         return []  # a shell has no place for errors

@@ -42,9 +42,9 @@ Reference = Annotated[
 
 def connect(server: str) -> "Client":
     """A client for a command, with the environment's API key. Raises InvalidServer."""
-    from adaptry.client import Client
+    from adaptry.client.client import CommandClient
 
-    return Client(server, api_key=os.environ.get(API_KEY) or None)
+    return CommandClient(server, api_key=os.environ.get(API_KEY) or None)
 
 
 def show_help(context: typer.Context) -> None:

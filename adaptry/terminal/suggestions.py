@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
-from adaptry.client import AdaptryError, ApiError, Client
+from adaptry.client import AdaptryError, ApiError
+from adaptry.client.client import CommandClient
 from adaptry.client.transport.requests import DEFAULT_SERVER
 
 SECONDS = 2.0
@@ -25,7 +26,7 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     name, alias, *_ = [*quoted, "", ""]
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
-        with Client(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
+        with CommandClient(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
             if error.code == "unknown_version":
                 versions = islice(client.versions.list(name, page_size=500), MOST_NAMES)
                 numbers = [each.number for each in versions]

@@ -1,14 +1,13 @@
 """Blocking transport: executes request flows and waits for their responses."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-import httpx
-
 from adaptry.client.errors import AdaptryError, NoAnswer, TooManyRequests, Unavailable
 from adaptry.client.models.response import ResponseModel
+from adaptry.client.transport.exchange import Exchange, OpenAnswer
 from adaptry.client.transport.http import Options, api_error, parse_success
 from adaptry.client.transport.requests import (
     NO_TIMEOUT,
@@ -23,17 +22,18 @@ from adaptry.client.transport.sse import ALIVE_SECONDS, BROKEN_OFF, DONE, EventR
 
 R = TypeVar("R")
 M = TypeVar("M", bound=ResponseModel)
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class SyncTransport:
-    """One connection pool to one server."""
+    """Talks to one server."""
 
-    def __init__(self, options: Options, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, options: Options, exchange: Exchange) -> None:
         self.options = options
-        self._http = httpx.Client(**options.client_arguments(), transport=transport)
+        self._exchange = exchange
 
     def close(self) -> None:
-        self._http.close()
+        self._exchange.close()
 
     def run(self, flow: RequestFlow[R]) -> R:
         """Execute a flow to its result. Raises AdaptryError."""
@@ -98,12 +98,13 @@ class SyncTransport:
 
     @contextmanager
     def _open(
-        self, request: Request, timeout_seconds: float | None, **arguments: dict[str, str]
-    ) -> Iterator[httpx.Response]:
+        self,
+        request: Request,
+        timeout_seconds: float | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Iterator[OpenAnswer]:
         """A successful response whose body has not been read. Raises ApiError, NoAnswer."""
-        given = self.options.request_arguments(request) | arguments
-        given["timeout"] = self.options.timeout(timeout_seconds)
-        with self.options.translate_errors(), self._http.stream(**given) as response:
+        with self._exchange.open(request, timeout_seconds, headers) as response:
             if response.is_error:
                 response.read()
                 raise api_error(response)
@@ -113,5 +114,4 @@ class SyncTransport:
         if isinstance(action, Pause):
             time.sleep(action.seconds)
             return Response(0, {})
-        with self.options.translate_errors():
-            return parse_success(self._http.request(**self.options.request_arguments(action)))
+        return parse_success(self._exchange.send(action))

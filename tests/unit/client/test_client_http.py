@@ -15,6 +15,7 @@ from adaptry.client import (
     TooManyRequests,
     UnexpectedAnswer,
 )
+from adaptry.client.client import CommandClient
 from adaptry.client.transport.http import Options
 from adaptry.client.transport.sse import EventReader
 from tests.support.servers.scripted_http import Answers, answering
@@ -26,9 +27,16 @@ def server() -> Iterator[Answers]:
         yield answers
 
 
+@pytest.fixture(params=[Client, CommandClient])
+def kind(request: pytest.FixtureRequest) -> type[Client]:
+    """Over httpx, and over `http.client`: there is no difference to be seen."""
+    found: type[Client] = request.param
+    return found
+
+
 @pytest.fixture
-def client(server: Answers) -> Iterator[Client]:
-    with Client(server.url) as client:
+def client(server: Answers, kind: type[Client]) -> Iterator[Client]:
+    with kind(server.url) as client:
         yield client
 
 
@@ -97,32 +105,32 @@ def test_readiness_depends_on_the_status_only(server: Answers, client: Client) -
     assert [client.is_ready(), client.is_ready()] == [False, True]
 
 
-def test_an_unreachable_server_is_a_one_line_error() -> None:
-    with Client("http://127.0.0.1:1") as unreachable:
+def test_an_unreachable_server_is_a_one_line_error(kind: type[Client]) -> None:
+    with kind("http://127.0.0.1:1") as unreachable:
         assert not unreachable.is_ready()
         with pytest.raises(NoAnswer, match=r"^no answer from http://127\.0\.0\.1:1: .*refused"):
             unreachable.cache.show()
 
 
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
-    server: Answers, monkeypatch: pytest.MonkeyPatch
+    server: Answers, kind: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     server.will_say(200, PIN)
-    with Client(server.url) as client:
+    with kind(server.url) as client:
         assert client.cache.unpin("upper").reference == "upper:1"
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://[", "http://x:port"])
-def test_a_malformed_url_is_refused(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str, kind: type[Client]) -> None:
     with pytest.raises(InvalidServer, match="no server's URL"):
-        Client(url)
+        kind(url)
 
 
-def test_a_key_that_no_header_can_hold_is_refused() -> None:
+def test_a_key_that_no_header_can_hold_is_refused(kind: type[Client]) -> None:
     for key in ("a\r\nb: c", "schlüssel"):
         with pytest.raises(InvalidServer, match="printable"):
-            Client("http://127.0.0.1:1", api_key=key)
+            kind("http://127.0.0.1:1", api_key=key)
 
 
 STREAM = b": hi\r\nretry: 50\nid: 1\ndata: a\r\rid: 2\n\n"
