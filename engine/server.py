@@ -11,6 +11,7 @@ from typing import Any
 from engine.app import Server
 from engine.errors import EngineUnavailable
 from engine.vllm import compat as vllm_compat
+from engine.vllm.arguments import http_options
 
 # The engine has ended by then: only a client that does not read keeps a response open.
 _GRACEFUL_SECONDS = 5
@@ -55,17 +56,8 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
         server.app,
         sock=listening,
         http=server.http,
-        host=arguments.host,
-        port=arguments.port,
-        log_level=arguments.uvicorn_log_level,
-        access_log=not arguments.disable_uvicorn_access_log,
-        ssl_keyfile=arguments.ssl_keyfile,
-        ssl_certfile=arguments.ssl_certfile,
-        ssl_ca_certs=arguments.ssl_ca_certs,
-        ssl_cert_reqs=arguments.ssl_cert_reqs,
+        **http_options(arguments),
         proxy_headers=False,  # by default it would believe any process on this machine
-        h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
-        h11_max_header_count=arguments.h11_max_header_count,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     await shutdown

@@ -4,7 +4,7 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from engine.vllm import compat as vllm_compat
 
@@ -67,6 +67,23 @@ def secrets_in(parsed: Namespace) -> list[str]:
     """What the arguments hold that no log may show."""
     given = (parsed.hf_token, *(parsed.api_key or ()))
     return [secret for secret in given if isinstance(secret, str)]
+
+
+def http_options(parsed: Namespace) -> dict[str, Any]:
+    """What vLLM's HTTP server is told of them, as `vllm serve` tells it."""
+    log_config = vllm_compat.log_config()(parsed)
+    names = (
+        *("host", "port", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_cert_reqs"),
+        *("ssl_ciphers", "enable_ssl_refresh"),
+        *("h11_max_incomplete_event_size", "h11_max_header_count"),
+    )
+    return {
+        **{name: getattr(parsed, name) for name in names},
+        "log_level": parsed.uvicorn_log_level,
+        "access_log": not parsed.disable_uvicorn_access_log,
+        "timeout_keep_alive": vllm_compat.keep_alive_seconds(),
+        **({} if log_config is None else {"log_config": log_config}),
+    }
 
 
 def refuse_reserved(arguments: Sequence[str]) -> None:

@@ -99,6 +99,19 @@ def serve_http() -> Any:
     return _first("serve_http", "entrypoints.launchers.launcher", "entrypoints.launcher")
 
 
+def log_config() -> Any:
+    return _first(
+        "get_uvicorn_log_config",
+        "entrypoints.launchers.utils.server_utils",
+        "entrypoints.serve.utils.server_utils",
+        "entrypoints.openai.server_utils",
+    )
+
+
+def keep_alive_seconds() -> int:
+    return int(import_module("vllm.envs").VLLM_HTTP_TIMEOUT_KEEP_ALIVE)
+
+
 def argument_parser() -> Any:
     """vLLM's own parser for `vllm serve` arguments."""
     parser_class = _first("FlexibleArgumentParser", "utils.argparse_utils", "utils")
