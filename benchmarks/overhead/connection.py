@@ -64,20 +64,25 @@ class Connection:
 
     async def stream(self, model: str, tokens: int) -> None:
         """One streamed completion. Raises RuntimeError unless every token came by itself."""
-        body = json.dumps(
-            {"model": model, "prompt": "x" * 64, "max_tokens": tokens, "stream": True}
-        ).encode()
+        body = {"model": model, "prompt": "x" * 64, "max_tokens": tokens}
+        if (events := await self.ask("/v1/completions", body)) != tokens + 1:
+            raise RuntimeError(f"{events} events for {tokens}")
+
+    async def ask(self, path: str, body: dict[str, Any]) -> int:
+        """The number of events in the streamed answer. Raises RuntimeError if it is refused."""
+        content = json.dumps({**body, "stream": True}).encode()
         head = (
-            "POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1:8000\r\naccept: */*\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:8000\r\naccept: */*\r\n"
             "user-agent: benchmark\r\ncontent-type: application/json\r\n"
-            f"{self._headers}content-length: {len(body)}\r\n\r\n"
+            f"{self._headers}content-length: {len(content)}\r\n\r\n"
         ).encode()
         self._transport.begin()
-        self._protocol.data_received(head + body)
+        self._protocol.data_received(head + content)
         await self._transport.ended.wait()
         status = self._transport.head.split(b"\r\n", 1)[0]
-        if b" 200 " not in status or self._transport.events != tokens + 1:
-            raise RuntimeError(f"{status!r} with {self._transport.events} events for {tokens}")
+        if b" 200 " not in status:
+            raise RuntimeError(f"{path}: {status!r}")
+        return self._transport.events
 
 
 def uvicorn_config(application: Application) -> uvicorn.Config:

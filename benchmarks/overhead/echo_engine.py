@@ -4,6 +4,7 @@ Everything in front of the engine core is vLLM's own: tokenizer, detokenizer, st
 """
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ class EchoCore:
         self.resources = SimpleNamespace(engine_dead=False)
         self._left: dict[str, int] = {}
         self._added = asyncio.Event()
+        self.when_added: Callable[[], object] = lambda: None
 
     async def get_supported_tasks_async(self) -> tuple[str, ...]:
         return ("generate",)
@@ -30,6 +32,7 @@ class EchoCore:
         return True
 
     async def add_request_async(self, request: Any) -> None:
+        self.when_added()
         self._left[request.request_id] = request.sampling_params.max_tokens
         self._added.set()
 

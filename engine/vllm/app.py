@@ -43,6 +43,7 @@ from engine.vllm.grammars.empty_grammars import accepts_nothing
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.tokenizing.bounds import bound_prompts
+from engine.vllm.tokenizing.single_prompts import render_single_prompts_at_once
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
 from registry.auth.sender import current_sender
@@ -81,6 +82,7 @@ class EngineBinding:
         share_threads(renderer)
         share_media_thread(renderer)
         bound_prompts(renderer)
+        render_single_prompts_at_once(renderer)
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)

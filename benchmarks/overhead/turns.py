@@ -1,0 +1,93 @@
+"""Overhead in turns of the event loop: how many a request takes until the engine is asked.
+
+    python -m benchmarks.overhead.turns
+
+A turn lasts as long as all that is ready takes: with many streams, the sending of all their tokens.
+So each turn delays the first token, whatever it computes. Counted as `benchmarks.overhead` counts
+calls: both applications are in one process, each over its own echo engine.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.environment import stay_offline
+from benchmarks.common.tables import print_table
+from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+from benchmarks.overhead.applications import Application, ours, parse_arguments, stock
+from benchmarks.overhead.connection import Connection, uvicorn_config
+
+_TEXT = "x" * 64
+_CHAT = [{"role": "user", "content": _TEXT}]
+BODIES: Mapping[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": _TEXT, "max_tokens": 2},
+    "/v1/chat/completions": {"messages": _CHAT, "max_tokens": 2},
+    "/v1/messages": {"messages": _CHAT, "max_tokens": 2},
+    "/v1/responses": {"input": _TEXT, "max_output_tokens": 2},
+}
+_REQUESTS = 20
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """asyncio's own, with the number of its turns."""
+
+    turns = 0
+
+    def _run_once(self) -> None:
+        self.turns += 1
+        super()._run_once()  # type: ignore[misc]  # not public
+
+
+async def turns_before_engine(application: Application) -> dict[str, int]:
+    """By route, the fewest of several requests: a thread may answer a turn later."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, CountingLoop)
+    core = application.app.state.engine_client.engine_core
+    connection = Connection(application, uvicorn_config(application))
+    added: list[int] = []
+    core.when_added = lambda: added.append(loop.turns)
+    found: dict[str, int] = {}
+    for path, body in BODIES.items():
+        turns: list[int] = []
+        for _ in range(_REQUESTS):
+            began = loop.turns
+            await connection.ask(path, {"model": "a0", **body})
+            turns.append(added.pop() - began)
+        found[path] = min(turns)
+    return found
+
+
+def count_turns(folder: Path, *, keys: bool = False) -> dict[str, dict[str, int]]:
+    """Of stock and of ours."""
+    write_adapter(folder / "adapters", "a0", SHAPES["tiny"], rank=8, seed=0)
+    (folder / "state").mkdir()
+    arguments = parse_arguments(write_base_model(folder, SHAPES["tiny"]), 1)
+
+    async def count(side: AbstractAsyncContextManager[Application]) -> dict[str, int]:
+        async with side as application:
+            return await turns_before_engine(application)
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        adapters = folder / "adapters"
+        return {
+            "stock": runner.run(count(stock(arguments, adapters, keys=keys))),
+            "ours": runner.run(count(ours(arguments, adapters, folder / "state", keys=keys))),
+        }
+
+
+def main() -> None:
+    stay_offline()
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    with tempfile.TemporaryDirectory() as folder:
+        counted = count_turns(Path(folder))
+    print_table(
+        [{"route": path, **{side: counted[side][path] for side in counted}} for path in BODIES]
+    )
+
+
+if __name__ == "__main__":
+    main()
