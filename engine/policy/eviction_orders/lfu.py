@@ -11,10 +11,10 @@ HALF_LIFE = 16
 class LfuOrder(KeyedOrder):
     """Counts go on while an adapter is away. Among equals, the one that was used first leaves."""
 
-    def __init__(self) -> None:
+    def __init__(self, half_life: int = HALF_LIFE) -> None:
         super().__init__()
         self._uses = 0
-        self._counts = DecayedCounts(HALF_LIFE, self.__contains__)
+        self._counts = DecayedCounts(half_life, self.__contains__)
 
     def insert(self, version: VersionId) -> None:
         self._rank(version)

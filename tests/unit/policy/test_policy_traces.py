@@ -9,6 +9,7 @@ from benchmarks.policies.in_order import misses, misses_of_known
 from benchmarks.policies.share_in_time import RATE, REQUESTS, TOKENS, Case, measure
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
+from engine.policy.eviction_orders.lfu import LfuOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.optimum import least_misses
 from engine.simulation.replay import Arrival, replay
@@ -73,6 +74,19 @@ def test_most_of_what_the_queue_holds_of_the_gap_is_closed(name: str) -> None:
     assert busy.best_in_order <= busy.by_queue <= busy.in_order
     assert (held > 0.9) == (name == "pipelines")
     assert share > 0.7 * held
+
+
+@pytest.mark.parametrize("half_life", [1, 2, 4, 16, 64])
+def test_no_count_of_uses_is_better_than_recency_where_ranks_shift_fast(half_life: int) -> None:
+    used = generate("fast shifting Zipf", 3000, seed=1)
+    assert misses(used, 32, LfuOrder(half_life)) > misses(used, 32, LruOrder())
+
+
+def test_counts_that_forget_later_hardly_know_more_of_scans() -> None:
+    """Less than half a point between a half-life of 16 and one that no trace is long enough for."""
+    used = generate("scans", 3000, seed=1)
+    usual, latest = (misses(used, 32, LfuOrder(each)) for each in (16, 256))
+    assert 0 <= usual - latest <= HALF_A_POINT * len(used)
 
 
 def test_a_clairvoyant_of_what_waits_is_between_lru_and_the_optimum() -> None:
