@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
 
@@ -91,7 +92,7 @@ def refuse_each(listening: socket.socket) -> NoReturn:
         if sys.stdin in ready:
             _end([])
         asker, _ = listening.accept()
-        with asker:
+        with asker, suppress(ConnectionError):  # it was killed meanwhile
             for file in socket.recv_fds(asker, MAX_BYTES, len(STANDARD_FILES))[1]:
                 os.close(file)
             asker.send(NOT_FORKED)
