@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
-from engine.errors import EngineUnavailable
+from engine.errors import EnginePaused, EngineUnavailable
 from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
@@ -504,6 +504,43 @@ async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:
         assert json.loads(client.body)["error"]["code"] == "engine_unavailable"
         assert int(client.headers["retry-after"]) > 0
         assert stage.tally.refusals == ["engine_unavailable"]
+
+
+async def test_where_the_engine_is_away_a_request_is_refused_once_and_asks_no_route() -> None:
+    async with running(Stage()) as stage:
+        await stage.controller.on_engine_lost(EngineUnavailable("it starts again"))
+        asked: list[Scope] = []
+
+        async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+            asked.append(scope)
+
+        client = Client(asking("support"))
+        await stage.gateway(noting)(client.scope, client.receive, client.send)
+        assert (client.status, len(client.messages), asked) == (503, 2, [])
+        assert stage.tally.refusals == ["engine_unavailable"]
+
+
+async def test_where_an_operator_paused_the_engine_a_request_may_end_that() -> None:
+    async with running(Stage()) as stage:
+        await stage.controller.on_engine_lost(EnginePaused())
+
+        async def resuming(scope: Scope, receive: Receive, send: Send) -> None:
+            stage.controller.on_engine_ready()
+            await send_json(send, 200, {})
+
+        client = Client(b"", path="/resume")
+        await stage.gateway(resuming)(client.scope, client.receive, client.send)
+        assert client.status == 200
+
+
+async def test_a_client_that_leaves_before_its_request_is_whole_asks_no_route() -> None:
+    async with running(Stage()) as stage:
+        client = Client(b"")
+        client._incoming[0] |= {"body": asking("support")[:5], "more_body": True}
+        client.leave()
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert (client.messages, stage.engine_calls) == ([], 0)
+        assert not stage.in_flight.has_any()
 
 
 @pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])
