@@ -116,6 +116,8 @@ PLACES = {
     "db": Place("adaptry.commands.database", "app", "The registry's database."),
 }
 
+MOST_MEANT = 3
+
 
 def serve() -> None:
     """Serve a model: adaptry serve MODEL [options] [vLLM's options]. See serve --help."""
@@ -157,11 +159,11 @@ def _make_command(info: CommandInfo) -> Any:
 
 
 def help_of(root: Any, arguments: Sequence[str]) -> str | None:
-    """The help of `NAME… --help`, or of a group's name alone; None for anything else.
+    """The help of `NAME… --help`, of `-h`, or of a group's name alone; None for anything else.
 
     Typer imports pydantic to read a flag, even --help, which takes as long as all the rest.
     """
-    asked = list(arguments[-1:]) == ["--help"]
+    asked = list(arguments[-1:]) in (["--help"], ["-h"])
     command, context = root, typer.Context(root, info_name="adaptry")
     for word in arguments[: -1 if asked else None]:
         if not isinstance(command, TyperGroup) or word not in command.commands:
@@ -203,6 +205,22 @@ class CommandTree(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = cast("Any", LazyCommands(PLACES, load))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Who forgets the noun is told it: `adapter list` for `list`."""
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as error:
+            if "Did you mean" not in error.message and (found := self._meant_by(args[0])):
+                error.message += f" Did you mean {', '.join(map(repr, found[:MOST_MEANT]))}?"
+            raise
+
+    def _meant_by(self, word: str) -> list[str]:
+        if word == "help":
+            return ["--help"]
+        names = [name for name, place in PLACES.items() if place.attribute == "app"]
+        groups = {name: cast("TyperGroup", self.commands[name]) for name in names}
+        return [f"{name} {word}" for name, group in groups.items() if word in group.commands]
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)

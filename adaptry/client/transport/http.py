@@ -126,7 +126,7 @@ def _is_valid(url: str) -> bool:
     import httpx
 
     try:
-        urlsplit(url)  # refuses some hosts that httpx accepts
+        _ = urlsplit(url).port  # refuses some hosts and ports that httpx accepts
         parsed = httpx.URL(url)
     except (ValueError, httpx.InvalidURL):
         return False

@@ -26,6 +26,8 @@ def one_line(captured: str) -> str:
     ("arguments", "exit_code", "message"),
     [
         pytest.param(["nope"], 2, "No such command 'nope'", id="no such command"),
+        pytest.param(["promote", "a:1"], 2, "Did you mean 'adapter promote'?", id="no noun"),
+        pytest.param(["help"], 2, "Did you mean '--help'?", id="help is an option"),
         pytest.param(["cache", "nope"], 2, "No such command 'nope'", id="no such verb"),
         pytest.param(["cache", "show", "--nope"], 2, "--nope", id="no such option"),
         pytest.param(["cache", "pin"], 2, "REFERENCE", id="missing argument"),

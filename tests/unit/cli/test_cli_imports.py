@@ -243,6 +243,8 @@ def test_help_is_what_typer_writes(
         )
     assert shown == capsys.readouterr().out
     assert shown.startswith("Usage: adaptry ")
+    assert main([*filter("--help".__ne__, arguments), "-h"]) == 0
+    assert shown == capsys.readouterr().out
 
 
 def modules_after(program: str, *arguments: str) -> list[str]:

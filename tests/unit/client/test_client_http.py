@@ -121,7 +121,9 @@ def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
         assert client.cache.unpin("upper").reference == "upper:1"
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://[", "http://x:port"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x", "http://[", "http://x:port", "http://x:65536"]
+)
 def test_a_malformed_url_is_refused(url: str, kind: type[Client]) -> None:
     with pytest.raises(InvalidServer, match="no server's URL"):
         kind(url)
