@@ -51,6 +51,14 @@ class StandardHttpProtocol(HttpToolsProtocol):
         assert isinstance(upgrade, httptools.HttpParserUpgrade)
         self._after_head = upgrade.args[0]
 
+    def handle_websocket_upgrade(self) -> None:
+        """Neither answered nor closed by uvicorn is a handshake that its library can't read."""
+        super().handle_websocket_upgrade()
+        handshake = getattr(self.transport.get_protocol(), "conn", None)
+        failed = getattr(handshake, "handshake_exc", None) is not None
+        if failed and not self.transport.is_closing():  # it has refused what it could read
+            self.send_400_response("a WebSocket begins with a GET without a body, in short lines")
+
     def _head_without_upgrade(self) -> bytes:
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]

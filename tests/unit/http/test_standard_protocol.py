@@ -88,6 +88,30 @@ async def test_the_body_of_an_ignored_upgrade_is_no_request(port: int) -> None:
     assert (answered.count(b"HTTP/1.1 200 "), answered[:4]) == (1, b"<GET")
 
 
+WEB_SOCKET = (
+    b"Host: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [
+        b"POST / HTTP/1.1\r\n" + WEB_SOCKET + b"Content-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\n" + WEB_SOCKET + b"Content-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\n" + WEB_SOCKET + b"Cookie: " + b"c" * 9000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + WEB_SOCKET.replace(b"-Key", b"-Lock") + b"\r\n",
+    ],
+    ids=["no GET", "a body", "a long header", "no key"],
+)
+async def test_a_handshake_that_can_not_be_read_is_answered(port: int, handshake: bytes) -> None:
+    """Nobody waited for it any more, and its connection stayed open for ever."""
+    head, body = await ask(port, handshake)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"WebSocket" in body
+    assert b"HTTP/1.1" not in body, "once"
+
+
 @pytest.mark.parametrize("path", [b"known", b"unknown"])
 async def test_http_1_0_gets_a_body_without_chunks(port: int, path: bytes) -> None:
     asked = b"POST /%b HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello" % path
