@@ -139,9 +139,13 @@ def unknown_parameters_response(
 
 
 def route_path(scope: Scope) -> str:
-    """The path without the proxy's prefix (`root_path`)."""
+    """The path without the proxy's prefix (`root_path`), as Starlette finds its route by it."""
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    root: str = scope.get("root_path", "")
+    if not root or not path.startswith(root):
+        return path
+    rest = path[len(root) :]
+    return rest if rest[:1] in ("", "/") else path  # `/ap` is no prefix of `/api/v1`
 
 
 async def send_error(
