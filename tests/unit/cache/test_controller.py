@@ -705,6 +705,22 @@ async def test_random_traffic_with_cancellations_leaks_nothing(guaranteed: bool)
         assert misses > 0
 
 
+async def test_the_cache_becomes_idle_with_each_last_lease_that_ends() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        waiting = asyncio.create_task(cache.controller.wait_until_idle())
+        async with cache.controller.lease(A):
+            await cache.use(B)
+            await settle()
+            assert not waiting.done(), "one is left"
+        await asyncio.wait_for(waiting, 20)
+        again = asyncio.create_task(cache.controller.wait_until_idle())
+        await settle()
+        assert not again.done(), "it is so since before"
+        await cache.use(A)
+        await asyncio.wait_for(again, 20)
+
+
 async def test_a_pin_of_what_is_in_a_slot_is_no_lookup() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
