@@ -29,11 +29,14 @@ class Service:
 
     def check_database(self) -> Finding:
         """Whether the database is reachable and has this release's schema."""
-        from registry.database.schema_revision import schema_state
+        from registry.database.sqlite_schema import sqlite_schema
         from registry.errors import RegistryError
 
         try:
-            state = schema_state(self.database_url)
+            if (state := sqlite_schema(self.database_url)) is None:
+                from registry.database.schema_revision import schema_state
+
+                state = schema_state(self.database_url)
         except ValueError as error:
             return broken("database", f"its URL does not work: {error}", "correct it")
         except RegistryError as error:

@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings
 
 from engine.api.cache import ERRORS, EngineProblemRoute
 from registry.auth.caller import current_caller
-from registry.database.schema_revision import SchemaState, schema_state
+from registry.database.schema_revision import schema_state
+from registry.database.schema_state import SchemaState
 from registry.errors import RegistryError
 from registry.redaction import HIDDEN, hide_credentials, redact
 from registry.settings import RegistrySettings

@@ -1,7 +1,6 @@
 """Schema revision of a database, compared with the one this code needs. Changes nothing."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.runtime.migration import MigrationContext
@@ -12,21 +11,8 @@ from sqlalchemy.pool import NullPool
 
 from registry.database.engine import translate_outages
 from registry.database.migrate import alembic_config
+from registry.database.schema_state import SchemaState
 from registry.database.urls import check_url
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaState:
-    """Revisions; `current` is None for a database without tables, or one that does not exist yet.
-
-    `missing`: number of migrations to apply. `is_known`: False if this release does not know
-    `current`, as after a newer release.
-    """
-
-    current: str | None
-    newest: str
-    missing: int
-    is_known: bool
 
 
 def schema_state(database_url: str) -> SchemaState:
@@ -40,9 +26,7 @@ def schema_state(database_url: str) -> SchemaState:
         current = None  # connecting would create it
     else:
         current = asyncio.run(_current(url))
-    is_known = current is None or current in revisions
-    missing = revisions.index(current) if current in revisions else len(revisions)
-    return SchemaState(current, revisions[0], missing if is_known else 0, is_known)
+    return SchemaState.of(current, revisions)
 
 
 async def _current(url: str) -> str | None:

@@ -3,6 +3,9 @@
 SQLAlchemy is imported when one is read: the settings, and so the command line, need only the name.
 """
 
+import re
+
+FILE_URL = re.compile(r"sqlite(?:\+aiosqlite)?:///([^?%]+)")
 _ASYNC_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
@@ -30,6 +33,8 @@ def async_url(url: str) -> str:
 
 def check_url(url: str) -> str:
     """The URL with its driver. Raises ValueError for an unsupported database."""
+    if FILE_URL.fullmatch(url):  # always right: SQLAlchemy would say no more
+        return async_url(url)
     from sqlalchemy import make_url  # noqa: PLC0415  # see the module
     from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from adaptry.cli import main
 from registry.database.engine import Database
 from registry.database.migrate import alembic_config, upgrade
 from registry.database.schema_revision import schema_state
+from registry.database.sqlite_schema import sqlite_schema
 from registry.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.both_databases
@@ -55,6 +56,30 @@ def test_the_schema_of_another_release_is_recognised(empty_database: str) -> Non
     ran(empty_database, "UPDATE alembic_version SET version_num = 'f00f00f00f00'")
     state = schema_state(empty_database)
     assert (state.is_known, state.missing) == (False, 0)
+
+
+@pytest.mark.parametrize("statement", ["", "UPDATE alembic_version SET version_num = 'f00f'"])
+def test_an_sqlite_file_says_the_same_without_sqlalchemy(tmp_path: Path, statement: str) -> None:
+    url = f"sqlite:///{tmp_path}/registry.db"
+    assert sqlite_schema(url) == schema_state(url)
+    command.upgrade(alembic_config(url), "head")
+    command.downgrade(alembic_config(url), "-1")
+    if statement:
+        ran(url, statement)
+    state = sqlite_schema(url)
+    assert state == schema_state(url)
+    assert state is not None
+    assert state.missing == (0 if statement else 1)
+
+
+def test_an_sqlite_file_without_tables_or_of_something_else_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "registry.db"
+    file.write_bytes(b"")
+    assert sqlite_schema(f"sqlite:///{file}") == schema_state(f"sqlite:///{file}")
+    file.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        sqlite_schema(f"sqlite+aiosqlite:///{file}")
+    assert sqlite_schema("postgresql://x@y/z") is None
 
 
 def test_a_database_that_is_away_is_said() -> None:

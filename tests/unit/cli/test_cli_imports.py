@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import typer
@@ -202,6 +203,12 @@ def server() -> Iterator[str]:
             server.file(path, json.dumps(answer).encode())
         server.file("/metrics", b"adaptry_engine_up 1.0\n")
         yield server.url
+
+
+def test_doctor_looks_at_an_sqlite_file_without_sqlalchemy(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/registry.db"
+    loaded = run(["doctor", "--database", database, "--server", NOBODY])
+    assert not loaded & (HEAVY - {"psutil", "pydantic_settings"})
 
 
 @pytest.fixture(scope="module")
