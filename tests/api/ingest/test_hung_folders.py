@@ -141,7 +141,7 @@ async def test_an_inspection_of_a_folder_that_hangs_is_answered(
 
 def test_a_process_does_not_wait_for_a_read_that_hangs() -> None:
     program = (
-        "import threading; from registry.sources.read_threads import ReadThreads\n"
+        "import threading; from registry.sources.threads import ReadThreads\n"
         "begun = threading.Event()\n"
         "def hang(): begun.set(); threading.Event().wait()\n"
         "ReadThreads(1).submit(hang); assert begun.wait(20); print('ended')"
