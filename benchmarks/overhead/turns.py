@@ -43,7 +43,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
 
 async def turns_before_engine(application: Application) -> dict[str, int]:
-    """By route, the fewest of several requests: a thread may answer a turn later."""
+    """By route, the fewest of several requests: a thread may answer later in others."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, CountingLoop)
     core = application.app.state.engine_client.engine_core

@@ -43,9 +43,10 @@ from engine.vllm.grammars.empty_grammars import accepts_nothing
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.tokenizing.bounds import bound_prompts
-from engine.vllm.tokenizing.single_prompts import render_single_prompts_at_once
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
+from engine.vllm.waits.leaving_clients import watch_clients_in_place
+from engine.vllm.waits.single_prompts import render_single_prompts_at_once
 from registry.auth.sender import current_sender
 from registry.http.openapi import document_errors
 
@@ -169,6 +170,7 @@ async def build_application(
         )
     put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
+    watch_clients_in_place(app.routes)
     parse_bodies_once(app.routes)
     refuse_unknown_parameters(app.routes)
     app.user_middleware[:0] = guards

@@ -5,12 +5,12 @@ from pathlib import Path
 from benchmarks.overhead.turns import BODIES, count_turns
 
 MOST = {
-    "/v1/completions": 8,
-    "/v1/chat/completions": 11,
-    "/v1/messages": 11,
-    "/v1/responses": 11,
+    "/v1/completions": 6,
+    "/v1/chat/completions": 10,
+    "/v1/messages": 10,
+    "/v1/responses": 10,
 }
-"""One more than there are: a thread may answer late. All that suspends a request adds to it."""
+"""Two or three more than there are: threads may answer late. All that suspends a request adds."""
 
 
 def test_a_request_waits_for_fewer_turns_than_with_stock(tmp_path: Path) -> None:
@@ -19,4 +19,4 @@ def test_a_request_waits_for_fewer_turns_than_with_stock(tmp_path: Path) -> None
     for path in BODIES:
         ours, stock = counted["ours"][path], counted["stock"][path]
         assert ours <= MOST[path], counted
-        assert ours <= stock - 7, counted
+        assert ours <= stock - 8, counted
