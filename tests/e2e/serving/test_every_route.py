@@ -85,7 +85,7 @@ def test_an_unknown_name_is_a_404_on_every_route(
 ) -> None:
     """Whatever vLLM would make of it: it may be told to take any name for the base model's."""
     monkeypatch.setenv("VLLM_SKIP_MODEL_NAME_VALIDATION", "1")
-    ours = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"}
+    ours = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/v1/fanout"}
     before = engine_tokens(server)
     for path in sorted(post_routes(server) - ours):
         body = {"model": "nobody", **BODIES.get(path, {"prompt": PROMPT})}
