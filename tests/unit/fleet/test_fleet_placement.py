@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.placement import Bound, Nearness, choose, first_for, order
+from fleet.placement import Bound, Nearness, choose, first_for, least_busy, order
 
 SLOT, HOST, DISK = Nearness.SLOT, Nearness.HOST, Nearness.DISK
 BOUND = Bound(slack=4, share=1.25)
@@ -46,6 +46,17 @@ def test_the_bound_grows_with_the_average_load() -> None:
     assert where("a", [40, 50, 50, 54], [DISK, DISK, DISK, SLOT]) == 3
     assert where("a", [40, 40, 40, 54], [DISK, DISK, DISK, SLOT]) == 3
     assert where("a", [40, 40, 40, 60], [DISK, DISK, DISK, SLOT]) != 3
+
+
+def test_the_bound_is_rounded_up() -> None:
+    assert Bound(slack=0, share=1.25).most([2, 3]) == 4  # 3.125
+    assert Bound(slack=0, share=1.25).most([4, 4]) == 5
+
+
+def test_a_request_without_a_rank_goes_to_the_least_busy_of_all() -> None:
+    loads, max_ranks = [3, 2, 1], [8, 16, None]
+    assert least_busy(loads, 0, max_ranks) == 2
+    assert least_busy(loads, 10, max_ranks) == 1
 
 
 def test_unheld_adapters_always_go_to_the_same_replica_and_spread_evenly() -> None:
