@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import ssl
 
 _CHUNK_BYTES = 2**16
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # OpenSSL 3.0, and newer
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 
@@ -230,6 +231,8 @@ def _translate_errors(options: Options) -> Iterator[None]:
 
 
 def _reason(error: OSError | HTTPException) -> str:
+    if getattr(error, "reason", None) in _NO_TLS:  # an SSLError's
+        return "no TLS is spoken there: write http://"
     match error:
         case RemoteDisconnected():
             return "Server disconnected without sending a response."

@@ -116,6 +116,12 @@ def test_what_is_no_whole_answer_is_no_answer(words: bytes, reason: str) -> None
         list(answer.iter_bytes())
 
 
+def test_https_where_there_is_http_is_told(server: WebServer) -> None:
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(NoAnswer, match="no TLS is spoken there: write http://"):
+        exchange(url).send(Request("GET", "/"))
+
+
 def test_an_answer_that_takes_too_long_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
