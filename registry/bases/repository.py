@@ -75,6 +75,10 @@ class BaseRepository:
     async def links(self) -> list[BaseLink]:
         return list((await self._session.execute(select(BaseLink))).scalars())
 
-    async def link(self, one: KnownBase, other: KnownBase) -> BaseLink | None:
-        first, second = sorted((row_id(one), row_id(other)))
-        return await self._session.get(BaseLink, (first, second))
+    async def lock_link(self, one: KnownBase, other: KnownBase) -> BaseLink | None:
+        """Their link; no other transaction links or unlinks them before this one ends."""
+        pair = tuple(sorted((row_id(one), row_id(other))))
+        chosen = select(col(KnownBase.id)).where(col(KnownBase.id).in_(pair))
+        in_order = chosen.order_by(col(KnownBase.id)).with_for_update(key_share=True)
+        await self._session.execute(in_order)
+        return await self._session.get(BaseLink, pair)

@@ -81,7 +81,7 @@ class BaseService:
             one, two = await repository.named(base), await repository.named(other)
             if one.id == two.id:
                 raise SameBase(base)
-            if await repository.link(one, two) is None:
+            if await repository.lock_link(one, two) is None:
                 first, second = sorted((row_id(one), row_id(two)))
                 session.add(BaseLink(first_id=first, second_id=second, created_by=actor))
                 session.add(_event(EventKind.BASE_LINKED, one, two, actor, reason))
@@ -91,7 +91,7 @@ class BaseService:
         async with self._database.transaction() as session:
             repository = BaseRepository(session)
             one, two = await repository.named(base), await repository.named(other)
-            link = await repository.link(one, two)
+            link = await repository.lock_link(one, two)
             if link is not None:
                 await session.delete(link)
                 session.add(_event(EventKind.BASE_UNLINKED, one, two, actor, reason))

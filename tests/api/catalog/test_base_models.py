@@ -1,5 +1,6 @@
 """Several base models in one registry: each server serves what is bound to its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -366,3 +367,17 @@ async def test_versions_count_by_base_model(
         "instruct": 0,
         "tiny": 2,
     }
+
+
+async def test_a_link_that_several_ask_for_at_once_is_made_and_taken_back_once(
+    service: RegistryService, other: RegistryService, client: httpx.AsyncClient
+) -> None:
+    """Such as a client that asks again. On PostgreSQL all but the first got an internal error."""
+    await service.bases.open()
+    await other.bases.open()
+    pair = {"base": "tiny", "other": "instruct"}
+    for change in ("link", "unlink"):
+        asked = [client.post(f"/bases/{change}", json=pair) for _ in range(6)]
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    found = (await client.get("/events", params={"limit": 500})).json()["items"]
+    assert [event["kind"] for event in found] == ["base.linked", "base.unlinked"]
