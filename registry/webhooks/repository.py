@@ -100,6 +100,17 @@ class WebhookRepository:
         )
         return (await self._session.execute(statement)).first() is not None
 
+    async def make_due(self, webhook_id: int, at: datetime) -> None:
+        """Its pending deliveries, however long they were to wait."""
+        later = col(WebhookDelivery.next_attempt_at) > at
+        statement = (
+            update(WebhookDelivery)
+            .where(col(WebhookDelivery.webhook_id) == webhook_id, _PENDING, later)
+            .values(next_attempt_at=at)
+            .execution_options(synchronize_session=False)
+        )
+        await self._session.execute(statement)
+
     async def delivery(self, webhook_id: int, delivery_id: int) -> WebhookDelivery | None:
         statement = select(WebhookDelivery).where(
             col(WebhookDelivery.webhook_id) == webhook_id, col(WebhookDelivery.id) == delivery_id

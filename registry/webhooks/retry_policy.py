@@ -81,7 +81,7 @@ def disable(webhook: Webhook, reason: str) -> None:
 
 
 def enable(webhook: Webhook) -> None:
-    """Reset its failures; pending deliveries are due again."""
+    """Reset its failures."""
     webhook.enabled = True
     webhook.disabled_reason = webhook.paused_until = None
     webhook.failures = 0

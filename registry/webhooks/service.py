@@ -134,6 +134,7 @@ class WebhookService:
             if "enabled" in changes:
                 if changes["enabled"]:
                     enable(webhook)
+                    await WebhookRepository(session).make_due(webhook_id, now())
                 else:
                     disable(webhook, "switched off")
             fields = {"changed": sorted(changes)}

@@ -240,6 +240,22 @@ async def test_an_endpoint_that_answers_410_is_disabled_immediately(
     assert len(receiver.received) == 1
 
 
+async def test_an_endpoint_that_is_enabled_again_gets_at_once_what_was_to_wait(
+    client: httpx.AsyncClient, receiver: Receiver, database: Database
+) -> None:
+    """A message that had failed several times would have waited for up to six hours."""
+    receiver.otherwise = Answer(410, {"retry-after": "3600"})
+    webhook = await add(client, receiver)
+    await write(database, "x")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await state(client, webhook))["enabled"]:
+            await asyncio.sleep(0.02)
+    receiver.otherwise = Answer(204)
+    await client.patch(f"/webhooks/{webhook['id']}", json={"enabled": True})
+    (delivery,) = await settled(client, webhook, 1)
+    assert (delivery["state"], delivery["attempts"]) == ("delivered", 2)
+
+
 async def test_a_slow_endpoint_holds_up_no_other(
     client: httpx.AsyncClient, receiver: Receiver, database: Database
 ) -> None:
