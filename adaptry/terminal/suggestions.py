@@ -53,11 +53,13 @@ def _without_asking(error: ApiError, arguments: Sequence[str]) -> str:
 
 
 def _advise_push(arguments: Sequence[str]) -> str:
-    """For `adapter add NAME FOLDER`, where the folder is on this machine."""
+    """For `adapter add NAME FOLDER`, where the folder is on this machine, or is not."""
     if list(arguments[:2]) != ["adapter", "add"]:
         return ""
     if not any(map(os.path.isdir, arguments[2:])):  # a Path raises, for a long description
-        return ""
+        paths = [each for each in arguments[2:] if each.startswith(("./", "../", "/"))]
+        missing = next((each for each in paths if not os.path.exists(each)), None)
+        return "" if missing is None else f"On this machine there is no {missing}"
     return "To send the files of this machine: adaptry adapter push NAME FOLDER"
 
 
