@@ -13,6 +13,7 @@ from registry.errors import UnknownAdapter
 from registry.ingest.pipeline import close_workspace, create_workspace
 from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
 from registry.references import check_name
+from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 from registry.storage.stored_files import check_files
 from registry.storage.tar import Entry, tar_chunks
@@ -102,19 +103,25 @@ class Exporter:
         aliases = {id_: alias_manifests(list(rows), numbers) for id_, rows in history}
         named = groupby(await repository.names(ids), key=lambda row: row.adapter_id)
         names = {id_: list(rows) for id_, rows in named}
-        for adapter in adapters:
-            found = [
-                version_manifest(
-                    version,
-                    parents.get(version.parent_id or 0),
-                    bases.get(version.base_id or 0),
-                    further.get(row_id(version), ()),
-                    has_files=self._note_files(draft, adapter.name, version),
-                )
-                for version in by_adapter.get(row_id(adapter), ())
-            ]
-            id_ = row_id(adapter)
-            draft.write(adapter_manifest(adapter, found, aliases.get(id_, ()), names.get(id_, ())))
+
+        def write() -> None:
+            for adapter in adapters:
+                id_ = row_id(adapter)
+                found = [
+                    version_manifest(
+                        version,
+                        parents.get(version.parent_id or 0),
+                        bases.get(version.base_id or 0),
+                        further.get(row_id(version), ()),
+                        has_files=self._note_files(draft, adapter.name, version),
+                    )
+                    for version in by_adapter.get(id_, ())
+                ]
+                of_adapter = aliases.get(id_, ()), names.get(id_, ())
+                draft.write(adapter_manifest(adapter, found, *of_adapter))
+
+        # 10,000 versions take two seconds, and the store may be slow: nobody else waits for them
+        await run_to_completion(asyncio.to_thread(write))
 
     def _note_files(self, draft: _Draft, name: str, version: Version) -> bool:
         if version.state == VersionState.PURGED:

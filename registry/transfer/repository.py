@@ -32,6 +32,7 @@ from registry.transfer.serializers import Row
 Item = TypeVar("Item")
 
 _PAGE = 500
+_ADAPTERS = 100  # with all their versions in memory
 _IMPORTS = 0x1D0A7E93C45BF286  # an arbitrary advisory lock key
 
 
@@ -72,7 +73,7 @@ class TransferRepository:
             statement = select(Adapter).where(col(Adapter.name) > after)
             if names is not None:
                 statement = statement.where(col(Adapter.name).in_(names))
-            ordered = statement.order_by(col(Adapter.name)).limit(_PAGE)
+            ordered = statement.order_by(col(Adapter.name)).limit(_ADAPTERS)
             found = (await self._session.execute(ordered)).scalars().all()
             if not found:
                 return

@@ -1,6 +1,7 @@
 """Transfer between registries: complete, atomic and idempotent."""
 
 import asyncio
+import os
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
+from registry.models import Adapter
 from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -300,6 +302,26 @@ async def test_later_changes_are_transferred(
     report = await there.imported(await full.export())
     assert (report["adapters_added"], report["versions_added"], report["aliases_set"]) == (1, 2, 2)
     assert await there.everything() == await full.everything()
+
+
+async def test_others_are_answered_while_manifests_are_written(
+    here: Registry, database: Database
+) -> None:
+    """They were written in the event loop: 10,000 versions held all others up for two seconds."""
+    async with database.transaction() as session:
+        session.add_all(Adapter(name=f"a{n}") for n in range(100))
+    seen: set[int] = set()
+
+    async def count() -> None:
+        while True:
+            names = (name for _, _, names in os.walk(here.store) for name in names)
+            seen.add(sum(name.endswith(".json") for name in names))
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await here.export()
+    counting.cancel()
+    assert seen - {0, 100}
 
 
 async def test_some_adapters_may_be_chosen(full: Registry, there: Registry) -> None:
