@@ -27,6 +27,7 @@ EngineError
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
+├── PriorityNotAllowed    403  a tenant's request would go before those of others
 ├── HistoryOff            409  this server records no history of its cache
 ├── TimeOutOfRange        422  no history of that time is kept
 ├── TraceOff              409  this server records no trace
@@ -89,6 +90,7 @@ from engine.errors.requests import (
     GrammarUnsatisfiable,
     HistoryOff,
     ParameterUnsupported,
+    PriorityNotAllowed,
     RegistrationPending,
     TenantLimitReached,
     TimeOutOfRange,
@@ -130,6 +132,7 @@ __all__ = [
     "ParameterUnsupported",
     "PinBudgetExceeded",
     "PinBytesExceeded",
+    "PriorityNotAllowed",
     "QueueFull",
     "RegistrationPending",
     "SleepRefused",

@@ -90,6 +90,12 @@ class TenantLimitReached(EngineError):
         self.status = 409 if retry_after_seconds is None else 429
 
 
+class PriorityNotAllowed(EngineError):
+    status = 403
+    code = "priority_not_allowed"
+    detail = "a tenant's `priority` is 0 or more: its requests go behind others, not before them"
+
+
 class TraceOff(EngineError):
     status = 409
     code = "trace_off"

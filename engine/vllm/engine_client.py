@@ -19,6 +19,7 @@ from engine.activated_lora.marks import activate_request, is_activated
 from engine.background_tasks import BackgroundTasks
 from engine.errors import EngineError, EngineUnavailable, GrammarUnsatisfiable
 from engine.gateway.grammar_bounds import GrammarGate
+from engine.gateway.priority import check_priority
 from engine.gateway.request_context import current_request
 from engine.types import VersionId, WorkDone
 from engine.vllm.grammars.empty_grammars import is_blamed_for_errors
@@ -132,10 +133,11 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         params: Any,
         *inputs: Any,
         lora_request: LoRARequest | None = None,
+        priority: int = 0,
         **options: Any,
     ) -> Any:
-        """Raises what `RequestAdmission.admit` raises, and vLLM's errors."""
-        await self._check(params)
+        """Raises PriorityNotAllowed, what `RequestAdmission.admit` raises, and vLLM's errors."""
+        await self._check(params, priority)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
         admitted = await self._admit(requested, partial(self._abort_running, running))
@@ -153,7 +155,13 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             before = set_added_request(running)
             try:
                 queue = await super().add_request(
-                    engine_id, prompt, params, *inputs, lora_request=lora_request, **options
+                    engine_id,
+                    prompt,
+                    params,
+                    *inputs,
+                    lora_request=lora_request,
+                    priority=priority,
+                    **options,
                 )
             finally:
                 reset_added_request(before)
@@ -176,15 +184,16 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             request_id = [engine_id for engine_ids in known for engine_id in engine_ids]
         await super().abort(request_id, internal)
 
-    async def _check(self, params: Any) -> None:
+    async def _check(self, params: Any, priority: int) -> None:
         """Whether it may enter at all, before it waits for its adapter."""
         if self.suspended is not None:
             raise _as_answer(self.suspended)
         wanted = getattr(params, "structured_outputs", None)
-        if wanted is None or self.grammars is None:
-            return
         try:
-            await self.grammars.admit(wanted)
+            if priority:
+                check_priority(priority)
+            if wanted is not None and self.grammars is not None:
+                await self.grammars.admit(wanted)
         except EngineError as error:
             raise _as_answer(error) from None
 

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.model_list import Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
+from engine.gateway.priority import check_priority
 from engine.gateway.query_parameters import UNDECLARED, unknown_parameters_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.request_context import RequestContext
@@ -118,6 +119,7 @@ class StockApplication:
             if content is None:
                 return
             body = await self._default.apply(scope, RequestBody(content))
+            check_priority(body.members.get("priority"))
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)

@@ -23,6 +23,8 @@ from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import whole_lines
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
+from registry.auth.caller import Caller, as_caller
+from registry.auth.scopes import EVERY_SCOPE
 from registry.version import adaptry_version
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
@@ -81,6 +83,7 @@ class OneAdapter:
 class Tally:
     def __init__(self) -> None:
         self.outcomes: list[str] = []
+        self.refusals: list[str] = []
         self.tokens: list[tuple[str, int, int]] = []
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
@@ -90,13 +93,14 @@ class Tally:
         self.tokens.append((adapter, prompt, generation))
 
     def count_refusal(self, code: str) -> None:
-        raise AssertionError(code)
+        self.refusals.append(code)
 
 
 class Client:
     """Reads the head, and more once `reads` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = b'{"model": "a1"}') -> None:
+        self._request = body
         self.reads = asyncio.Event()
         self.leaves = asyncio.Event()
         self.begun = asyncio.Event()
@@ -107,7 +111,7 @@ class Client:
     async def receive(self) -> Message:
         if not self._has_sent:
             self._has_sent = True
-            return {"type": "http.request", "body": b'{"model": "a1"}', "more_body": False}
+            return {"type": "http.request", "body": self._request, "more_body": False}
         await self.leaves.wait()
         return {"type": "http.disconnect"}
 
@@ -117,7 +121,7 @@ class Client:
             return
         await self.reads.wait()
         self.body += message["body"]
-        self.is_complete = not message["more_body"]
+        self.is_complete = not message.get("more_body", False)
 
 
 class Stage:
@@ -161,6 +165,25 @@ async def test_a_reader_that_stands_still_keeps_no_lease_once_the_server_has_ans
     assert client.body == b"one\ntwo\n"
     assert client.is_complete
     assert stage.tally.outcomes == ["completed"]
+
+
+@pytest.mark.parametrize("priority", [b"-1", b"-1.0", b'" -1"'])
+async def test_a_tenants_request_goes_before_no_other_there_too(priority: bytes) -> None:
+    stage, client = Stage([]), Client(b'{"model": "a1", "priority": %s}' % priority)
+    client.reads.set()
+    with as_caller(Caller("acme~app", EVERY_SCOPE)):
+        await asyncio.wait_for(stage.ask(client), 30)
+    assert json.loads(client.body)["error"]["code"] == "priority_not_allowed"
+    assert (stage.server.sent, stage.tally.refusals) == (0, ["priority_not_allowed"])
+
+
+@pytest.mark.parametrize(("tenant", "priority"), [("acme~", b"1"), ("", b"-1")])
+async def test_any_other_priority_is_the_stock_servers_matter(tenant: str, priority: bytes) -> None:
+    stage, client = Stage([b"one\n"]), Client(b'{"model": "a1", "priority": %s}' % priority)
+    client.reads.set()
+    with as_caller(Caller(f"{tenant}app", EVERY_SCOPE)):
+        await asyncio.wait_for(stage.ask(client), 30)
+    assert (client.body, stage.tally.refusals) == (b"one\n", [])
 
 
 async def test_the_lease_lasts_while_the_server_generates() -> None:

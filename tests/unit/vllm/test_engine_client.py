@@ -15,7 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.serial_utils import MsgpackEncoder
 
-from engine.errors import EngineUnavailable, QueueFull
+from engine.errors import EngineUnavailable, PriorityNotAllowed, QueueFull
 from engine.types import VersionId, WorkDone
 from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
 from registry.auth.caller import Caller, as_caller
@@ -23,6 +23,8 @@ from registry.auth.scopes import EVERY_SCOPE
 from tests.support.vllm.requests import SAMPLING, engine_core_request
 
 ADAPTER = LoRARequest("leased", 7, "/nowhere")
+PRIORITIES = [("acme~", -1, False), ("acme~", 3, True), ("", -1, True)]
+"""Of a tenant's requests and the platform's, and whether they enter."""
 
 
 @dataclass
@@ -61,10 +63,13 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         self.dead = False
         self.numbers = iter(range(100))
 
-    async def add_request(self, request_id: str, prompt: Any, params: Any, **_: Any) -> Any:
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *, priority: int, **_: Any
+    ) -> Any:
         if self.dead:
             raise EngineDeadError
         request = engine_core_request(f"{request_id}-{next(self.numbers)}", params)
+        request.priority = priority
         request.external_req_id = request_id
         queue = RequestOutputCollector(RequestOutputKind.DELTA, request.request_id)
         self.output_processor.add_request(request, None, None, 0, queue)
@@ -186,6 +191,25 @@ async def test_what_can_not_be_sent_to_the_engine_is_the_clients_fault(
     with pytest.raises(VLLMValidationError, match=says):
         await anext(engine.generate("x", params, "id", lora_request=ADAPTER))
     assert engine.engine_core.added == []
+
+
+@pytest.mark.parametrize(("tenant", "priority", "enters"), PRIORITIES)
+async def test_a_tenants_request_goes_before_no_other(
+    engine: Engine, door: Door, tenant: str, priority: int, enters: bool
+) -> None:
+    with as_caller(Caller(f"{tenant}app", EVERY_SCOPE)):
+        generated = engine.generate("x", SamplingParams(**SAMPLING), "id", priority=priority)
+        asking = asyncio.ensure_future(anext(generated))
+    await rounds()
+    assert len(engine.engine_core.added) == len(door.asked) == enters
+    assert [each.priority for each in engine.engine_core.added] == [priority] * enters
+    if enters:
+        engine.says(7, finish=FinishReason.LENGTH)
+        await asking
+    else:
+        with pytest.raises(EngineGenerateError) as raised:
+            await asking
+        assert isinstance(raised.value.__cause__, PriorityNotAllowed)
 
 
 async def test_a_cancelled_reader_ends_its_request(engine: Engine, door: Door) -> None:
