@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 240
+START_SECONDS = 480
 OURS = ("adaptry", "engine", "fleet", "guest", "registry")
 
 pytest_plugins = [

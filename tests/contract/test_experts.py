@@ -19,7 +19,7 @@ from tests.support.adapters.peft_kinds import Kind, load_base, lora
 from tests.support.adapters.tiny_bases import TinyBase
 from tests.support.vllm.tiny_engines import OfflineBase, offline_base
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine]
 
 EXPERTS = 4
 MIXTURE = TinyBase(

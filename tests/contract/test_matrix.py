@@ -21,7 +21,7 @@ from tests.support.vllm.installed import UNCHECKED
 from tests.support.vllm.pooling_routes import wrong_routes
 from tests.support.vllm.tiny_engines import OfflineBase, ServedBase, offline_base, served_base
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine]
 
 ACTIVATED = partial(lora, alora_invocation_tokens=[82, 86, 74, 68, 76])  # within the prompt
 NOT_HERE = "alora_unsupported"

@@ -133,7 +133,6 @@ def test_servers_that_start_together_upgrade_one_after_the_other(empty_database:
     command.check(alembic_config(empty_database))
 
 
-@pytest.mark.timeout(600)
 def test_an_upgrade_that_is_killed_leaves_the_old_schema(
     empty_database: str, is_long: bool
 ) -> None:

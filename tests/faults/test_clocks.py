@@ -9,7 +9,7 @@ from demo.tasks import TASKS
 from tests.faults.conftest import Victim
 from tests.support.traffic.fault_trial import CHANGES, trial
 
-pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("faults")]
 
 HOUR = 3600
 

@@ -12,7 +12,7 @@ from registry.storage.integrity import verify
 from tests.faults.conftest import Victim
 from tests.support.traffic.fault_trial import trial
 
-pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("faults")]
 
 REFUSED = ("store_unavailable", "database_unavailable")
 

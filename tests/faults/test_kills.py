@@ -13,7 +13,7 @@ import pytest
 from tests.faults.conftest import Victim
 from tests.support.traffic.fault_trial import CHANGES, trial
 
-pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("faults")]
 
 ROUNDS, ROUNDS_OF_LONG = 1, 10
 

@@ -12,7 +12,7 @@ import pytest
 from demo.tasks import prompt_for
 from tests.faults.conftest import Victim
 
-pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("faults")]
 
 END_SECONDS = 120
 

@@ -10,7 +10,7 @@ from demo.tasks import prompt_for
 from tests.faults.conftest import Victim
 from tests.support.traffic.fault_trial import trial
 
-pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("faults")]
 
 CLIENTS, CLIENTS_OF_LONG = 100, 300
 IDLE_SECONDS = 6  # after 5 the server closes idle connections

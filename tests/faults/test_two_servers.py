@@ -17,7 +17,7 @@ from tests.support.faults.inject import Harm
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo
 from tests.support.traffic.fault_trial import CHANGES, Kept, trial
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 OUTAGE_SECONDS = 10.0
 ADAPTERS = ROOT / "demo" / "adapters"

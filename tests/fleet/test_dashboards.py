@@ -13,7 +13,7 @@ from tests.support.docs.dashboards import NAME, Asked, as_grafana_asks, queries
 from tests.support.servers.prometheus import Prometheus, running_prometheus
 from tests.support.traffic.background import BUSY, traffic_on
 
-pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers("fleet")]
 
 ANSWER_SECONDS = 120.0
 RATE_SECONDS = 15

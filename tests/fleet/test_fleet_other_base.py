@@ -8,7 +8,7 @@ from registry.inspection.base_identity import BaseIdentity
 from tests.fleet.conftest import ServedFleet
 from tests.support.servers.other_base import OTHERS, register_for
 
-pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("fleet")]
 
 
 @pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])

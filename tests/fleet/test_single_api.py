@@ -15,7 +15,7 @@ from tests.fleet.conftest import REPLICAS, ServedFleet
 from tests.support.docs.scrape import scraped
 from tests.support.servers.adaptry_serve import ROOT
 
-pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("fleet")]
 
 REPLICA = "x-adaptry-replica"
 KNOWN = ("upper", "reverse", "double", "stars", "vowels")

@@ -18,8 +18,6 @@ import pytest
 from demo.tasks import ACTIVATED, HELD_OUT_WORDS, TASKS, prompt_for
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 
-pytestmark = [pytest.mark.timeout(600)]
-
 # FlashAttention 3 for float16 is not in every build of vLLM
 FLOAT16 = ("--attention-backend", "TRITON_ATTN")
 SLOTS, PLACES = 2, 4  # for six adapters

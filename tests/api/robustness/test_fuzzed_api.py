@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from fuzz.http_api import fuzz, registry_server
 
 SEED = 20261128
@@ -14,7 +12,6 @@ NOT_THE_KEYS = ("--exclude-path-regex", "^/api/v1/keys")
 ANY_METHOD = ("--exclude-checks", "unsupported_method,negative_data_rejection")
 
 
-@pytest.mark.timeout(600)
 def test_without_keys(tmp_path: Path, is_long: bool) -> None:
     with registry_server(tmp_path) as server:
         done = fuzz(server.url, examples=10 if is_long else 3, seed=SEED)
@@ -24,7 +21,6 @@ def test_without_keys(tmp_path: Path, is_long: bool) -> None:
     assert int(found[1]) > 2000, "else nothing was asked"
 
 
-@pytest.mark.timeout(600)
 def test_with_a_key_and_without_one(tmp_path: Path, is_long: bool) -> None:
     with registry_server(tmp_path, require_keys=True) as server:
         refused = fuzz(server.url, examples=1, seed=SEED, options=ANY_METHOD)

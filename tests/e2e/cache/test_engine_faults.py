@@ -14,7 +14,7 @@ import pytest
 from demo.tasks import TASKS
 from tests.support.servers.adaptry_serve import ServedDemo
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 A, B, C, D, E, F = sorted(TASKS)
 PAUSE_SECONDS = 0.1  # of a client: without one, refused ones take the cores from the new engine

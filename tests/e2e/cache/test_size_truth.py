@@ -23,7 +23,7 @@ from engine.simulation.shared_engine import Costs
 from engine.types import EvictionPolicy
 from tests.support.servers.adaptry_serve import ServedDemo
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 REQUESTS = 150
 AT_ONCE = Costs(1e-6, 0.0, 1e-6, 1e-6, 1e-6)

@@ -18,7 +18,7 @@ from tests.e2e.docs.test_demo_command import (
 )
 from tests.support.servers.adaptry_serve import START_SECONDS, is_engine
 
-pytestmark = [pytest.mark.servers("fleet"), pytest.mark.demo, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("fleet"), pytest.mark.demo]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, START_SECONDS
 from tests.support.servers.forked_server import ForkedServer, fork_server
 from tests.support.servers.other_base import OTHERS, register_for
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine]
 
 ADAPTERS = ROOT / "demo" / "adapters"
 FOLLOW_SECONDS = 0.2

@@ -23,7 +23,7 @@ from tests.support.servers.forked_server import fork_server, import_beside
 from tests.support.servers.other_base import OTHERS, register_for
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 
 class Driver(ServedDemo):

@@ -28,7 +28,6 @@ def test_the_cache_of_a_real_engine(server: Any) -> None:
     assert done.returncode == 0, done.stdout[-30_000:]
 
 
-@pytest.mark.timeout(600)
 def test_the_openai_routes(server: Any) -> None:
     done = fuzz(server.base_url, examples=5, seed=SEED, options=ENGINE)
     assert done.returncode == 0, done.stdout[-30_000:]

@@ -12,7 +12,7 @@ from adaptry.client import ApiError
 from tests.support.servers.adaptry_serve import ROOT
 from tests.support.servers.adaptry_serve_with_keys import Keyed, serving_with_keys
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 
 @pytest.fixture(scope="module")

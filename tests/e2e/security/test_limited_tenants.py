@@ -18,7 +18,7 @@ from adaptry.cli import main
 from adaptry.client import ApiError, Client
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 ANSWERS = {"upper": "HELLO", "reverse": "olleh"}
 EVERY_LIMIT = (

@@ -15,7 +15,7 @@ import pytest
 from tests.support.servers.adaptry_serve import ROOT
 from tests.support.servers.adaptry_serve_with_keys import Keyed, serving_with_keys
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 Json = dict[str, Any]
 

@@ -17,7 +17,7 @@ import pytest
 
 from demo.tasks import TASKS, prompt_for
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine]
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(TASKS)

@@ -20,7 +20,7 @@ from registry.errors import InvalidAdapter, OtherBaseModel, SourceNotFound, Unkn
 from registry.inspection.base_identity import BaseIdentity
 from tests.support.servers.other_base import OTHERS, register_for
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine]
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = ROOT / "demo" / "base"

@@ -8,7 +8,7 @@ from tests.support.adapters.peft_kinds import PROMPT, TOLERANCE, Peft, lora
 from tests.support.adapters.tiny_bases import BASES
 from tests.support.vllm.tiny_engines import offline_base
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine]
 
 
 def test_embeddings_and_scores_are_those_of_each_prompts_adapter(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 from tests.support.servers.adaptry_serve_with_keys import create_root_key
 from tests.support.vllm.reading_serve import ARCHITECTURE, MODULE
 
-pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked")]
 
 BASE = "tiny-text-tools"
 START = {"type": "input_audio_buffer.commit"}

@@ -16,7 +16,7 @@ from tests.support.metrics_text import total
 from tests.support.servers.forked_server import ForkedServer, fork_server
 
 ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 240.0
+START_SECONDS = 480.0
 
 
 class ServedDemo:

@@ -26,7 +26,7 @@ VLLM = (
 OURS = ("adaptry.serve.command", "engine.app")
 HARM, PRELOADED = "HARM", "LD_PRELOAD"  # they count where a program is executed
 PARENT_OF_ZYGOTES = "TESTS_PARENT_OF_ZYGOTES"  # has its socket, in a process of xdist
-START_SECONDS = 240.0
+START_SECONDS = 480.0
 
 
 class ForkedServer:
