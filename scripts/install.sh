@@ -122,8 +122,8 @@ install_dev() {
 install_mlflow() {
     use_pip_settings
     say "Installing MLflow into $venv/mlflow, for the test of imports from it: about 90 packages"
-    "$venv/bin/python" -m venv --clear "$venv/mlflow"
-    UV_PYTHON="$PWD/$venv/mlflow/bin/python" locked mlflow
+    "$venv/bin/python" -m venv --without-pip --clear "$venv/mlflow"
+    UV_COMPILE_BYTECODE=0 UV_PYTHON="$PWD/$venv/mlflow/bin/python" locked mlflow # few of its modules are used
     touch $venv/.mlflow
 }
 
@@ -141,8 +141,8 @@ install_azurite() {
 install_peers() {
     use_pip_settings
     say "Installing clients of other servers into $venv/peers, for the test of their routes: about 30 packages"
-    "$venv/bin/python" -m venv --clear "$venv/peers"
-    UV_PYTHON="$PWD/$venv/peers/bin/python" locked peers
+    "$venv/bin/python" -m venv --without-pip --clear "$venv/peers"
+    UV_COMPILE_BYTECODE=0 UV_PYTHON="$PWD/$venv/peers/bin/python" locked peers # few of its modules are used
     touch $venv/.peers
 }
 
