@@ -197,8 +197,8 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
 
     Room for the largest adapters, as many as the host tier has places, and for those in staging.
     Within the tier's budget of bytes, if that is less, and all ranks together at most a quarter of
-    the memory available now: the arena can still grow. Nothing where that holds no such adapter: a
-    piece for one would take more than is there.
+    the memory available now: the arena can still grow. Whole adapters; nothing where that holds
+    none: a piece for one would take more than is there.
 
     `parallel`: vLLM's `ParallelConfig`.
     """
@@ -208,7 +208,8 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
     if host_bytes is not None:
         wanted = min(wanted, host_bytes // ranks)
     most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
-    return int(min(wanted + largest * _IN_STAGING, most)) if most >= largest else 0
+    # the arena rounds up to whole adapters: the last one of a part would not be within it
+    return int(min(wanted + largest * _IN_STAGING, most // largest * largest))
 
 
 def largest_bytes(tiers: Any, ranks: int) -> int:

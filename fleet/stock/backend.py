@@ -5,6 +5,7 @@ Slots are vLLM's own; they are only counted here, so that requests never need mo
 same time than there are slots.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ class StockBackend:
         self._names: dict[VersionId, str] = {}
         self._free = list(range(slots))
         self._slots: dict[VersionId, int] = {}
+        self._turns = asyncio.Lock()  # first come, first served: batches come one upon the other
 
     async def load(self, version: AdapterVersion) -> Loaded:
         """Record the version, whose files are verified; the server reads them on commit."""
@@ -34,7 +36,8 @@ class StockBackend:
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         """Raises EngineUnavailable."""
-        return [await self._move(move) for move in moves]
+        async with self._turns:
+            return [await self._move(move) for move in moves]
 
     async def _move(self, move: Move) -> MoveResult:
         started = time.perf_counter()

@@ -161,7 +161,7 @@ def life(
 ) -> Life:
     """SQLite in the container, PostgreSQL below systemd."""
     folder = tmp_path_factory.mktemp(request.param)
-    deployed = Deployed(image, folder, request.param, postgres.folder)
+    deployed = Deployed(image, folder, request.param, postgres.sockets)
     seen = Life(request.param, deployed.user)
     urls = ("sqlite:///{}/state/registry.db", "sqlite:///{}/elsewhere/registry.db")
     here, there = (url.format(folder) for url in urls)

@@ -35,7 +35,7 @@ class PostgresServer:
         self._user = _somebody() if os.geteuid() == 0 else None
         self.folder = self._make_folder(parent)
         # a socket's path has 107 bytes at most, and TMPDIR or the parent may be longer
-        self._sockets = self._make_folder(Path("/tmp"))
+        self.sockets = self._make_folder(Path("/tmp"))
         self._data = self.folder / "data"
         self._run("initdb", "-D", str(self._data), "-U", "adaptry", "-A", "trust", *self._locale())
 
@@ -55,10 +55,10 @@ class PostgresServer:
         return options
 
     def url(self, database: str) -> str:
-        return f"postgresql+asyncpg://adaptry@/{database}?host={self._sockets}"
+        return f"postgresql+asyncpg://adaptry@/{database}?host={self.sockets}"
 
     def start(self, options: str = UNSAFE_BUT_FAST) -> None:
-        options = f"-k {self._sockets} -c listen_addresses= {options}"
+        options = f"-k {self.sockets} -c listen_addresses= {options}"
         log = str(self.folder / "log")
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -107,11 +107,11 @@ class PostgresServer:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-        for folder in (self.folder, self._sockets):
+        for folder in (self.folder, self.sockets):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        options = ["-h", str(self._sockets), "-U", "adaptry", "-d", database, "-qAtX"]
+        options = ["-h", str(self.sockets), "-U", "adaptry", "-d", database, "-qAtX"]
         return self._run("psql", *options, "-v", "ON_ERROR_STOP=1", "-c", statement)
 
     def unpacked(self, dump: Path) -> bytes:

@@ -64,6 +64,7 @@ class FakeServer:
         return self.refuses
 
     async def unload(self, name: str) -> str | None:
+        await asyncio.sleep(0)  # as every request
         if name not in self.names:
             return "it is not loaded"
         self.names.remove(name)
@@ -139,6 +140,19 @@ async def test_an_eviction_frees_the_slot() -> None:
     assert await one(backend, Evict(A.id, REASON, left_slot=True)) == (None, None)
     assert A.engine_name not in server.names
     assert await one(backend, Activate(B.id)) == (None, 0)
+
+
+async def test_a_batch_waits_for_those_before_it() -> None:
+    """The first one waits for the server: the slot that it frees is given away in the second."""
+    backend = make_backend(FakeServer("base"), slots=1)
+    for version in (A, B, C):
+        await load(backend, version)
+    assert await one(backend, Activate(A.id)) == (None, 0)
+    unloads = [Evict(C.id, REASON, left_slot=False), Evict(A.id, REASON, left_slot=True)]
+    first = asyncio.create_task(backend.apply(unloads))
+    second = asyncio.create_task(backend.apply([Activate(B.id)]))
+    results = [*await first, *await second]
+    assert [result.error for result in results] == [None] * 3
 
 
 async def test_an_invalid_decision_fails_and_changes_nothing() -> None:

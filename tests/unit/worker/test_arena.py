@@ -254,7 +254,7 @@ def tiers(capacity: int, slot_bytes: int = 3 * G) -> Any:
         (2, 1, 5 * G, 10**9, 10 * G + G // 2),
         (2, 4, 8 * G, 10**9, 9 * G),
         (1, 1, 10**9, 10**9, 36 * G),  # a budget for more than there are places
-        (1, 1, None, 20 * G, 5 * G),  # a quarter of what is available
+        (1, 1, None, 20 * G, 3 * G),  # whole adapters in a quarter of what is available
         (2, 4, None, 256 * G, 8 * G),  # all ranks together
         (2, 4, 10**9, 256 * G, 8 * G),
     ],
