@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.common.tables import table_of
 from benchmarks.sizing.runs import Run
-from benchmarks.sizing.truth import Errors, Measured
+from benchmarks.sizing.truth import Errors, Measured, difference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations" / "sizing.md"
 START = "<!-- predictions: written by benchmarks.sizing -->\n\n"
@@ -45,16 +45,6 @@ def _apart(compared: Sequence[Compared]) -> list[Errors]:
     return [
         difference(firsts[x.run.setting], x.measured) for x in compared if x.run.kind == "again"
     ]
-
-
-def difference(expected: Measured, measured: Measured) -> Errors:
-    return Errors(
-        expected.loads / measured.loads - 1,
-        expected.slot_hit_ratio - measured.slot_hit_ratio,
-        expected.memory_hit_ratio - measured.memory_hit_ratio,
-        expected.first_token_p50 / measured.first_token_p50 - 1,
-        expected.first_token_p99 / measured.first_token_p99 - 1,
-    )
 
 
 def _worst(errors: Sequence[Errors]) -> str:

@@ -82,10 +82,14 @@ def errors_of(predicted: Prediction, measured: Measured) -> Errors:
     """Raises RuntimeError if they are not of as many requests."""
     if predicted.requests != measured.requests:
         raise RuntimeError(f"{measured.requests} requests of {predicted.requests} were recorded")
+    return difference(predicted, measured)
+
+
+def difference(expected: Prediction | Measured, measured: Measured) -> Errors:
     return Errors(
-        predicted.loads / measured.loads - 1,
-        predicted.slot_hit_ratio - measured.slot_hit_ratio,
-        predicted.memory_hit_ratio - measured.memory_hit_ratio,
-        predicted.first_token_p50 / measured.first_token_p50 - 1,
-        predicted.first_token_p99 / measured.first_token_p99 - 1,
+        expected.loads / measured.loads - 1,
+        expected.slot_hit_ratio - measured.slot_hit_ratio,
+        expected.memory_hit_ratio - measured.memory_hit_ratio,
+        expected.first_token_p50 / measured.first_token_p50 - 1,
+        expected.first_token_p99 / measured.first_token_p99 - 1,
     )
