@@ -148,10 +148,10 @@ class AdaptiveOrder(LookAheadOrder):
         best = max(self._shadows, key=lambda shadow: shadow.hit_ratio)
         if best is not self._best and best.hit_ratio > self._best.hit_ratio + _MARGIN:
             self._best = best
-            by_counts = isinstance(best, CountShadow)
             last_uses, scores_of = self._last_uses, self._counts.scores
-            scores = {v: best.score(last_uses[v], scores_of(v)) for v in last_uses}
-            self._scores = scores if by_counts else None
+            self._scores = None
+            if isinstance(best, CountShadow):
+                self._scores = {v: best.score(last_uses[v], scores_of(v)) for v in last_uses}
             self._changed.update(last_uses)
             self._reordered()
 
