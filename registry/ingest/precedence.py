@@ -4,7 +4,7 @@ import time
 from typing import Protocol
 
 REST_SECONDS = 0.025
-"""Of one registration, in all: about what it works, so that it takes twice as long at most."""
+"""Of an upload while it is received, and again of its job: about what each of them works."""
 
 
 class Requests(Protocol):
@@ -34,7 +34,7 @@ NO_REQUESTS = NoRequests()
 
 
 class Rest:
-    """Of one registration, between its steps and the statements of its transaction.
+    """Of one job or upload, between its steps and the statements of its transaction.
 
     Its threads and the event loop then leave the cores to the engine and to the request's way. For
     that time another change of a SQLite database may wait.
