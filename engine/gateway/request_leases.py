@@ -83,7 +83,7 @@ class LeasedRequest(AdmittedRequest):
 
 
 class RequestLeases:
-    """Implements `engine.vllm.engine_client.RequestAdmission`."""
+    """Implements `engine.vllm.admission.port.RequestAdmission`."""
 
     def __init__(
         self,

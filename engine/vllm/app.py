@@ -34,9 +34,10 @@ from engine.tgi.tokens import TokenTexts
 from engine.trace.recorder import RequestTrace
 from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
+from engine.vllm.admission.port import RequestAdmission
 from engine.vllm.api_docs import serve_api_docs
 from engine.vllm.backend import lora_request
-from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
+from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.grammars.empty_grammars import accepts_nothing

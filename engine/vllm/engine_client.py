@@ -4,13 +4,11 @@ A request is admitted before vLLM gets it (its adapter is leased) and ends when 
 it ends. Its outputs go from vLLM to vLLM's routes; none of our code wraps them.
 """
 
-import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -22,6 +20,8 @@ from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.priority import check_priority
 from engine.gateway.request_context import current_request
 from engine.types import VersionId, WorkDone
+from engine.vllm.admission.held_leases import held_lease
+from engine.vllm.admission.port import AdmittedRequest, RequestAdmission
 from engine.vllm.grammars.empty_grammars import is_blamed_for_errors
 from engine.vllm.running_requests import (
     RunningRequest,
@@ -35,77 +35,6 @@ from engine.vllm.suspension import SuspendableAsyncLLM
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 from engine.vllm.tokenizing.prompt_tail import decode_from_tail
 from engine.vllm.unsendable import UNSENDABLE, invalid
-
-
-class AdmittedRequest(Protocol):
-    """A request that may enter the engine. `trace_headers`: the parent of vLLM's own span."""
-
-    @property
-    def trace_headers(self) -> Mapping[str, str] | None: ...
-
-    def on_end(self, work: WorkDone) -> None:
-        """The engine's work on it has ended. Called exactly once."""
-
-    def on_engine_death(self, error: EngineUnavailable) -> None:
-        """It has no response, because the engine ended."""
-
-
-class RequestAdmission(Protocol):
-    """Admits requests to the engine. `RequestLeases` implements it for requests over HTTP."""
-
-    async def admit(
-        self, requested: VersionId | None, abort: Callable[[], None]
-    ) -> AdmittedRequest:
-        """Lease what the running request was resolved to. Raises what `CacheController.lease` does.
-
-        `requested`: the adapter of the engine request; AdapterNotUsed if it is another one. `abort`
-        aborts that."""
-
-
-class _HeldLease:
-    """Admits requests of a caller that holds their lease, and counts those that run."""
-
-    trace_headers = None
-
-    def __init__(self) -> None:
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def admit(self) -> "_HeldLease":
-        self._running += 1
-        self._idle.clear()
-        return self
-
-    def on_end(self, work: WorkDone) -> None:
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
-
-    def on_engine_death(self, error: EngineUnavailable) -> None:
-        """The caller gets vLLM's own error."""
-
-    async def until_idle(self) -> None:
-        await self._idle.wait()
-
-
-_held: ContextVar[_HeldLease | None] = ContextVar("adaptry_held_lease", default=None)
-
-
-@asynccontextmanager
-async def use_held_lease() -> AsyncIterator[None]:
-    """For a caller that holds the lease for what it generates in the block.
-
-    The block ends when the engine's work on all of its requests has ended, also on cancelled ones:
-    then the lease may be released.
-    """
-    lease = _HeldLease()
-    token = _held.set(lease)
-    try:
-        yield
-    finally:
-        _held.reset(token)
-        await lease.until_idle()
 
 
 class LeasedAsyncLLM(SuspendableAsyncLLM):
@@ -200,7 +129,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
     async def _admit(
         self, requested: VersionId | None, abort: Callable[[], None]
     ) -> AdmittedRequest:
-        held = _held.get()
+        held = held_lease()
         return await self.admission.admit(requested, abort) if held is None else held.admit()
 
     def _new_engine_id(self, request_id: str) -> str:

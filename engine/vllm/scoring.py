@@ -14,8 +14,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from engine.errors import EngineUnavailable
 from engine.operations.probe import Score
 from engine.types import AdapterVersion
+from engine.vllm.admission.held_leases import use_held_lease
 from engine.vllm.backend import lora_request
-from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
+from engine.vllm.engine_client import LeasedAsyncLLM
 
 PROMPT_TOKENS = 32
 _POOLING_TASKS = ("embed", "classify")  # vLLM prefers the first too; the others are by token

@@ -313,8 +313,8 @@ def _forced(server: Any, folder: Path) -> Answer | str:
 async def _generate(engine: Any, version: AdapterVersion) -> Answer:
     from vllm import SamplingParams
 
+    from engine.vllm.admission.held_leases import use_held_lease
     from engine.vllm.backend import lora_request
-    from engine.vllm.engine_client import use_held_lease
 
     sampling = SamplingParams(max_tokens=TOKENS, temperature=0, logprobs=1, ignore_eos=True)
     stream = engine.generate(

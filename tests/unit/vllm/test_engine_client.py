@@ -17,7 +17,8 @@ from vllm.v1.serial_utils import MsgpackEncoder
 
 from engine.errors import EngineUnavailable, PriorityNotAllowed, QueueFull
 from engine.types import VersionId, WorkDone
-from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
+from engine.vllm.admission.held_leases import use_held_lease
+from engine.vllm.engine_client import LeasedAsyncLLM
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 from tests.support.vllm.requests import SAMPLING, engine_core_request

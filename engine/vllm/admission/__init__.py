@@ -1,0 +1,1 @@
+"""Admission of requests to the engine: who leases their adapters."""
