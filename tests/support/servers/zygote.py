@@ -28,6 +28,7 @@ from setproctitle import setproctitle
 from tests.support.workers.threads import require_one_thread
 
 MAX_FDS = 32
+STANDARD_FILES = (0, 1, 2)
 SPAWNED = 4  # an engine and three that replace it
 WATCHED = "engine.worker.extension"
 _FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an interpreter
@@ -96,10 +97,7 @@ def become(request: Request) -> NoReturn:
     os.setsid()
     log = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for own, standard in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(own, standard)
-    os.close(log)
-    os.close(nothing)
+    replace_standard_files([nothing, log, os.dup(log)])
     os.environ.clear()
     os.environ.update(request.environment)
     spawn_by_fork(request.generations)
@@ -119,6 +117,7 @@ def spawn_by_fork(generations: int) -> None:
             ours.close()
             for _, other in unused:
                 other.close()  # or the others would not see that the server has ended
+            _forget_channel()
             _become_spawned(theirs, generations - 1)
         theirs.close()
         unused.append((pid, ours))
@@ -133,12 +132,20 @@ def spawn_by_fork(generations: int) -> None:
         file = os.memfd_create("environment")
         with os.fdopen(os.dup(file), "w") as written:
             json.dump(dict(os.environ), written)
-        socket.send_fds(asked, [json.dumps(call).encode()], [file, *fds])
+        socket.send_fds(asked, [json.dumps(call).encode()], [file, *STANDARD_FILES, *fds])
         os.close(file)
         asked.close()
         return pid
 
     util.spawnv_passfds = spawn_forked  # type: ignore[assignment]  # what is spawned has strings
+
+
+def _forget_channel() -> None:
+    """In a process of xdist, its standard input and output are the channel to its controller."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(nothing, standard)
+    os.close(nothing)
 
 
 def _become_spawned(asked: socket.socket, generations: int) -> NoReturn:
@@ -150,20 +157,29 @@ def _become_spawned(asked: socket.socket, generations: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     asked.close()
     call = json.loads(packet)
-    with os.fdopen(received[0]) as environment:
-        environment.seek(0)
+    environment, standard, others = received[0], received[1:4], received[4:]
+    with os.fdopen(environment) as file:
+        file.seek(0)
         os.environ.clear()
-        os.environ.update(json.load(environment))
+        os.environ.update(json.load(file))
+    replace_standard_files(standard)
     above = 1 + max(call["fds"] + received)
-    moved = [_move(fd, above + place) for place, fd in enumerate(received[1:])]
+    moved = [_move(fd, above + place) for place, fd in enumerate(others)]
     for fd, wanted in zip(moved, call["fds"], strict=True):
         _move(fd, wanted)
     if generations:
         spawn_by_fork(generations)
+    if WATCHED in sys.modules:  # its import did not watch: a test did it, in a process of tests
+        importlib.import_module("engine.worker.parent_watch").watch_parent()
     *_, program, mark = call["arguments"]
     sys.argv = ["-c", mark]
     spawn.spawn_main(**{name: int(fd) for name, fd in _FD.findall(program)})
     sys.exit()
+
+
+def replace_standard_files(fds: Sequence[int]) -> None:
+    for fd, standard in zip(fds, STANDARD_FILES, strict=True):
+        _move(fd, standard)
 
 
 def _move(fd: int, to: int) -> int:

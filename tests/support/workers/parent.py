@@ -1,7 +1,8 @@
 """Parent of xdist's processes: collects the tests once, then forks for each process.
 
 Imports of libraries and tests, with the assertions rewritten, are most of the CPU time before a
-process's first test. A fork has them, and finds its tests in a fraction of the time.
+process's first test. A fork has them, and finds its tests in a fraction of the time. So do the
+engines of vLLM that tests start in their own process, where the tests have imported it.
 
     python parent.py FD PATH ARGUMENTS      of pytest; PATH is where modules are found
 
@@ -9,12 +10,13 @@ Forks for each that connects at the socket FD, until stdin ends. If an import ha
 which a fork would lose, it says so, and each has to import the tests itself.
 """
 
+import importlib
 import os
 import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
@@ -43,11 +45,29 @@ def collect(arguments: Sequence[str]) -> str | None:
     threads = ThreadsOfImports()
     if pytest.main([*arguments, *options], plugins=[threads]) not in done:
         forget_tests()
+    import_engine()
     for name, number in before.items():
         del os.environ[name]
         if number is not None:
             os.environ[name] = number
     return threads.in_words()
+
+
+def import_engine() -> None:
+    """What only the process of an engine would import, where the tests have imported its client."""
+    if "vllm.v1.engine.async_llm" in sys.modules:
+        from tests.support.servers.forked_server import VLLM
+
+        for name in VLLM:
+            importlib.import_module(name)
+
+
+def fork_engines() -> None:
+    """The next engines of this process are forks of it, and so are their workers."""
+    if "vllm.v1.engine.core" in sys.modules:
+        from tests.support.servers.zygote import spawn_by_fork
+
+        spawn_by_fork(generations=2)
 
 
 def forget_tests() -> None:
@@ -98,7 +118,7 @@ def refuse_each(listening: socket.socket) -> NoReturn:
             asker.send(NOT_FORKED)
 
 
-def become(asker: socket.socket) -> None:
+def become(asker: socket.socket, first: Callable[[], None] | None = None) -> None:
     """`python -c PROGRAM` with the files of the asker, who sees this process's end."""
     from tests.support.workers.start import FORKED
 
@@ -108,6 +128,8 @@ def become(asker: socket.socket) -> None:
     for file, standard in zip(files, STANDARD_FILES, strict=True):
         os.dup2(file, standard)
         os.close(file)
+    if first is not None:
+        first()
     sys.argv = ["-c"]
     main = sys.modules["__main__"] = ModuleType("__main__")
     exec(program, main.__dict__)
@@ -122,4 +144,4 @@ if __name__ == "__main__":
             sys.stderr.write(f"tests are imported by each process, not forked: {threads}\n")
             refuse_each(listening)
         asker = fork_for_each(listening)
-    become(asker)
+    become(asker, fork_engines)

@@ -37,6 +37,24 @@ def test_a_command_is_forked():
     asked = [folder_of_commands() / "adaptry", "--version"]
     assert subprocess.run(asked, capture_output=True, timeout=60).stdout.startswith(b"adaptry")
 """
+SPAWNS_ITS_ENGINE = """
+import multiprocessing, sys, types
+from pathlib import Path
+
+sys.modules["vllm.v1.engine.core"] = types.ModuleType("stands for vLLM's, which is imported")
+HERE = Path(__file__).parent
+
+def say_where():
+    print("in its log", flush=True)
+    print("in its errors", file=sys.stderr)
+
+def test_it_is_a_fork_that_has_the_files_of_now(capfd):
+    process = multiprocessing.get_context("spawn").Process(target=say_where)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0, "spawned anew, it would not find this module"
+    assert capfd.readouterr() == ("in its log\\n", "in its errors\\n")
+"""
 SLEEPS = """
 import os, time
 from pathlib import Path
@@ -108,6 +126,13 @@ def test_a_file_that_starts_a_thread_is_named_and_all_tests_run(tmp_path: Path) 
     assert len((tmp_path / "runs").read_text().splitlines()) == 1
     assert "test_threaded.py has started the thread 'waits for ever'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_engine_in_a_process_of_tests_is_forked_too(tmp_path: Path) -> None:
+    (tmp_path / "test_engine.py").write_text(SPAWNS_ITS_ENGINE)
+    done = run(tmp_path)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 def test_the_folder_of_temporary_files_may_be_of_any_length(
