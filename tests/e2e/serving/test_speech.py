@@ -28,8 +28,6 @@ END = {"type": "input_audio_buffer.commit", "final": True}
 
 
 class Reading(ServedDemo):
-    forks = False  # its main module registers the model, in its engine's process too
-
     def command(self, port: int) -> list[str]:
         command = super().command(port)
         command[command.index("adaptry")] = MODULE

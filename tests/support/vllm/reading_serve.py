@@ -12,9 +12,12 @@ MODULE = "tests.support.vllm.reading_serve"
 
 
 def register() -> None:
+    """The class itself: vLLM starts a process to look at one that it is told the name of."""
     from vllm import ModelRegistry
 
-    ModelRegistry.register_model(ARCHITECTURE, f"tests.support.vllm.reading_llama:{ARCHITECTURE}")
+    from tests.support.vllm.reading_llama import ReadingLlama
+
+    ModelRegistry.register_model(ARCHITECTURE, ReadingLlama)
 
 
 if __name__ in ("__main__", "__mp_main__"):
