@@ -4,6 +4,7 @@ import json
 import random
 import re
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 import httpx
@@ -107,25 +108,24 @@ def value_of(item: Any, sort: str) -> Any:
 BY_SQL: list[str] = sorted(set(AdapterSort) - OF_CACHE)
 
 
-@pytest.mark.parametrize("sort", BY_SQL)
 async def test_a_part_of_any_order_is_the_same_however_it_is_read(
-    service: RegistryService, client: httpx.AsyncClient, filled: Any, sort: str
+    service: RegistryService, client: httpx.AsyncClient, filled: Any
 ) -> None:
     """By an index, with a filter that leaves many, and sorted here where it leaves few."""
     every = await found(client)
     many = OverviewCatalog(service._database, few=0)
-    for descending in (False, True):
-        asked = {"sort": sort, "descending": descending}
+    for sort, descending in product(BY_SQL, (False, True)):
+        asked: dict[str, Any] = {"sort": sort, "descending": descending}
         whole = await found(client, **asked)
-        assert await found(client, **asked, name=every) == whole
-        for reader, filters in ((many, OverviewFilter(names=every)), (many, OverviewFilter())):
+        assert await found(client, **asked, name=every) == whole, asked
+        for filters in (OverviewFilter(names=every), OverviewFilter()):
             read: list[str] = []
             for offset in range(0, 8, 2):
-                part = await reader.page(
+                part = await many.page(
                     filters, AdapterSort(sort), descending=descending, offset=offset, limit=2
                 )
                 read += [row.adapter.name for row in part.rows]
-            assert read == whole
+            assert read == whole, asked
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -177,19 +177,17 @@ async def test_the_order_is_kept_whatever_changes(
         assert {each: getattr(row, each) for each in shown} == shown
 
 
-@pytest.mark.parametrize("sort", BY_SQL)
-async def test_each_column_sorts_both_ways(
-    client: httpx.AsyncClient, filled: Any, sort: str
-) -> None:
+async def test_each_column_sorts_both_ways(client: httpx.AsyncClient, filled: Any) -> None:
     await client.patch("/adapters/zeta", json={"tags": ["a-b", "crm"], "description": "Answers"})
-    for descending in (False, True):
-        asked = {"sort": sort, "descending": descending}
+    for sort, descending in product(BY_SQL, (False, True)):
+        asked: dict[str, Any] = {"sort": sort, "descending": descending}
         items = (await client.get("/overview", params=asked)).json()["items"]
         values = [value_of(item, sort) for item in items]
         present = [value for value in values if value is not None]
-        assert present == sorted(present, reverse=descending)
-        assert values[len(present) :] == [None] * (len(values) - len(present)), "they come last"
-        assert len(items) == 6
+        assert present == sorted(present, reverse=descending), asked
+        last = values[len(present) :]
+        assert last == [None] * (len(values) - len(present)), f"they come last: {asked}"
+        assert len(items) == 6, asked
 
 
 FACTS = {
