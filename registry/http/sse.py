@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.auth.caller import Check, current_caller, current_check
 from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, TooManyStreams
-from registry.quotas.places import Places
+from registry.places import Places
 
 logger = logging.getLogger(__name__)
 

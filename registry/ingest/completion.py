@@ -12,7 +12,7 @@ from registry.errors import JobFinished, RegistryError, UnknownVersion
 from registry.ingest.runner import JobRun
 from registry.models import row_id
 from registry.models.job import Job, JobState
-from registry.quotas.places import Places
+from registry.places import Places
 from registry.references import tenant_of
 
 MAX_WAITING = 100

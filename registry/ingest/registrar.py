@@ -27,7 +27,6 @@ from registry.inspection.peft_config import config_problems, read_json_config
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.threads import look_in_thread
 from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 _ATTEMPTS = 5
@@ -121,7 +120,7 @@ class Registrar:
         self, source: str, within: str | None, limits: FetchLimits
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """Context manager around a copy in quarantine."""
-        local = await look_in_thread(self._store.local, source, within=within)
+        local = await self._store.local(source, within=within)
         async with new_workspace(self._store) as workspace:
             with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)

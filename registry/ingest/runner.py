@@ -35,7 +35,7 @@ from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import look_in_thread, run_to_completion
+from registry.sources.threads import run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
 from registry.storage.integrity import write_fingerprint
@@ -161,9 +161,7 @@ class JobRunner:
         self, job: Job, run: JobRun, workspace: Workspace
     ) -> tuple[Path, FetchedSource, Inspection]:
         with storage_errors():
-            is_folder = job.fetched_from is not None and not is_url(job.fetched_from)
-            find = look_in_thread if is_folder else asyncio.to_thread
-            source = await find(self._source, job, workspace)
+            source = await self._source(job, workspace)
             folder = await asyncio.to_thread(workspace.empty_folder)
         limits = await self._registrar.fetch_limits(job.adapter)
         fetched = await fetch(source, folder, limits, run.progress)
@@ -200,14 +198,15 @@ class JobRunner:
             job.adapter, origin, artifact, details, in_transaction=in_transaction, rest=rest
         )
 
-    def _source(self, job: Job, workspace: Workspace) -> Source:
-        """Runs in a thread. Raises OSError, and what opening the source raises."""
+    async def _source(self, job: Job, workspace: Workspace) -> Source:
+        """Raises what opening the source raises."""
         if job.fetched_from is None:
             return UploadedSource(workspace.upload)
         tenant = tenant_of(job.created_by)  # limits the sources that it may read
         if is_url(job.fetched_from):
-            return self._sources.open(job.fetched_from, within=tenant)[1]
-        return self._store.local(job.fetched_from, within=tenant)
+            open_url = partial(self._sources.open, job.fetched_from, within=tenant)
+            return (await asyncio.to_thread(open_url))[1]
+        return await self._store.local(job.fetched_from, within=tenant)
 
     def _begin(self, run: JobRun, step: JobStep, checkpoint: Checkpoint) -> None:
         run.step = step

@@ -1,5 +1,6 @@
 """Background registration jobs: created here, stored in a table, executed by `run`."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,7 +27,6 @@ from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.quarantine import too_large
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import look_in_thread
 from registry.sources.urls import is_url, parse_url
 from registry.storage.store import ArtifactStore
 
@@ -120,13 +120,13 @@ class IngestService:
         self._registrar.check_new_name(name)
         details = details_of(request)
         if is_url(source):
-            url, _ = self._sources.open(source, within=within)
+            # in a thread: the first of a scheme imports what only its extra has
+            url, _ = await asyncio.to_thread(self._sources.open, source, within=within)
             await self._registrar.quotas.begin_registration(name)
             job = await self._queue(name, str(url), source, actor, request)
             return await self._wait(job, wait_seconds or 0)
-        size_bytes = await look_in_thread(
-            lambda: self._store.local(source, within=within).size_bytes()
-        )
+        folder = await self._store.local(source, within=within)
+        size_bytes = await folder.total_bytes()
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
         await self._registrar.quotas.begin_registration(name, size_bytes)

@@ -21,7 +21,7 @@ from registry.ingest.precedence import Requests, Rest
 from registry.ingest.runner import JobRun, report_progress
 from registry.ingest.worker_pool import WorkerPool
 from registry.models.job import Job, JobState
-from registry.quotas.places import Places
+from registry.places import Places
 from registry.quotas.service import TenantQuotas
 from registry.references import tenant_of
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress

@@ -14,7 +14,7 @@ from registry.ingest.precedence import Requests
 from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
 from registry.models.job import Job
-from registry.quotas.places import Places
+from registry.places import Places
 from registry.quotas.turns import Turns
 from registry.sources.base import Progress
 from registry.storage.store import ArtifactStore, Workspace

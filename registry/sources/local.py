@@ -5,39 +5,47 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound, SourceTimeout
+from registry.errors import (
+    InvalidAdapter,
+    SourceNotAllowed,
+    SourceNotFound,
+    SourceTimeout,
+    SourceUnavailable,
+)
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files, list_names, starts_in
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.disks.folders import resolve, share_of
+from registry.sources.disks.reads import look_in_thread
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
 
 STALLED_SECONDS = 300.0  # without a byte, when a copy ends; the sync of a large file takes a while
 
 
-def folder_under(roots: Sequence[Path], source: str) -> Path:
+async def find_folder(roots: Sequence[Path], source: str, tenant: str | None) -> "LocalSource":
     """The folder that `source` names, absolute or relative to a root. `roots` have no links.
 
-    Raises SourceNotAllowed, SourceNotFound.
+    One root is looked at after the other, as any may be on a disk that hangs. `tenant`: whose read
+    it is. Raises SourceNotAllowed, SourceNotFound, SourceTimeout.
     """
-    try:
-        candidates = [Path(os.path.realpath(root / source)) for root in roots]
-    except ValueError:  # a NUL or a lone surrogate
-        raise SourceNotFound("the source is no path") from None
-    allowed = [path for path in candidates if any(path.is_relative_to(root) for root in roots)]
-    if not allowed:
+    is_allowed = False
+    for path in dict.fromkeys(root / source for root in roots):
+        share = share_of(path, roots, tenant)
+        folder, is_folder = await look_in_thread(share, resolve, path)
+        if any(folder.is_relative_to(root) for root in roots):
+            if is_folder:
+                return LocalSource(folder, roots, tenant)
+            is_allowed = True
+    if not is_allowed:
         raise SourceNotAllowed(f"{source!r} is in none of the folders to register from")
-    for path in allowed:
-        if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
-            return path
     raise SourceNotFound(f"{source!r} is not a folder")
 
 
@@ -54,18 +62,29 @@ class LocalSource:
     """Copies the adapter's files; other files are ignored.
 
     A file may be a link, as in the Hub's cache and in volumes of Kubernetes, if what it leads to
-    lies under one of `roots`.
+    lies under one of `roots`. `tenant`: whose read it is.
     """
 
-    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, roots: Sequence[Path] = (), tenant: str | None = None) -> None:
         self._folder = folder
         self._roots = roots
+        self._tenant = tenant
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`. Raises SourceTimeout if the folder's disk hangs."""
+        share = share_of(self._folder, self._roots, self._tenant)
         copy = partial(self.copy, into, limits, progress)
-        copying = run_in_thread(copy, progress.stop, reads_folder=True)
+        copying = run_in_thread(copy, progress.stop, share=share)
         return await _while_it_moves(asyncio.create_task(copying), progress)
+
+    async def total_bytes(self) -> int:
+        """As `size_bytes`. Raises SourceTimeout and SourceUnavailable too."""
+        share = share_of(self._folder, self._roots, self._tenant)
+        try:
+            return await look_in_thread(share, self.size_bytes)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SourceUnavailable(f"the folder can't be read now: {reason}") from None
 
     def size_bytes(self) -> int:
         """Total size of the files to copy. Raises InvalidAdapter."""
@@ -91,16 +110,19 @@ class LocalSource:
     def copy_training_files(self, writer: QuarantineWriter) -> None:
         """Those that can be read; they are no part of the adapter."""
         for name in TRAINING_FILES:
-            with suppress(InvalidAdapter, SourceNotFound):
-                file = _find(self._folder / name, self._roots)
-                if file is None:
-                    continue
-                with (
-                    open_regular(file.path, self._roots) as source,
-                    writer.open_beside(name) as target,
-                ):
-                    while target.has_room and (chunk := source.read(CHUNK_BYTES)):
-                        target.write(chunk)
+            try:
+                self._copy_training_file(name, writer)
+            except (InvalidAdapter, SourceNotFound):
+                continue
+            except OSError:  # a damaged disk, say
+                writer.leave_beside(name)
+
+    def _copy_training_file(self, name: str, writer: QuarantineWriter) -> None:
+        if (file := _find(self._folder / name, self._roots)) is None:
+            return
+        with open_regular(file.path, self._roots) as source, writer.open_beside(name) as target:
+            while target.has_room and (chunk := source.read(CHUNK_BYTES)):
+                target.write(chunk)
 
     def _has(self, name: str) -> bool:
         return _status(self._folder / name) is not None

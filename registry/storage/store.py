@@ -12,7 +12,7 @@ from registry.errors import StoreUnavailable
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.sources.base import FetchLimits
-from registry.sources.local import LocalSource, folder_under
+from registry.sources.local import LocalSource, find_folder
 from registry.sources.quarantine import make_final
 from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
 from registry.storage.integrity import fingerprint_file, write_fingerprint
@@ -106,14 +106,18 @@ class ArtifactStore:
     def path_of(self, digest: str) -> Path:
         return self._adapters / digest[:2] / digest
 
-    def local(self, source: str, *, within: str | None = None) -> LocalSource:
+    def has(self, digest: str) -> bool:
+        """Whether it has files of this digest."""
+        return self.path_of(digest).is_dir()
+
+    async def local(self, source: str, *, within: str | None = None) -> LocalSource:
         """A folder under the configured roots, or under the tenant's folder in them (`within`).
 
-        Raises SourceNotAllowed, SourceNotFound.
+        Raises SourceNotAllowed, SourceNotFound, SourceTimeout.
         """
         roots = self._source_roots
         own = roots if within is None else tuple(root / within for root in roots)
-        return LocalSource(folder_under(own, source), own)
+        return await find_folder(own, source, within)
 
     # ---- quarantine ----------------------------------------------------------------------
 

@@ -4,13 +4,15 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from registry.sources import local
+from registry.sources.disks.reads import MAX_READS
+from registry.sources.local import LocalSource
 from registry.sources.quarantine import QuarantineWriter
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
@@ -141,12 +143,107 @@ async def test_an_inspection_of_a_folder_that_hangs_is_answered(
 
 def test_a_process_does_not_wait_for_a_read_that_hangs() -> None:
     program = (
-        "import threading; from registry.sources.threads import ReadThreads\n"
+        "import threading; from registry.sources.disks.reads import ReadThreads, Share\n"
         "begun = threading.Event()\n"
         "def hang(): begun.set(); threading.Event().wait()\n"
-        "ReadThreads(1).submit(hang); assert begun.wait(20); print('ended')"
+        "ReadThreads(1).submit(Share('/', '/srv'), hang); assert begun.wait(20); print('ended')"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (0, b"ended\n"), ended.stderr.decode()
+
+
+class HungLooks:
+    """Looks at folders named `hung` wait until the disk `answers`."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.number = 0
+        self._look = LocalSource.size_bytes
+
+    def size_bytes(self, source: LocalSource) -> int:
+        if "hung" in source._folder.parts:
+            self.number += 1
+            assert self.answers.wait(60)
+        return self._look(source)
+
+    async def begin(self, looks: list[Awaitable[Any]], number: int) -> "list[asyncio.Task[Any]]":
+        """Of more looks than there are threads, so many hang, and the others wait."""
+        begun = [asyncio.ensure_future(look) for look in looks]
+        async with asyncio.timeout(20):
+            while self.number < number:
+                await asyncio.sleep(0.02)
+        return begun
+
+
+@pytest.fixture
+def hung_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungLooks]:
+    subject = HungLooks()
+
+    def size_bytes(source: LocalSource) -> int:
+        return subject.size_bytes(source)
+
+    monkeypatch.setattr(LocalSource, "size_bytes", size_bytes)
+    yield subject
+    subject.answers.set()
+
+
+async def test_a_disk_that_hangs_holds_up_no_folder_of_another(
+    start: Start,
+    make_adapter: AdapterMaker,
+    hung_looks: HungLooks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same root holds both. Looks at all that is on one disk take its threads only."""
+    hung, good = make_adapter("a").rename(tmp_path / "sources/hung"), make_adapter("b", seed=1)
+    write_mounts(tmp_path, hung, monkeypatch)
+    async with start() as registry:
+        looks = [registry.register(f"bot-{n}", hung) for n in range(2 * MAX_READS)]
+        begun = await hung_looks.begin(looks, MAX_READS // 2)
+        async with asyncio.timeout(20):
+            assert (await registry.register("other", good)).status_code == 201
+        hung_looks.answers.set()
+        assert {answer.status_code for answer in await asyncio.gather(*begun)} == {201}
+
+
+def write_mounts(folder: Path, mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel's table shows a disk that is mounted there."""
+    table = folder / "mountinfo"
+    table.write_text(f"21 1 8:1 / / rw - ext4 /dev/a rw\n22 21 0:5 / {mount} rw - nfs4 nas:/ rw\n")
+    monkeypatch.setattr("registry.sources.disks.mounts.TABLE", table)
+
+
+async def test_a_folder_that_hangs_holds_up_no_other_of_its_disk(
+    start: Start, make_adapter: AdapterMaker, hung_looks: HungLooks, tmp_path: Path
+) -> None:
+    """As where a link in it leads to a disk that hangs."""
+    hung, good = make_adapter("a").rename(tmp_path / "sources/hung"), make_adapter("b", seed=1)
+    async with start() as registry:
+        looks = [registry.register(f"bot-{n}", hung) for n in range(2 * MAX_READS)]
+        begun = await hung_looks.begin(looks, MAX_READS // 2)
+        async with asyncio.timeout(20):
+            assert (await registry.register("other", good)).status_code == 201
+        hung_looks.answers.set()
+        await asyncio.gather(*begun)
+
+
+async def test_a_tenant_whose_folders_hang_holds_up_no_other(
+    start: Start, make_adapter: AdapterMaker, hung_looks: HungLooks, tmp_path: Path
+) -> None:
+    sources = tmp_path / "sources"
+    for tenant in ("acme", "globex"):
+        (sources / tenant).mkdir(parents=True)
+    hung = make_adapter("a").rename(sources / "acme/hung")
+    good = make_adapter("b", seed=1).rename(sources / "globex/good")
+    async with start() as registry:
+        store = registry.service.store
+        found = await store.local(str(hung), within="acme")
+        looks = [found.total_bytes() for _ in range(2 * MAX_READS)]
+        begun = await hung_looks.begin(looks, MAX_READS // 2)
+        async with asyncio.timeout(20):
+            assert await (await store.local(str(good), within="globex")).total_bytes() > 0
+            assert await (await store.local("good", within="globex")).total_bytes() > 0
+        hung_looks.answers.set()
+        await asyncio.gather(*begun)

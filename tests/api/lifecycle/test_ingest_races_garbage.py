@@ -28,7 +28,8 @@ async def arriving(service: RegistryService, source: Path) -> AsyncIterator[Stor
     store = service.store
     async with new_workspace(store) as workspace:
         folder = workspace.empty_folder()
-        fetched = await store.local(str(source)).fetch(folder, store.limits, Progress())
+        local = await store.local(str(source))
+        fetched = await local.fetch(folder, store.limits, Progress())
         inspection = await inspect(folder, service.registrar.inspect)
         async with keep(store, folder, fetched, inspection) as artifact:
             yield artifact

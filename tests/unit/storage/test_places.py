@@ -8,7 +8,7 @@ import pytest
 from registry.auth.caller import Caller, as_caller
 from registry.errors import TooManyStreams
 from registry.http.sse import StreamLimiter, StreamLimits
-from registry.quotas.places import Places
+from registry.places import Places
 from registry.quotas.turns import Turns
 
 

@@ -57,7 +57,7 @@ def ingest(store: ArtifactStore, source: str | Source, check: Check) -> StoredAr
     """As the service does, but for the row."""
 
     async def work() -> StoredArtifact:
-        origin = store.local(source) if isinstance(source, str) else source
+        origin = await store.local(source) if isinstance(source, str) else source
         async with new_workspace(store) as workspace:
             with storage_errors():
                 folder = workspace.empty_folder()
