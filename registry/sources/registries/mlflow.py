@@ -26,7 +26,8 @@ from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport
 from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
-from registry.sources.registries.mlflow_answers import Fields, MlflowError
+from registry.sources.registries.mlflow_access import server_url
+from registry.sources.registries.mlflow_answers import Fields, MlflowError, number_of, text_of
 from registry.sources.registries.mlflow_client import MlflowClient, Unreachable, adapter_folder
 from registry.sources.threads import run_in_thread
 from registry.sources.urls import SourceUrl
@@ -37,10 +38,12 @@ def mlflow_source(url: SourceUrl, guard: EgressGuard, server: str | None) -> "Ml
     if not url.path:
         raise InvalidSource("mlflow:/ must be followed by NAME/NUMBER or NAME@ALIAS")
     server = server or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not server.startswith(("http://", "https://")):
+    try:
+        server_url(server)
+    except MlflowError:
         raise SourceUnsupported(
             "mlflow:/ needs the URL of an MLflow server: ADAPTRY_MLFLOW_TRACKING_URI"
-        )
+        ) from None
     return MlflowSource(url, guard, server)
 
 
@@ -98,7 +101,7 @@ class MlflowSource:
         for name in TRAINING_FILES:
             if paths[name] in sizes:
                 _take_beside(client, location, paths[name], name, writer)
-        return writer.finish(str(version["version"]))
+        return writer.finish(str(number_of(version)))
 
     def _version(self, client: MlflowClient) -> Fields:
         """Raises Unreachable, MlflowError."""
@@ -108,7 +111,7 @@ class MlflowSource:
         else:
             version = client.version(name, which)
         if version.get("status", "READY") != "READY":
-            raise Unreachable(f"is {version['status']}")
+            raise Unreachable(f"is {text_of(version, 'status')}")
         return version
 
     def _folder(self, sizes: dict[str, int]) -> str:

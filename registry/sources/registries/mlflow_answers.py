@@ -1,11 +1,17 @@
 """MLflow answers: fields of what a server said that may be no MLflow. Each raises MlflowError."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
+
+from registry.references import MAX_VERSION
 
 Fields = dict[str, Any]
 
 FOREIGN = "does not speak MLflow's API"
+
+_MAX_SHOWN = 500
+_UNUSABLE = re.compile(r"[\0\ud800-\udfff]")  # no database has room for these
 
 
 class MlflowError(Exception):
@@ -22,14 +28,26 @@ def text_of(answer: Any, *fields: str) -> str:
         if not isinstance(answer, dict) or answer.get(field) in (None, ""):
             raise _foreign(f"an answer has no {'.'.join(fields)}")
         answer = answer[field]
-    return str(answer)
+    text = str(answer)
+    if _UNUSABLE.search(text):
+        raise _foreign(f"{'.'.join(fields)} holds what is no text")
+    return text
+
+
+def printable(text: str) -> str:
+    """What a server said, to be shown and stored: on one line, shortened."""
+    shown = text[:_MAX_SHOWN]
+    return "".join(each if each.isprintable() else " " for each in shown)
 
 
 def number_of(version: Fields) -> int:
     try:
-        return int(text_of(version, "version"))
+        number = int(text_of(version, "version"))
     except ValueError:
-        raise _foreign("a version has no number") from None
+        number = 0
+    if not 0 < number <= MAX_VERSION:
+        raise _foreign("a version has no number")
+    return number
 
 
 def time_of(fields: Fields) -> datetime:

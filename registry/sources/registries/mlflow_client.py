@@ -4,22 +4,28 @@ Endpoints and fields after MLflow's REST API reference (mlflow.org; the same in 
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpx
 
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
+from registry.sources.registries.mlflow_access import (
+    basic_auth,
+    bearer,
+    server_url,
+    without_password,
+)
 from registry.sources.registries.mlflow_answers import (
     FOREIGN,
     Fields,
     MlflowError,
     list_of,
     number_of,
+    printable,
     size_of,
     text_of,
 )
@@ -30,7 +36,8 @@ _MAX_HOPS = 5
 _CHUNK_BYTES = 2**20
 _MAX_ANSWER_BYTES = 32 * 2**20
 _MAX_FOLDERS = 1000
-_MAX_MESSAGE = 500
+_MAX_FILES = 100_000
+_MAX_PAGES = 1000
 
 
 class Unreachable(Exception):
@@ -41,13 +48,17 @@ class MlflowClient:
     """Reads one MLflow server, with the credentials that MLflow's own client would use."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        """`transport`: instead of one that uses the environment's proxies."""
-        self.url = _without_password(url.rstrip("/"))
+        """`transport`: instead of one that uses the environment's proxies.
+
+        Raises MlflowError if it is no URL of a server.
+        """
+        server = server_url(url)
+        self.url = without_password(server)
         self._http = httpx.Client(
-            base_url=url.rstrip("/"),
+            base_url=server,
             timeout=httpx.Timeout(120.0, connect=5.0),
-            auth=_basic_auth(),
-            headers=_bearer(),
+            auth=basic_auth(),
+            headers=bearer(),
             transport=transport,
             trust_env=transport is None,
         )
@@ -93,7 +104,7 @@ class MlflowClient:
         query = {name: text_of(version, name) for name in ("name", "version")}
         uri = text_of(self._get("model-versions/get-download-uri", query), "artifact_uri")
         for _ in range(_MAX_HOPS):
-            parts = urlsplit(uri)
+            parts = _split(uri)
             if parts.scheme == "mlflow-artifacts":
                 return f"mlflow-artifacts:{parts.path}"
             if parts.scheme in ("", "file"):
@@ -107,20 +118,22 @@ class MlflowClient:
                 raise Unreachable(
                     f"its files are at {parts.scheme}://, not with MLflow (--serve-artifacts)"
                 )
-        raise Unreachable(f"its source {uri!r} leads nowhere")
+        raise Unreachable(f"its source {printable(uri)!r} leads nowhere")
 
     def files(self, location: str) -> Iterator[tuple[str, int]]:
         """Relative path and size of each proxied file, at any depth. Raises Unreachable."""
-        folders, asked = [""], 0
+        folders, asked, files = [""], 0, 0
         while folders:
             folder, asked = folders.pop(), asked + 1
-            if asked > _MAX_FOLDERS:
+            if asked + len(folders) > _MAX_FOLDERS:
                 raise Unreachable(f"has its files in more than {_MAX_FOLDERS} folders")
             path = "/".join(filter(None, (_proxied_path(location), folder)))
             for entry in list_of(self._json(_ARTIFACTS, {"path": path}), "files"):
                 below = "/".join(filter(None, (folder, text_of(entry, "path"))))
                 if entry.get("is_dir"):
                     folders.append(below)
+                elif (files := files + 1) > _MAX_FILES:
+                    raise Unreachable(f"holds more than {_MAX_FILES} files")
                 else:
                     yield below, size_of(entry)
 
@@ -131,7 +144,7 @@ class MlflowClient:
             with self._http.stream("GET", url) as response:
                 self._check(response)
                 yield from response.iter_bytes(_CHUNK_BYTES)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise MlflowError(f"no answer from {self.url}: {error}") from error
 
     def _run_artifacts(self, run_id: str) -> str:
@@ -144,16 +157,21 @@ class MlflowClient:
             query = {"name": unquote(name), "version": version}
             found = self._get("model-versions/get-download-uri", query)
             return text_of(found, "artifact_uri")
-        return text_of(self._get(f"logged-models/{rest}", {}), "model", "info", "artifact_uri")
+        found = self._get(f"logged-models/{quote(rest, safe='')}", {})
+        return text_of(found, "model", "info", "artifact_uri")
 
     def _pages(self, path: str, key: str, query: Mapping[str, str]) -> Iterator[Fields]:
-        token = ""
-        while True:
+        token, asked = "", set[str]()
+        while token not in asked:
+            if len(asked) == _MAX_PAGES:
+                raise MlflowError(f"{self.url} answers with more than {_MAX_PAGES} pages")
+            asked.add(token)
             page = self._get(path, {**query, "max_results": "100", "page_token": token})
             yield from list_of(page, key)
             token = str(page.get("next_page_token") or "")
             if not token:
                 return
+        raise MlflowError(f"{self.url} {FOREIGN}: a page names an earlier one as its next")
 
     def _get(self, path: str, query: Mapping[str, str], field: str | None = None) -> Fields:
         """The answer, or the object in this field of it."""
@@ -192,32 +210,22 @@ class MlflowClient:
         if response.is_success:
             return
         try:
-            message = str(self._parsed(response)["message"])[:_MAX_MESSAGE]
+            message = printable(str(self._parsed(response)["message"]))
         except (KeyError, TypeError):
             message = response.reason_phrase
         status = response.status_code
         raise MlflowError(f"MLflow at {self.url}: {message} (HTTP {status})", status)
 
 
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        raise Unreachable(f"its source {printable(uri)!r} is no URL") from None
+
+
 def _proxied_path(location: str) -> str:
     return location.removeprefix("mlflow-artifacts:").strip("/")
-
-
-def _without_password(url: str) -> str:
-    """To be shown: what stands before the host is for httpx alone."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _basic_auth() -> httpx.BasicAuth | None:
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    return httpx.BasicAuth(user, password) if user else None
-
-
-def _bearer() -> dict[str, str]:
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def adapter_folder(paths: Iterable[str]) -> str:

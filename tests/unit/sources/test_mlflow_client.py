@@ -9,9 +9,12 @@ import pytest
 
 from adaptry.importers.mlflow import from_mlflow
 from adaptry.terminal.errors import CommandError
+from registry.errors import SourceUnsupported
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registries import mlflow_client
 from registry.sources.registries.mlflow_answers import MlflowError
 from registry.sources.registries.mlflow_client import MlflowClient, Unreachable
+from registry.sources.registry import RemoteSources
 from tests.support.servers.scripted_http import Answers, answering
 
 ADAPTER = Path(__file__).resolve().parents[3] / "demo" / "adapters" / "upper"
@@ -138,3 +141,66 @@ def test_versions_that_are_none_are_an_error(server: Answers, versions: object) 
     server.will_say(200, {"model_versions": versions})
     with MlflowClient(server.url) as client, pytest.raises(MlflowError, match="MLflow's API"):
         client.versions("a")
+
+
+@pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"]])
+def test_pages_that_lead_back_end(server: Answers, tokens: list[str]) -> None:
+    for token in tokens:
+        server.will_say(200, {"model_versions": [VERSION], "next_page_token": token})
+    with MlflowClient(server.url) as client, pytest.raises(MlflowError, match="an earlier one"):
+        client.versions("a")
+    assert len(server.asked) == len(tokens)
+
+
+def test_pages_without_end_are_not_read(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_client, "_MAX_PAGES", 3)
+    for number in range(4):
+        server.will_say(200, {"model_versions": [], "next_page_token": str(number)})
+    with MlflowClient(server.url) as client, pytest.raises(MlflowError, match="more than 3 pages"):
+        client.versions("a")
+    assert len(server.asked) == 3
+
+
+def test_a_folder_of_too_many_folders_or_files_is_not_walked(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_client, "_MAX_FOLDERS", 3)
+    monkeypatch.setattr(mlflow_client, "_MAX_FILES", 3)
+    with MlflowClient(server.url) as client:
+        for is_dir, what in ((True, "more than 3 folders"), (False, "more than 3 files")):
+            entries = [{"path": f"a{n}", "is_dir": is_dir} for n in range(4)]
+            server.will_say(200, {"files": entries})
+            with pytest.raises(Unreachable, match=what):
+                list(client.files("mlflow-artifacts:/1/a"))
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("uri", ["http://[odd", "s3://a]b/c", "//\u2100.example/a"])
+def test_a_source_that_is_no_url_is_told_as_that(server: Answers, uri: str) -> None:
+    server.will_say(200, {"artifact_uri": uri})
+    with MlflowClient(server.url) as client, pytest.raises(Unreachable, match="is no URL"):
+        client.location({"name": "a", "version": "1"})
+
+
+@pytest.mark.parametrize("text", [b"a\\u0000b", b"a\\ud800b"])
+def test_what_no_database_can_store_is_no_answer(server: Answers, text: bytes) -> None:
+    server.will_say(200, b'{"artifact_uri": "' + text + b'"}')
+    server.will_say(404, b'{"message": "' + text + b'"}')
+    with MlflowClient(server.url) as client:
+        with pytest.raises(MlflowError, match="artifact_uri holds what is no text"):
+            client.location({"name": "a", "version": "1"})
+        with pytest.raises(MlflowError, match="a b"):
+            client.version("a", "1")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://ann:secret@[::1", "http://host:port", "ftp://host", "http://", "a"]
+)
+def test_what_is_no_url_of_a_server_is_an_error(url: str, tmp_path: Path) -> None:
+    with pytest.raises(MlflowError) as client:
+        MlflowClient(url)
+    with pytest.raises(CommandError) as command:
+        from_mlflow(url, tmp_path)
+    with pytest.raises(SourceUnsupported) as source:
+        RemoteSources(["mlflow:/"], EgressGuard(), mlflow_uri=url).open("mlflow:/a/1")
+    assert "secret" not in f"{client.value} {command.value} {source.value}"
