@@ -171,9 +171,10 @@ class HubSource:
                     target.write(chunk)
         for name in TRAINING_FILES:
             with suppress(SourceNotFound):
-                source_path = self._cached_path(name, revision)
-                with writer.open_beside(name) as target:
-                    target.write(source_path.read_bytes())
+                cached = self._cached_path(name, revision)
+                with cached.open("rb") as source, writer.open_beside(name) as beside:
+                    while beside.has_room and (chunk := source.read(CHUNK_BYTES)):
+                        beside.write(chunk)
         return writer.finish(revision)
 
     def _explain_cached(self, revision: str | None) -> None:

@@ -137,7 +137,7 @@ class IncomingFile:
 class BesideFile:
     """A training file: neither hashed nor counted, and dropped if it is too large or broken off.
 
-    That there are embeddings of new tokens decides, whatever their size: of them a part is kept.
+    That there are embeddings of new tokens decides, whatever of them can be had: a part is kept.
     """
 
     def __init__(self, path: Path, max_bytes: int, unread: list[str]) -> None:
@@ -166,10 +166,11 @@ class BesideFile:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        is_whole = self._left_bytes >= 0 or self._path.name.endswith(NEW_EMBEDDINGS)
-        if error is not None or not is_whole:
+        if self._path.name.endswith(NEW_EMBEDDINGS):
+            return
+        if error is not None or not self.has_room:
             self._path.unlink()
-        if error is None and not is_whole:
+        if error is None and not self.has_room:
             self._unread.append(self._path.name)
 
 

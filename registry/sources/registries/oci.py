@@ -108,7 +108,16 @@ class OciSource:
                 raise SourceNotFound(f"{self._url} holds no adapter")
         for name in TRAINING_FILES:
             if (layer := here.get(name)) is not None:
-                self._copy(client, layer, writer.open_beside(name))
+                self._take_beside(client, layer, name, writer)
+
+    def _take_beside(
+        self, client: OciClient, layer: Layer, name: str, writer: QuarantineWriter
+    ) -> None:
+        """The adapter is complete without it, if it can't be had."""
+        try:
+            self._copy(client, layer, writer.open_beside(name))
+        except (RegistryError, requests.RequestException, HTTPError, ValueError):
+            writer.leave_beside(name)
 
     def _copy(self, client: OciClient, layer: Layer, opened: IncomingFile | BesideFile) -> None:
         """Raises SourceUnavailable if it is not what its digest says."""
@@ -120,6 +129,8 @@ class OciSource:
                 if size_bytes > layer.size_bytes:
                     break
                 target.write(chunk)
+                if isinstance(target, BesideFile) and not target.has_room:
+                    return  # it is dropped, whatever follows
             if (size_bytes, f"sha256:{hasher.hexdigest()}") != (layer.size_bytes, layer.digest):
                 raise SourceUnavailable(f"{self._url}: {layer.digest} is not what its digest says")
 

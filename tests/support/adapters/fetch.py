@@ -26,11 +26,12 @@ class Fetch:
     async def __call__(
         self, url: str, guard: EgressGuard = LOOPBACK
     ) -> tuple[FetchedSource, dict[str, bytes]]:
-        """What was fetched, and the files by name."""
+        """What was fetched, and the adapter's own files by name."""
         self._count += 1
         into = self._folder / f"into-{self._count}"
         into.mkdir()
         self.progress = Progress()
         _, source = self._sources(guard).open(url)
         fetched = await source.fetch(into, self.limits, self.progress)
-        return fetched, {file.name: file.read_bytes() for file in into.iterdir()}
+        files = (file for file in into.iterdir() if file.is_file())
+        return fetched, {file.name: file.read_bytes() for file in files}

@@ -155,6 +155,44 @@ async def test_what_is_not_what_its_digest_says_is_refused(
         await fetch(f"oci://{pushed.place}/team/bad:1")
 
 
+TRAINING = {"tokenizer.json": b'{"model": {}}', "chat_template.jinja": b"{{ messages }}"}
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed", "large"])
+async def test_a_training_file_that_cannot_be_had_is_left_out_with_a_remark(
+    pushed: OciRegistry, fetch: Fetch, harm: str, tmp_path: Path
+) -> None:
+    tokenizer = (
+        TRAINING["tokenizer.json"] + b" " * (5_000 if harm == "large" else 0) + harm.encode()
+    )
+    files = {**ADAPTER, **TRAINING, "tokenizer.json": tokenizer}
+    layers = [layer(name, content, "weight.v1.raw") for name, content in files.items()]
+    pushed.push(f"team/trained:{harm}", layers)
+    stored = pushed.stored(f"sha256:{sha256(tokenizer).hexdigest()}")
+    if harm == "gone":
+        stored.unlink()
+    elif harm == "changed":
+        stored.write_bytes(b"x" * len(tokenizer))
+    fetch.limits = FetchLimits(100_000_000, max_training_file_bytes=1_000)
+    fetched, taken = await fetch(f"oci://{pushed.place}/team/trained:{harm}")
+    assert taken == ADAPTER
+    ((code, detail),) = fetched.remarks
+    assert (code, detail.rpartition(": ")[2]) == ("training_unread", "tokenizer.json")
+    (beside,) = tmp_path.rglob("chat_template.jinja")
+    assert [file.name for file in beside.parent.iterdir()] == ["chat_template.jinja"]
+
+
+async def test_new_embeddings_that_cannot_be_read_are_known_to_be_there(
+    pushed: OciRegistry, fetch: Fetch, tmp_path: Path
+) -> None:
+    """They alone decide that the adapter can't be served."""
+    files = {**ADAPTER, "new_embeddings.safetensors": b"embeddings"}
+    pushed.push("team/new:1", [layer(n, c, "weight.v1.raw") for n, c in files.items()])
+    pushed.stored(f"sha256:{sha256(b'embeddings').hexdigest()}").write_bytes(b"xxxxxxxxxx")
+    await fetch(f"oci://{pushed.place}/team/new:1")
+    assert [file.name for file in tmp_path.rglob("new_embeddings.safetensors")]
+
+
 async def test_a_pickle_is_noted_but_not_fetched(pushed: OciRegistry, fetch: Fetch) -> None:
     files = {CONFIG: b"{}", PICKLE: b"pickle"}
     pushed.push("team/old:1", [layer(n, c, "weight.v1.raw") for n, c in files.items()])
