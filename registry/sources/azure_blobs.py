@@ -25,7 +25,7 @@ from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
 from registry.inspection.foreign_folders import MAX_STARTS, is_weights
-from registry.sources.download import RemoteFile, RemoteSource
+from registry.sources.download import MAX_LISTED, RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, GuardedSockets
 from registry.sources.urls import SourceUrl
@@ -135,14 +135,15 @@ class AzureFiles:
         if is_weights(folder):
             return [""]
         prefix = f"{folder}/" if folder else ""
-        found: list[str] = []
+        found, listed = list[str](), 0
         with suppress(FileNotFoundError):  # there is no such container
             async with self._read():
                 container = self._service.get_container_client(self._url.place)
                 async for blob in container.walk_blobs(prefix):
+                    listed += 1
                     if is_weights(blob.name):
                         found.append(blob.name.removeprefix(prefix))
-                    if len(found) == MAX_STARTS:
+                    if len(found) == MAX_STARTS or listed == MAX_LISTED:
                         break
         return found
 

@@ -23,8 +23,11 @@ from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread, run_on_own_loop
 
+MAX_LISTED = 1000
+"""Names of a folder that are looked at, if it can be listed: they only explain what it holds."""
+
 _ARCHIVE = "source.tar"
-_EXPLAIN_SECONDS = 20.0
+_EXPLAIN_SECONDS = 20.0  # for the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ or fsspec's settings.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
 
 from registry.errors import SourceUnavailable
 from registry.inspection.foreign_folders import is_weights
-from registry.sources.download import RemoteFile, RemoteSource
+from registry.sources.download import MAX_LISTED, RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.extras import import_extra
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, TIMEOUT, GuardedSockets
@@ -99,11 +99,26 @@ class BucketFiles:
             return [""]
         try:
             async with self._sockets.translate_errors(str(self._url)):
-                listed = await self._system._ls(folder, detail=False)
+                listed = await self._first_in(folder)
         except FileNotFoundError:
             return []
-        names = (str(path).rpartition("/")[2] for path in listed)
+        names = (str(entry["name"]).rpartition("/")[2] for entry in listed)
         return sorted(filter(is_weights, names))
+
+    async def _first_in(self, folder: str) -> list[dict[str, Any]]:
+        """No more than `MAX_LISTED`: a bucket may hold millions."""
+        if self._url.scheme == "gs":
+            found = await self._system._list_objects(folder, max_results=MAX_LISTED)
+            return list(found)[:MAX_LISTED]  # an emulator may send more
+        bucket, _, key = folder.partition("/")
+        listed = self._system._iterdir(bucket, prefix=f"{key}/" if key else "")
+        first: list[dict[str, Any]] = []
+        async with aclosing(listed) as entries:
+            async for entry in entries:
+                first.append(entry)
+                if len(first) == MAX_LISTED:
+                    break
+        return first
 
     def _path(self, name: str) -> str:
         folder = f"{self._url.place}{self._url.path}"

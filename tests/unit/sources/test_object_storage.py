@@ -98,6 +98,19 @@ async def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(
     assert caught.value.code == "diffusion_adapter"
 
 
+async def test_of_a_folder_with_very_many_objects_only_the_first_are_listed(
+    bucket: Bucket, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("object_storage", "azure_blobs"):
+        monkeypatch.setattr(f"registry.sources.{module}.MAX_LISTED", 3)
+    scheme, put = bucket
+    header = b'{"lora_te_text_model.lora_down.weight": {"dtype": "F16"}}'
+    for name in ("a", "b", "c/d", "e", "f.safetensors"):
+        put(f"many/{name}", len(header).to_bytes(8, "little") + header)
+    with pytest.raises(SourceNotFound, match=f"{scheme}://team/many holds no adapter"):
+        await fetch(f"{scheme}://team/many")
+
+
 @pytest.mark.parametrize("where", ["team/none", "team/none.tar", "nobody-has-this/a", "team"])
 async def test_nothing_there_is_not_found(bucket: Bucket, fetch: Fetch, where: str) -> None:
     with pytest.raises(SourceNotFound):
