@@ -21,6 +21,7 @@ from registry.database.urls import check_url
 from registry.sources.urls import UrlRules
 
 HOME = Path(".adaptry")
+MAX_ALIASES = 256
 
 
 class RegistrySettings(BaseSettings):
@@ -88,6 +89,7 @@ class RegistrySettings(BaseSettings):
     ingest_attempts: PositiveInt = Field(5, description="Attempts before a job fails.")
     job_retention_days: PositiveFloat = Field(30.0, description="How long finished jobs are kept.")
     max_import_bytes: PositiveInt = Field(2**40, description="Largest archive imported.")
+    max_aliases: PositiveInt = Field(MAX_ALIASES, description="Most aliases of one adapter.")
     require_keys: bool | None = Field(
         None,
         description="Require API keys. Unset: not on loopback, and other addresses are refused.",

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from registry.catalog.types import AliasState
 from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
-from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
+from registry.errors import AliasMoved, TooManyAliases, UnknownAlias, VersionNotServable
 from registry.models import SERVABLE, Alias, AliasHistory, EventKind, Version, now, row_id
 from registry.references import check_alias
+from registry.settings import MAX_ALIASES
 
 ANYWHERE = -1
 """As `expected_version`: move the alias whatever its current version."""
@@ -19,8 +20,9 @@ _TICK = timedelta(microseconds=1)
 class AliasService:
     """Changes of aliases. `Catalog` and `AliasCatalog` read them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_aliases: int = MAX_ALIASES) -> None:
         self._database = database
+        self._max_aliases = max_aliases
 
     async def point(
         self,
@@ -36,13 +38,15 @@ class AliasService:
         """Point the alias at versions (number → weight), by compare-and-set.
 
         `expected_version` None: it must not exist yet. If it already points there, nothing
-        changes. Raises AliasMoved, UnknownAdapter, UnknownVersion, VersionNotServable,
-        InvalidReference.
+        changes. Raises AliasMoved, TooManyAliases, UnknownAdapter, UnknownVersion,
+        VersionNotServable, InvalidReference.
         """
         check_alias(alias)
         async with adapter_transaction(self._database, name, actor) as work:
             current = await work.aliases.current(work.adapter_id, alias)
             check_expected(f"{name}@{alias}", current, expected_version, expected_revision)
+            if current is None and await work.aliases.count(work.adapter_id) >= self._max_aliases:
+                raise TooManyAliases(name, self._max_aliases)
             return await point(work, alias, weights, reason, current)
 
     async def delete(

@@ -2,11 +2,21 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
 from registry.auth.scopes import Scope
 from registry.errors import LastAdminKey
 from registry.models import now
 from registry.models.api_key import ApiKey
 from registry.references import tenant_of
+
+
+async def lock_platform_keys(session: AsyncSession) -> Sequence[ApiKey]:
+    """In one order, so that two never wait for each other. Those of tenants may be many more."""
+    platforms = select(ApiKey).where(~col(ApiKey.name).contains("~")).order_by(col(ApiKey.id))
+    return (await session.execute(platforms.with_for_update())).scalars().all()
 
 
 def check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:

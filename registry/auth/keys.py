@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.auth.admin_keys import check_not_last_admin
+from registry.auth.admin_keys import check_not_last_admin, lock_platform_keys
 from registry.auth.caller import Caller
 from registry.auth.client_address import client_address
 from registry.auth.grants import check_tenant_exists
+from registry.auth.key_number import check_number_of_keys
 from registry.auth.key_reader import KeyReader, KeyWithGrants
 from registry.auth.key_secret import NO_HASH, new_key, parse_key
 from registry.auth.rate_limits import RateLimits, rates_of
@@ -33,6 +34,7 @@ from registry.errors import (
 from registry.errors.access import KeyRefusal
 from registry.models import Event, EventKind, now, row_id
 from registry.models.api_key import ApiKey
+from registry.references import tenant_of
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +155,7 @@ class KeyService:
         try:
             async with self._database.transaction(for_catalog=False) as session:
                 await check_tenant_exists(session, name)
+                await check_number_of_keys(session, name)
                 session.add(key)
                 await session.flush()
                 session.add(_event(EventKind.KEY_CREATED, key, actor, scopes=key.scopes))
@@ -189,11 +192,10 @@ class KeyService:
     async def revoke(self, name: str, *, actor: str) -> ApiKey:
         """Revoke the key; idempotent. Raises UnknownKey, LastAdminKey."""
         async with self._database.transaction(for_catalog=False) as session:
-            in_order = select(ApiKey).order_by(col(ApiKey.id)).with_for_update()
-            all_keys = (await session.execute(in_order)).scalars().all()
-            key = await _key_by_name(session, name)
+            others = [] if tenant_of(name) else await lock_platform_keys(session)
+            key = await _key_by_name(session, name, lock=True)
             if key.revoked_at is None:
-                check_not_last_admin(all_keys, key)
+                check_not_last_admin(others, key)
                 key.revoked_at = now()
                 session.add(_event(EventKind.KEY_REVOKED, key, actor))
         self._forget(key)

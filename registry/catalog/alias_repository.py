@@ -45,6 +45,12 @@ class AliasRepository:
         """Current states of all aliases of an adapter, by name."""
         return await self._all(_states(adapter_id).join(Alias, is_current()))
 
+    async def count(self, adapter_id: int) -> int:
+        """How many an adapter has."""
+        counted = select(func.count()).select_from(Alias)
+        statement = counted.where(col(Alias.adapter_id) == adapter_id)
+        return (await self._session.execute(statement)).scalar_one()
+
     async def aliases_of_version(self, version_id: int) -> Sequence[str]:
         """Names of the aliases that a version has any weight in, sorted."""
         statement = (

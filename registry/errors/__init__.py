@@ -33,6 +33,7 @@ RegistryError
 ├── RateLimitExceeded    429  what a key, tenant or address may use in a minute is used up
 ├── UnknownKey           404
 ├── KeyExists            409
+├── TooManyKeys          409  valid ones of one tenant
 ├── KeyRevoked           409
 ├── LastAdminKey         409  no other could be created
 ├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
@@ -72,6 +73,7 @@ RegistryError
 ├── InvalidArchive       422  what is wrong with an export; the code says what
 ├── NameTaken            409  an adapter, or a served name of another one, is called so
 ├── TooManyNames         409  served names of one adapter
+├── TooManyAliases       409  of one adapter
 ├── ImportConflict       409  the registry has something else there
 ├── InvalidAdapter       422  what inspection found; the code says what
 ├── UnknownJob           404
@@ -100,6 +102,7 @@ from registry.errors.access import (
     TenantExists,
     TenantLimit,
     TenantNotEmpty,
+    TooManyKeys,
     UnknownKey,
     UnknownTenant,
 )
@@ -128,6 +131,7 @@ from registry.errors.conflicts import (
     OtherBaseModel,
     PromptSetExists,
     ServerRunning,
+    TooManyAliases,
     TooManyNames,
     TooManyPromptSets,
     TransitionRefused,
@@ -244,6 +248,8 @@ __all__ = [
     "TenantExists",
     "TenantLimit",
     "TenantNotEmpty",
+    "TooManyAliases",
+    "TooManyKeys",
     "TooManyNames",
     "TooManyPromptSets",
     "TooManyStreams",

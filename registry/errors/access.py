@@ -161,6 +161,14 @@ class KeyExists(RegistryError):
         super().__init__(f"there is a key {name!r} already, perhaps a revoked one")
 
 
+class TooManyKeys(RegistryError):
+    status = 409
+    code = "too_many_keys"
+
+    def __init__(self, tenant: str, limit: int) -> None:
+        super().__init__(f"the tenant {tenant!r} has {limit} valid keys: revoke one first")
+
+
 class KeyRevoked(RegistryError):
     status = 409
     code = "key_revoked"

@@ -112,6 +112,16 @@ class TooManyNames(RegistryError):
         super().__init__(f"adapter {adapter!r} has {limit} served names: it can't have more")
 
 
+class TooManyAliases(RegistryError):
+    status = 409
+    code = "too_many_aliases"
+
+    def __init__(self, adapter: str, limit: int) -> None:
+        super().__init__(
+            f"adapter {adapter!r} can't have more than {limit} aliases (ADAPTRY_MAX_ALIASES)"
+        )
+
+
 class PromptSetExists(RegistryError):
     status = 409
     code = "prompt_set_exists"

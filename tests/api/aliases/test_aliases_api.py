@@ -11,6 +11,7 @@ import pytest
 
 from engine.resolver import RegistryResolver
 from registry.aliases.service import AliasService
+from registry.errors import TooManyAliases
 from registry.models import AliasHistory, now
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish_some, resolved, step
@@ -331,3 +332,21 @@ async def test_refused_rollbacks(
     await put(client, version=1)
     assert_problem(await client.post(f"{PROD}/rollback", json=body), status, code)
     assert_problem(await client.get(PROD, params={"at": "yesterday"}), 422, "invalid_request")
+
+
+async def test_an_adapter_has_so_many_aliases_at_most(
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    """Those that it has can be moved, and one that was deleted leaves its place."""
+    await publish_some(client, make_adapter, "bot", 2)
+    aliases = AliasService(service._database, max_aliases=3)
+    for alias in ("a", "b"):
+        await aliases.point("bot", alias, {1: 1}, actor="test")
+    with pytest.raises(TooManyAliases, match="more than 3 aliases") as refused:
+        await aliases.point("bot", "c", {1: 1}, actor="test")
+    assert (refused.value.status, refused.value.code) == (409, "too_many_aliases")
+    await aliases.point("bot", "b", {2: 1}, actor="test")
+    await aliases.delete("bot", "a", actor="test")
+    await aliases.point("bot", "c", {1: 1}, actor="test")
+    with pytest.raises(TooManyAliases):
+        await aliases.point("bot", "a", {1: 1}, actor="test")

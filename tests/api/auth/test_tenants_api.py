@@ -197,3 +197,20 @@ async def test_a_tenant_registers_in_its_namespace_from_its_own_folder(
         foreign = f"/adapters/{name}/versions"
         answer = await asked.says("other~boss", "POST", foreign, json={"source": str(own)})
         assert answer == (404, "unknown_adapter"), name
+
+
+async def test_a_tenant_has_so_many_valid_keys_at_most(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.auth.key_number.MAX_KEYS", 2)
+    for tenant in ("acme", "other"):
+        await asked.ask("root", "POST", "/tenants", json={"name": tenant})
+    await asked.key("acme~boss", Scope.ADMIN)
+    for name, says in (("two", (201, "")), ("three", (409, "too_many_keys"))):
+        body = {"name": f"acme~{name}", "scopes": ["infer"]}
+        assert await asked.says("acme~boss", "POST", "/keys", json=body) == says
+    assert (await asked.ask("acme~boss", "DELETE", "/keys/acme~two")).is_success
+    assert await asked.says("acme~boss", "POST", "/keys", json=body) == (201, "")
+    for name in ("other~one", "platforms", "platforms-second"):
+        body = {"name": name, "scopes": ["infer"]}
+        assert await asked.says("root", "POST", "/keys", json=body) == (201, "")
