@@ -19,6 +19,7 @@ PLATFORM = ""
 _BARE = r"[a-z0-9][a-z0-9._-]{0,63}"
 _TENANT = r"[a-z0-9][a-z0-9-]{0,31}"
 ADAPTER_NAME_PATTERN = rf"(?:{_TENANT}~)?{_BARE}"
+ALIAS_NAME_PATTERN = _BARE
 TENANT_NAME_PATTERN = _TENANT
 
 _NAME = re.compile(_BARE, re.ASCII)

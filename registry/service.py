@@ -18,6 +18,7 @@ from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.models import SERVABLE
 from registry.names.service import NameService
 from registry.quotas.service import TenantQuotas
+from registry.settings import MAX_ALIASES
 from registry.storage.readiness import StoreReadiness
 from registry.storage.store import ArtifactStore
 from registry.storage.trash import Trash
@@ -43,6 +44,7 @@ class RegistryService:
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
         max_import_bytes: int = 2**40,
+        max_aliases: int = MAX_ALIASES,
         quotas: TenantQuotas | None = None,
     ) -> None:
         self.registrar = Registrar(
@@ -59,7 +61,7 @@ class RegistryService:
         self.recheck = RecheckService(database, store.path_of, base_model, self.registrar.inspect)
         self.overview = OverviewCatalog(database)
         self.alias_catalog = AliasCatalog(database)
-        self.aliases = AliasService(database)
+        self.aliases = AliasService(database, max_aliases=max_aliases)
         self.names = NameService(database, base_model.identity, reserved_names=reserved_names)
         self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
         self.lifecycle = LifecycleService(database, trash, store.path_of)
@@ -76,6 +78,7 @@ class RegistryService:
             base_model.identity,
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
+            max_aliases=max_aliases,
         )
         self._store_readiness = StoreReadiness(store.adapters, self._has_servable)
         self.store = store

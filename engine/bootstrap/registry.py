@@ -199,6 +199,7 @@ async def create_service(
         max_rank=model.max_rank,
         reserved_names=frozenset(model.served_names),
         max_import_bytes=settings.max_import_bytes,
+        max_aliases=settings.max_aliases,
         quotas=quotas,
     )
     await service.recover()

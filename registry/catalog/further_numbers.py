@@ -27,7 +27,7 @@ async def further_numbers(
     session: AsyncSession, version_ids: Iterable[int]
 ) -> dict[int, tuple[int, ...]]:
     """By row id of the version, in order; nothing for versions without."""
-    ids, found = list(version_ids), dict[int, tuple[int, ...]]()
+    ids, found = list(version_ids), dict[int, list[int]]()
     for start in range(0, len(ids), _BATCH):
         statement = (
             select(col(FurtherNumber.version_id), col(FurtherNumber.number))
@@ -35,8 +35,8 @@ async def further_numbers(
             .order_by(col(FurtherNumber.number))
         )
         for version_id, number in (await session.execute(statement)).all():
-            found[version_id] = (*found.get(version_id, ()), number)
-    return found
+            found.setdefault(version_id, []).append(number)
+    return {version_id: tuple(numbers) for version_id, numbers in found.items()}
 
 
 async def add_further_numbers(session: AsyncSession, rows: Sequence[dict[str, int]]) -> None:

@@ -23,7 +23,7 @@ from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER, MAX_TEMPLATE_LENGTH, served_defaults
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.models import SERVABLE, VersionState
-from registry.references import ADAPTER_NAME_PATTERN, MAX_VERSION
+from registry.references import ADAPTER_NAME_PATTERN, ALIAS_NAME_PATTERN, MAX_NAME, MAX_VERSION
 
 INDEX = "adaptry-export.json"
 EVENTS = "events.jsonl"
@@ -66,7 +66,8 @@ class _Part(BaseModel):
 
 
 Hash = Annotated[str, Field(pattern=f"^{_HASH}$")]
-AdapterName = Annotated[str, Field(pattern=f"^{_NAME}$")]
+AdapterName = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=MAX_NAME)]
+AliasName = Annotated[str, Field(pattern=f"^{ALIAS_NAME_PATTERN}$")]
 Number = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 Weight = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 Line = Annotated[Text, Field(max_length=256)]
@@ -160,7 +161,7 @@ class AliasStateManifest(_Part):
 class AliasManifest(_Part):
     """All states of an alias, oldest first. If the last one has no end, it is current."""
 
-    name: AdapterName
+    name: AliasName
     states: Annotated[tuple[AliasStateManifest, ...], Field(min_length=1)]
 
     @property
@@ -182,7 +183,7 @@ class NameManifest(_Part):
     """A served name; with neither alias nor version it means what the adapter's name does."""
 
     name: Line
-    alias: Line | None = None
+    alias: AliasName | None = None
     version: Number | None = None
 
 
@@ -227,7 +228,7 @@ class EventRecord(_Part):
     actor: Line
     kind: Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z_]+$", max_length=32)]
     adapter: AdapterName
-    alias: AdapterName | None = None
+    alias: AliasName | None = None
     from_version: Number | None = None
     to_version: Number | None = None
     reason: Reason | None = None

@@ -3,20 +3,30 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 
 from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
-from registry.errors import DatabaseUnavailable, ImportConflict, InvalidAdapter, NameReserved
+from registry.errors import (
+    DatabaseUnavailable,
+    ImportConflict,
+    InvalidAdapter,
+    NameReserved,
+    StoreUnavailable,
+)
 from registry.ingest.pipeline import new_workspace
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.models import VersionState
 from registry.names.repository import NameRepository
+from registry.settings import MAX_ALIASES
 from registry.sources.beside import drop_large_files, unread_remarks
+from registry.sources.threads import run_to_completion
+from registry.storage.presence import stored_of
 from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
 from registry.transfer.name_writer import check_names, write_names
@@ -46,6 +56,7 @@ class Importer:
         *,
         reserved_names: frozenset[str],
         max_bytes: int,
+        max_aliases: int = MAX_ALIASES,
     ) -> None:
         self._database = database
         self._store = store
@@ -54,6 +65,7 @@ class Importer:
         self._base = base
         self._reserved_names = reserved_names
         self._max_bytes = max_bytes
+        self._max_aliases = max_aliases
 
     async def receive(
         self, chunks: AsyncIterator[bytes], options: ImportOptions, *, actor: str
@@ -68,7 +80,7 @@ class Importer:
             with storage_errors("the archive can't be kept"):
                 folder = await asyncio.to_thread(workspace.empty_folder)
                 unpacked = await unpack_stream(chunks, folder, limits)
-                stage = await asyncio.to_thread(check_export, unpacked, self._is_stored)
+                stage = await asyncio.to_thread(check_export, unpacked, self._store.has)
                 return await self._import(stage, options, actor)
 
     async def _import(self, stage: Stage, options: ImportOptions, actor: str) -> ImportReport:
@@ -82,11 +94,12 @@ class Importer:
             raise refusal_of(plans, checked.refused)
         if options.dry_run:
             return await self._report(stage, options, checked)
-        moved = await asyncio.to_thread(self._move_files, stage, checked)
+        moved: list[str] = []
         try:
+            await run_to_completion(asyncio.to_thread(self._move_files, stage, checked, moved))
             return await self._write(stage, options, checked, actor)
         except BaseException:
-            await asyncio.shield(self._discard(moved))
+            await run_to_completion(self._discard(moved))
             raise
 
     # ---- planning ------------------------------------------------------------------------
@@ -100,17 +113,19 @@ class Importer:
         *,
         lock: bool = False,
     ) -> list[AdapterPlan]:
-        """Raises ImportConflict, UnknownTenant."""
+        """Raises ImportConflict, TooManyAliases, UnknownTenant."""
         local = await repository.local((m.name for m in stage.manifests), lock=lock)
-        plans = [
-            plan_adapter(
+        plans: list[AdapterPlan] = []
+        for manifest in stage.manifests:
+            plan = plan_adapter(
                 manifest,
                 local.get(manifest.name),
                 replace_aliases=options.replace_aliases,
                 skipped=skipped,
             )
-            for manifest in stage.manifests
-        ]
+            plan.check_number_of_aliases(self._max_aliases)
+            plans.append(plan)
+            await asyncio.sleep(0)  # others have their turns
         if conflicts := [conflict for plan in plans for conflict in plan.conflicts]:
             raise ImportConflict(conflicts)
         made = (plan.manifest.name for plan in plans if plan.local is None and not plan.is_empty)
@@ -124,12 +139,11 @@ class Importer:
             repository = TransferRepository(session)
             plans = await self._plan(repository, stage, options, tuple(checked.refused))
             await check_names(session, plans, self._reserved_names)
+            for plan in plans:
+                plan.check_moves()
         return report_of(plans, checked)
 
     # ---- files ---------------------------------------------------------------------------
-
-    def _is_stored(self, digest: str) -> bool:
-        return self._store.path_of(digest).is_dir()
 
     def _check_files(self, stage: Stage, plans: Sequence[AdapterPlan]) -> CheckedFiles:
         """Inspect the files of new versions; known ones were inspected when they were added."""
@@ -151,25 +165,33 @@ class Importer:
                     checked.refused[digest] = error
         return checked
 
-    def _move_files(self, stage: Stage, checked: CheckedFiles) -> list[str]:
-        """Move files to the store, not yet visible; the digests of those that are new there."""
-        moved = []
+    def _move_files(self, stage: Stage, checked: CheckedFiles, moved: list[str]) -> None:
+        """Move files to the store, not yet visible. `moved`: digests of those that are new there,
+        also where it fails.
+        """
         for digest in checked.inspections:
             folder = stage.files_of(digest)
             if folder.is_dir():
                 shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
-                moved += [digest] if self._store.adopt(folder, digest) else []
-        return moved
+                moved.append(digest)  # before, as a part of it may fail
+                if not self._store.adopt(folder, digest):
+                    moved.pop()
 
     async def _discard(self, digests: Sequence[str]) -> None:
-        """Remove files that no version needs."""
+        """Remove files that no version needs; what can't be removed is garbage, found later."""
+        if not digests:
+            return
+        aside: list[str] = []
         async with self._database.transaction(for_catalog=False) as session:
             repository = RegistryRepository(session)
             await repository.lock_all_files()
-            unused = [d for d in digests if not await repository.uses_of_files(d)]
-            for digest in unused:
-                self._trash.set_aside(digest)
-        for digest in unused:
+            for digest in digests:
+                if await repository.uses_of_files(digest):
+                    continue
+                with suppress(StoreUnavailable):
+                    if self._trash.set_aside(digest):
+                        aside.append(digest)
+        for digest in aside:
             await asyncio.to_thread(self._trash.delete, digest)
 
     # ---- writing -------------------------------------------------------------------------
@@ -198,7 +220,7 @@ class Importer:
             writer = ImportWriter(session, changed, checked.inspections, self._base, actor)
             await writer.write_adapters()
             await RegistryRepository(session).lock_all_files()
-            self._check_presence(changed, checked)
+            await self._check_presence(changed, checked)
             await writer.write_versions()
             await writer.write_aliases()
             report.events_added = await writer.write_events(stage.events())
@@ -206,12 +228,14 @@ class Importer:
             await write_names(session, plans, self._reserved_names, actor)
         return report
 
-    def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:
+    async def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:
         """Check that nothing the plan depends on was purged or added meanwhile."""
+        added = {version.digest for plan in plans for version in plan.added.values()}
+        stored = await stored_of(self._store, added & checked.inspections.keys())
         for plan in plans:
             for number, version in plan.added.items():
                 if version.digest in checked.inspections:
-                    missing = not self._is_stored(version.digest)
+                    missing = version.digest not in stored
                 else:
                     missing = version.needs_files
                 if missing:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from registry.errors import TooManyAliases, VersionNotServable
 from registry.models import SERVABLE
 from registry.references import DEFAULT_ALIAS
 from registry.transfer.format import (
@@ -62,6 +63,23 @@ class AdapterPlan:
     @property
     def changes_anything(self) -> bool:
         return self.local is None or bool(self.added or self.further or self.copied or self.moved)
+
+    def check_number_of_aliases(self, most: int) -> None:
+        """One that has more here already may keep them. Raises TooManyAliases."""
+        aliases = {} if self.local is None else self.local.aliases
+        here = {name for name, weights in aliases.items() if weights}
+        copied = {alias.name for alias in self.copied if alias.current is not None}
+        if len(here | copied | self.moved.keys()) > max(most, len(here)):
+            raise TooManyAliases(self.manifest.name, most)
+
+    def check_moves(self) -> None:
+        """What moving the aliases would raise, for a dry run. Raises VersionNotServable."""
+        states = {} if self.local is None else dict(self.local.states)
+        states |= {number: version.state for number, version in self.added.items()}
+        for weights in self.moved.values():
+            for number in sorted(weights):
+                if states[number] not in SERVABLE:
+                    raise VersionNotServable(f"{self.manifest.name}:{number}", states[number])
 
 
 def plan_adapter(
@@ -131,7 +149,7 @@ def _same_content(version: VersionManifest, local: LocalAdapter | None) -> int |
     """
     if local is None:
         return None
-    same = {n for n, content in local.contents.items() if content == version.content_digest}
+    same = local.numbers_of.get(version.content_digest or "", set())
     if version.number is None:
         return min(same, default=None)
     own = local.further.get(version.number, version.number)
@@ -139,7 +157,7 @@ def _same_content(version: VersionManifest, local: LocalAdapter | None) -> int |
 
 
 def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
-    there = {*plan.added, *plan.unchanged}
+    there = frozenset((*plan.added, *plan.unchanged))
     here = plan.local.aliases if plan.local else {}
     for alias in plan.manifest.aliases:
         whole = _drop_skipped(_renumber(alias, plan.renumbered), there)
@@ -168,9 +186,9 @@ def _renumber(alias: AliasManifest, numbers: Mapping[int, int]) -> AliasManifest
     return AliasManifest(name=alias.name, states=tuple(states))
 
 
-def _drop_skipped(alias: AliasManifest, numbers: Collection[int]) -> AliasManifest | None:
+def _drop_skipped(alias: AliasManifest, numbers: frozenset[int]) -> AliasManifest | None:
     """The alias without states of skipped versions; None if its current state is one."""
-    states = tuple(state for state in alias.states if set(state.weights) <= set(numbers))
+    states = tuple(state for state in alias.states if state.weights.keys() <= numbers)
     if not states or (alias.current is not None and states[-1] is not alias.current):
         return None
     return AliasManifest(name=alias.name, states=states)

@@ -43,8 +43,9 @@ class LocalAdapter:
     id: int
     versions: dict[int, tuple[int, str]] = field(default_factory=dict)
     """Row id and digest by number."""
-    contents: dict[int, str] = field(default_factory=dict)
-    """Content digest by number, of those that have files."""
+    states: dict[int, VersionState] = field(default_factory=dict)
+    numbers_of: dict[str, set[int]] = field(default_factory=dict)
+    """By content digest, of those that have files."""
     numbers: dict[int, int] = field(default_factory=dict)
     """By row id."""
     further: dict[int, int] = field(default_factory=dict)
@@ -147,16 +148,19 @@ class TransferRepository:
             if lock:
                 ordered = ordered.with_for_update(key_share=True)
             adapters = {row_id(a): a for a in (await self._session.execute(ordered)).scalars()}
-            found |= {adapter.name: LocalAdapter(id_) for id_, adapter in adapters.items()}
+            here = {id_: LocalAdapter(id_) for id_ in adapters}
+            found |= {adapter.name: here[id_] for id_, adapter in adapters.items()}
             for version in await self._all_versions(list(adapters)):
-                local = found[adapters[version.adapter_id].name]
+                local = here[version.adapter_id]
+                local.states[version.number] = VersionState(version.state)
                 local.versions[version.number] = (row_id(version), version.digest)
                 local.numbers[row_id(version)] = version.number
                 if version.content_digest and version.state not in WITHOUT_FILES:
-                    local.contents[version.number] = version.content_digest
-            await self._add_further_numbers(found.values())
+                    same = local.numbers_of.setdefault(version.content_digest, set())
+                    same.add(version.number)
+            await self._add_further_numbers(here.values())
             for row in await self.history(list(adapters)):
-                local = found[adapters[row.adapter_id].name]
+                local = here[row.adapter_id]
                 state = local.aliases.setdefault(row.alias, {})
                 if row.valid_to is None:
                     state[local.numbers[row.version_id]] = row.weight

@@ -379,8 +379,30 @@ async def test_a_failure_at_the_end_removes_the_files(
     await full.ok("PUT", "/adapters/bot/aliases/prod", {"version": 7})
     await full.ok("POST", "/adapters/bot/versions/7/retire", {"force": True})
     archive = await full.export()  # its `prod` points at what may not be pointed at
-    await there.refused(archive, 409, "version_not_servable", aliases="replace")
+    for dry_run in ("true", "false"):
+        options = {"aliases": "replace", "dry_run": dry_run}
+        await there.refused(archive, 409, "version_not_servable", **options)
     assert (await there.imported(archive))["versions_added"] == 1
+
+
+async def test_an_import_that_fails_while_its_files_are_moved_leaves_none(
+    full: Registry, there: Registry
+) -> None:
+    """The store's disk fails at each adapter's files in turn."""
+    archive = await full.export()
+    digests = {name.split("/")[1] for name in parts_of(archive) if name.startswith("files/")}
+    assert len({digest[:2] for digest in digests}) > 2
+    for digest in sorted(digests):
+        obstacle = there.store / "adapters" / digest[:2]
+        if obstacle.is_dir():
+            obstacle.rmdir()
+        obstacle.write_bytes(b"no folder can be made here")
+        refused = await there.import_(archive)
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert list((there.store / "adapters").glob("*/*")) == []
+        obstacle.unlink()
+        assert await there.everything() == {"files": []}
+    await there.imported(archive)
 
 
 async def test_two_concurrent_imports_and_a_registration_all_succeed(
@@ -510,6 +532,22 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, bytes]], dict[str, bytes]]]] = 
         "archive_invalid",
         lambda p: _manifest(p, lambda m: m["versions"][1].update(number=1)),
     ),
+    "an alias whose name is none": (
+        "archive_invalid",
+        lambda p: _manifest(p, lambda m: m["aliases"][0].update(name="acme~prod")),
+    ),
+    "an alias whose name is too long": (
+        "archive_invalid",
+        lambda p: _manifest(p, lambda m: m["aliases"][0].update(name="a" * 65)),
+    ),
+    "a served name with an alias that is none": (
+        "archive_invalid",
+        lambda p: _manifest(p, lambda m: m.update(names=[{"name": "Bot", "alias": "No Alias"}])),
+    ),
+    "an adapter whose name is too long": (
+        "archive_invalid",
+        lambda p: _manifest(p, lambda m: m.update(name="tenant~" + "a" * 64)),
+    ),
     "an alias on nothing": (
         "archive_invalid",
         lambda p: _manifest(p, lambda m: m["aliases"][0]["states"][-1].update(weights={"9": 1})),
@@ -545,9 +583,10 @@ async def test_a_broken_export_is_refused_and_leaves_nothing(
     parts = parts_of(await full.export())
     await there.imported(archive_of(parts), dry_run=True)
     for what, (code, breaks) in BROKEN.items():
-        response = await there.import_(archive_of(breaks(dict(parts))))
-        found = (response.status_code, response.json()["code"])
-        assert found == (422, code), f"{what}: {response.text}"
+        for dry_run in ("true", "false"):
+            response = await there.import_(archive_of(breaks(dict(parts))), dry_run=dry_run)
+            found = (response.status_code, response.json()["code"])
+            assert found == (422, code), f"{what}: {response.text}"
         assert await there.everything() == {"files": []}, what
 
 
