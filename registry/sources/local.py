@@ -206,6 +206,10 @@ def _status(file: Path) -> os.stat_result | None:
         return None
     except PermissionError:
         raise _unreadable(file) from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def _check_regular(file: Path, status: os.stat_result) -> None:

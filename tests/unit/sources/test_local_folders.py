@@ -1,5 +1,6 @@
 """Local folders as they really are: full of links, or no folder of an adapter at all."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from safetensors.numpy import save_file
 
 from adaptry.client.errors import InvalidSource
 from adaptry.client.resources.registration import _open_files
-from registry.errors import InvalidAdapter
+from registry.errors import InvalidAdapter, SourceUnavailable
 from registry.sources.base import FetchLimits, Progress
 from registry.sources.local import LocalSource
 
@@ -150,3 +151,35 @@ def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(root: Path, tmp_
 def test_a_folder_with_other_files_beside_the_adapters_is_copied(root: Path) -> None:
     folder = write(root / "a", CONFIG, WEIGHTS, "config.json", "model.safetensors", "b/README.md")
     assert fetched(folder, root) == {CONFIG: CONFIG, WEIGHTS: WEIGHTS}
+
+
+def test_a_training_file_that_cannot_be_read_is_left_out_with_a_remark(root: Path) -> None:
+    """The kernel answers a read of its start with an input/output error."""
+    folder, into = write(root / "bot", CONFIG, WEIGHTS, "chat_template.jinja"), root / "into"
+    into.mkdir()
+    (folder / "tokenizer.json").symlink_to("/proc/self/mem")
+    found = LocalSource(folder, [root, Path("/proc")]).copy(into, LIMITS, Progress())
+    assert [file.name for file in found.files] == [CONFIG, WEIGHTS]
+    assert [(code, detail.split()[-1]) for code, detail in found.remarks] == [
+        ("training_unread", "tokenizer.json")
+    ]
+    assert [file.name for file in (into / "beside").iterdir()] == ["chat_template.jinja"]
+
+
+def test_a_folder_whose_files_would_have_too_long_a_path_has_none(root: Path) -> None:
+    folder = root
+    while len(str(folder)) < 4000:
+        folder /= "a" * min(250, 4085 - len(str(folder)))
+    folder.mkdir(parents=True)
+    assert LocalSource(folder, [root]).size_bytes() == 0
+
+
+async def test_a_folder_whose_disk_fails_is_unavailable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: LocalSource) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(LocalSource, "size_bytes", fail)
+    with pytest.raises(SourceUnavailable, match="can't be read now: Input/output error"):
+        await LocalSource(write(root / "bot", CONFIG), [root]).total_bytes()
