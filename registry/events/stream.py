@@ -38,6 +38,7 @@ class EventStreams:
         self.limiter.check()
         if after is None:
             after = await self._log.watermark.catch_up(CLOSE_SECONDS)
+            self.limiter.check()  # others may have come meanwhile
         frames = self._frames(filters, after, current_caller().is_platform)
         return self.limiter.response(frames)
 

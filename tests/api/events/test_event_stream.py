@@ -334,6 +334,18 @@ async def test_streams_are_limited(database: Database) -> None:
         await until(lambda: server.streams.limiter.open == 0)
 
 
+async def test_those_that_come_at_the_same_time_are_limited_too(database: Database) -> None:
+    async with (
+        event_server(database, max_streams=1) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+    ):
+        requests = [client.build_request("GET", "/api/v1/events/stream") for _ in range(8)]
+        answers = await asyncio.gather(*(client.send(each, stream=True) for each in requests))
+        assert sorted(answer.status_code for answer in answers) == [200, *[503] * 7]
+        for answer in answers:
+            await answer.aclose()
+
+
 @pytest.mark.parametrize(
     ("query", "last_event_id", "status", "code"),
     [
