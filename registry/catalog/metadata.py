@@ -70,7 +70,9 @@ class MetadataService:
                 terms = TermRepository(work.session)
                 await terms.set_version(row_id(version), version_terms(name, version))
                 await work.add_event(
-                    EventKind.VERSION_UPDATED, to_version=number, reason=", ".join(changed)
+                    EventKind.VERSION_UPDATED,
+                    to_version=version.number,
+                    reason=", ".join(changed),
                 )
             return await work.published_version(version)
 

@@ -83,6 +83,8 @@ async def test_every_reference_by_one_means_the_version(
     assert [(w["version"], w["weight"]) for w in split["weights"]] == [(1, 3)]
     described = await ok(client, "PATCH", "/adapters/copy/versions/4", json={"description": "x"})
     assert (described["number"], described["description"]) == (1, "x")
+    told = (await ok(client, "GET", "/adapters/copy/events"))["items"][-1]
+    assert (told["kind"], told["to_version"]) == ("version.updated", 1)
     child = {"source": str(make_adapter("child", seed=9)), "parent": "copy:7"}
     registered = await ok(client, "POST", "/adapters/child/versions", json=child)
     assert registered["parent"] == "copy:1"
