@@ -125,7 +125,7 @@ class GarbageCollector:
         return sum(
             candidates[0].size_bytes
             for digest, candidates in by_digest.items()
-            if uses[digest] == len(candidates)
+            if uses.get(digest) == len(candidates)  # None: purged meanwhile
         )
 
     async def _orphans(self) -> list[str]:

@@ -11,7 +11,12 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from registry.lifecycle.garbage_collector import ORPHANS_AFTER_SECONDS
+from registry.lifecycle.garbage_collector import (
+    ORPHANS_AFTER_SECONDS,
+    GarbageCollector,
+    Retention,
+)
+from registry.lifecycle.garbage_repository import Candidate
 from registry.models import AliasHistory, Version, now
 from registry.references import parse_reference
 from registry.service import RegistryService
@@ -200,3 +205,26 @@ async def test_files_without_a_row_go_when_they_are_old(
 )
 async def test_rules_that_make_no_sense(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
     assert_problem(await client.post("/gc", json=body), 422, "invalid_request")
+
+
+class Overtaken(GarbageCollector):
+    """Whose candidates another server purges before it has asked what that frees."""
+
+    async def _find(
+        self, retention: Retention, limit: int
+    ) -> tuple[list[Candidate], dict[str, int]]:
+        found, kept = await super()._find(retention, limit)
+        for each in found:
+            await self._lifecycle.purge(each.adapter, each.number, actor="another")
+        return found, kept
+
+
+async def test_a_dry_run_that_is_overtaken_says_that_nothing_is_freed(
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish_some(client, make_adapter, "bot", 2)
+    await step(client, "bot:2", "retire")
+    collector = Overtaken(service._database, service.garbage._trash, service.lifecycle)
+    rules = Retention(keep_last=0, rollback_window=timedelta(0))
+    found = await collector.collect(rules, actor="tests", limit=10, dry_run=True)
+    assert ([each.reference for each in found.purged], found.freed_bytes) == (["bot:2"], 0)
