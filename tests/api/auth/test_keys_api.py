@@ -157,6 +157,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(guarded: Guarded, database
     assert '"key.created"' in shown[-1]
     async with database.read_session() as session:
         rows = (await session.execute(select(ApiKey))).scalars().all()
+    assert len(rows) == 2
     assert all(secret not in str(row.model_dump()) for row in rows)
 
 
@@ -295,6 +296,7 @@ async def test_no_key_is_in_the_log(guarded: Guarded, caplog: pytest.LogCaptureF
     root = await guarded.key("root", ADMIN)
     await guarded.ask("GET", "/api/v1/adapters", root)
     await guarded.ask("GET", "/api/v1/adapters", root + "x")
+    assert caplog.records
     assert root[17:] not in caplog.text
 
 

@@ -324,6 +324,8 @@ async def test_a_slow_reader_that_goes_on_reading_gets_everything(listening: Lis
     writer.write(get("/api/much"))
     read_bytes = 0
     while read_bytes < MUCH_BYTES:
-        read_bytes += len(await reader.read(2**20))
+        piece = await reader.read(2**20)
+        assert piece, "it was cut off"
+        read_bytes += len(piece)
         await asyncio.sleep(0.05)
     writer.close()

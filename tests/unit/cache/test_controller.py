@@ -445,7 +445,8 @@ async def test_a_failed_pin_restores_no_pin_of_an_adapter_on_disk() -> None:
     async with running(Cache(load_seconds=0.01)) as cache:
         cache.backend.broken.add(A.id)
         pins = [cache.controller.pin(A, tier) for tier in (Tier.GPU, Tier.HOST)]
-        await asyncio.gather(*pins, return_exceptions=True)
+        results = await asyncio.gather(*pins, return_exceptions=True)
+        assert [type(result) for result in results] == [AdapterLoadFailed] * 2
         assert A.id not in cache.policy.pins
 
 
