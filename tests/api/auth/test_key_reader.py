@@ -123,6 +123,33 @@ async def test_a_known_key_is_good_through_an_outage_and_an_unknown_one_waits_fo
     assert (await keys.authenticate(other)).name == "other"
 
 
+async def test_a_grant_that_was_taken_back_is_not_remembered_for_an_outage(
+    database: Database,
+) -> None:
+    counted = Counted(database)
+    keys = KeyService(counted)  # type: ignore[arg-type]  # the used part
+    key, _ = await keys.create("app", [Scope.INFER], actor="test")
+    await keys.authenticate(key)
+    counted.down = True
+    assert (await keys.authenticate(key)).name == "app"
+    keys.forget_grants()
+    with pytest.raises(DatabaseUnavailable):
+        await keys.authenticate(key)
+
+
+async def test_a_key_that_was_revoked_here_is_not_good_through_an_outage(
+    database: Database,
+) -> None:
+    counted = Counted(database)
+    keys = KeyService(counted)  # type: ignore[arg-type]  # the used part
+    key, _ = await keys.create("app", [Scope.INFER], actor="test")
+    await keys.authenticate(key)
+    await keys.revoke("app", actor="test")
+    counted.down = True
+    with pytest.raises(DatabaseUnavailable):
+        await keys.authenticate(key)
+
+
 async def test_uses_that_an_outage_kept_from_being_saved_are_saved_after_it(
     database: Database,
 ) -> None:

@@ -218,6 +218,9 @@ async def test_a_revoked_key_is_refused_immediately_and_elsewhere_soon(
             await asyncio.sleep(0.05)
     assert (await guarded.ask("DELETE", "/api/v1/keys/app", root)).status_code == 200
     assert await guarded.says("POST", "/api/v1/keys/app/rotate", root) == (409, "key_revoked")
+    limit = {"max_requests_per_minute": 1}
+    changed = await guarded.says("PATCH", "/api/v1/keys/app", root, json=limit)
+    assert changed == (409, "key_revoked")
 
 
 @pytest.mark.both_databases
@@ -289,6 +292,21 @@ async def test_when_a_key_was_used_is_written_down(guarded: Guarded) -> None:
     await guarded.keys.save_last_used()
     shown = (await guarded.ask("GET", "/api/v1/keys/root", root)).json()["last_used_at"]
     assert before.isoformat()[:19] <= shown[:19]
+
+
+async def test_a_list_of_keys_has_each_once_by_page(guarded: Guarded) -> None:
+    root = await guarded.key("root", ADMIN)
+    for n in range(3):
+        await guarded.key(f"app-{n}", INFER)
+    expected = ["root", "app-0", "app-1", "app-2"]
+    for limit in (1, 2, 3, 4):
+        found, token = [], ""
+        for _ in range(0, len(expected), limit):
+            query = f"limit={limit}" + (f"&page_token={token}" if token else "")
+            page = (await guarded.ask("GET", f"/api/v1/keys?{query}", root)).json()
+            found += [key["name"] for key in page["items"]]
+            token = page["next_page_token"]
+        assert (found, token) == (expected, None)
 
 
 async def test_no_key_is_in_the_log(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,6 +41,9 @@ async def test_a_tenants_admin_manages_its_own_keys_and_sees_no_other(asked: Ask
     for name in ("app", "other~app", "none~app"):
         body = {"name": name, "scopes": ["infer"]}
         assert await asked.says("acme~boss", "POST", "/keys", json=body) == (404, "unknown_tenant")
+    body = {"name": "none~app", "scopes": ["infer"]}
+    assert await asked.says("root", "POST", "/keys", json=body) == (404, "unknown_tenant")
+    assert await asked.says("root", "DELETE", "/keys/root") == (409, "last_admin_key")
     assert await asked.says("acme~boss", "GET", "/tenants") == (403, "platform_only")
     assert await asked.says("acme~boss", "GET", "/webhooks") == (403, "platform_only")
     assert await asked.says("acme~boss", "GET", "/tenants/acme") == (200, "")
@@ -118,12 +121,13 @@ def _filled(path: str, adapter: str) -> str:
     return path.format_map({**given, "delivery": 1, "revision": 1})
 
 
-async def _hidden(asked: Asked, source: str) -> None:
-    """An adapter of `acme` and everything about it; `other` has a key for everything."""
-    for tenant in ("acme", "other"):
+async def _hidden(asked: Asked, source: str, stranger: str = "other") -> None:
+    """An adapter of `acme` and everything about it; the stranger has a key for everything."""
+    for tenant in ("acme", stranger):
         await asked.ask("root", "POST", "/tenants", json={"name": tenant})
     await asked.key("acme~boss", Scope.ADMIN)
-    await asked.key("other~boss", *Scope)
+    await asked.key(f"acme~{MARKER}", Scope.INFER)
+    await asked.key(f"{stranger}~boss", *Scope)
     path = f"/adapters/acme~{MARKER}/versions"
     registered = await asked.ask(
         "root", "POST", path, json={"source": source, "description": MARKER, "tags": [MARKER]}
@@ -131,10 +135,12 @@ async def _hidden(asked: Asked, source: str) -> None:
     assert registered.status_code == 201, registered.text
 
 
+@pytest.mark.parametrize("stranger", ["other", "ac", "acme-2"])
 async def test_no_route_reveals_what_the_caller_may_not_see(
-    asked: Asked, app: FastAPI, make_adapter: AdapterMaker
+    asked: Asked, app: FastAPI, make_adapter: AdapterMaker, stranger: str
 ) -> None:
-    await _hidden(asked, str(make_adapter("one")))
+    """Nor to one whose name is the beginning of the other's, or begins with it."""
+    await _hidden(asked, str(make_adapter("one")), stranger)
     routes = _routes(app)
     assert len(routes) > 25
     for method, path in routes:
@@ -143,7 +149,10 @@ async def test_no_route_reveals_what_the_caller_may_not_see(
         answers = []
         for adapter in (f"acme~{MARKER}", f"acme~{NOBODY}"):
             response = await asked.ask(
-                "other~boss", method, _filled(path, adapter), json=BODIES.get(f"{method} {path}")
+                f"{stranger}~boss",
+                method,
+                _filled(path, adapter),
+                json=BODIES.get(f"{method} {path}"),
             )
             answers.append((response.status_code, response.text.replace(adapter, "")))
         assert answers[0] == answers[1], (method, path)

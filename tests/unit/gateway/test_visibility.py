@@ -1,13 +1,22 @@
 """Visibility: of other tenants in the cache a tenant sees their number, and no name."""
 
+import pytest
+
 from engine.api.decision_schemas import decision_read
-from engine.api.visibility import build_event_filter, count_hidden, filter_events, filter_snapshot
+from engine.api.visibility import (
+    build_event_filter,
+    check_ownership,
+    count_hidden,
+    filter_events,
+    filter_snapshot,
+)
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.events import Drained, EngineReady, Evicted, LookedUp
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
 from registry.auth.caller import ANONYMOUS, Caller
 from registry.auth.scopes import EVERY_SCOPE
+from registry.errors import NotOwner, UnknownAdapter
 
 
 def _version(number: int, adapter: str) -> AdapterVersion:
@@ -59,6 +68,17 @@ def test_the_platform_sees_everything() -> None:
     log = _log()
     assert build_event_filter(ANONYMOUS) is None
     assert filter_events(log.latest(99), ANONYMOUS) == log.latest(99)
+
+
+def test_a_grant_to_use_an_adapter_is_none_to_move_it() -> None:
+    granted = Caller("acme~boss", EVERY_SCOPE, frozenset({"other~zebra"}))
+    check_ownership(granted, "acme~own:1")
+    check_ownership(ANONYMOUS, "other~zebra")
+    for reference in ("other~zebra", "other~zebra:1", "other~zebra@default"):
+        with pytest.raises(NotOwner):
+            check_ownership(granted, reference)
+    with pytest.raises(UnknownAdapter):
+        check_ownership(ACME, "other~zebra:1")
 
 
 def _resident(version: AdapterVersion, slot: int | None = None) -> ResidentAdapter:
