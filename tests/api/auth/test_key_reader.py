@@ -100,6 +100,29 @@ async def test_more_than_can_wait_are_refused_and_an_outage_reaches_all_who_wait
     assert await reader.read("a", is_known=False) is None
 
 
+async def test_keys_that_were_good_before_are_read_before_strange_ones(
+    database: Database,
+) -> None:
+    counted = Counted(database)
+    reader = KeyReader(counted)  # type: ignore[arg-type]  # the used part
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(2 * BATCH):
+            tasks.create_task(reader.read(f"strange {n}", is_known=False))
+        await tasks.create_task(reader.read("known", is_known=True))
+        assert counted.sessions <= 2, "the next batch may have begun"
+    assert counted.sessions == 3
+
+
+async def test_one_who_leaves_takes_the_answer_from_no_other(database: Database) -> None:
+    keys = KeyService(database)
+    good, key = await keys.create("app", [Scope.INFER], actor="test")
+    leaving, staying = (asyncio.create_task(keys.authenticate(good)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).name == key.name
+    assert leaving.cancelled()
+
+
 async def test_a_known_key_is_good_through_an_outage_and_an_unknown_one_waits_for_its_end(
     database: Database,
 ) -> None:

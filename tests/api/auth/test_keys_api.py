@@ -300,7 +300,8 @@ async def test_a_list_of_keys_has_each_once_by_page(guarded: Guarded) -> None:
         await guarded.key(f"app-{n}", INFER)
     expected = ["root", "app-0", "app-1", "app-2"]
     for limit in (1, 2, 3, 4):
-        found, token = [], ""
+        found: list[str] = []
+        token: str | None = None
         for _ in range(0, len(expected), limit):
             query = f"limit={limit}" + (f"&page_token={token}" if token else "")
             page = (await guarded.ask("GET", f"/api/v1/keys?{query}", root)).json()
