@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from vllm.lora.request import LoRARequest
 
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion
@@ -42,6 +43,13 @@ class OfflineAdapters:
         version = await self._resolver.resolve(text)
         self.by_id[version.id] = version
         return version
+
+    def is_ours(self, request: LoRARequest) -> bool:
+        """Whether it names a version. Callers number their own as they like, from 1 as ours are."""
+        known = self.by_id.get(request.lora_int_id)
+        if known is None:
+            return False
+        return (request.lora_name, request.lora_path) == (known.engine_name, known.path)
 
     async def _register(self, folder: Path) -> str:
         """The version's reference. Its files are read again only if they have changed."""

@@ -163,9 +163,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     def _handle(self, adapter: str | LoRARequest | None) -> LoRARequest | None:
         if adapter is None:
             return None
-        text = adapter if isinstance(adapter, str) else adapter.lora_path
-        if isinstance(adapter, LoRARequest) and adapter.lora_int_id in self._adapters.by_id:
+        if isinstance(adapter, LoRARequest) and self._adapters.is_ours(adapter):
             return adapter
+        text = adapter if isinstance(adapter, str) else adapter.lora_path
         return lora_request(self._run(self._adapters.version_of(text)))
 
     # ---- the cache -----------------------------------------------------------------------

@@ -96,6 +96,20 @@ def test_references_chats_and_vllms_own_requests(llm: Any) -> None:
     assert texts(llm.generate("hello=", greedy(), lora_request=stock)) == ["olleh"]
 
 
+def test_a_request_of_the_callers_own_may_have_the_number_of_any_version(llm: Any) -> None:
+    """Theirs begin at 1, as a script's do."""
+    from vllm.lora.request import LoRARequest
+
+    llm.prefetch(folder("upper"))
+    known = list(llm._adapters.by_id)
+    assert 1 in known
+    for number in known:
+        stock = LoRARequest("mine", number, folder("reverse"))
+        assert texts(llm.generate("hello=", greedy(), lora_request=stock)) == ["olleh"]
+    handle = llm._handle("upper")
+    assert texts(llm.generate("hello=", greedy(), lora_request=handle)) == ["HELLO"]
+
+
 def test_the_counters_are_the_servers(llm: Any) -> None:
     before = llm.cache_metrics()
     for name in ("upper", "upper", "stars"):

@@ -61,11 +61,12 @@ class OfflineBase:
         except Exception as error:
             return str(error)
         self.llm.llm_engine = self.llm._engine
-        self.llm._adapters.by_id[number] = None  # a request that is passed on as it is
+        self.llm._handle = lambda passed_on: passed_on
         try:
             return self.answer(request)
         finally:
             self.llm.llm_engine = ours
+            del self.llm._handle
             self.llm._engine.remove_lora(number)
 
 
