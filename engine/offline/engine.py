@@ -130,6 +130,9 @@ class AdmittingEngine:
         if failures:
             self.abort_request(list(self._requests))
             self._requests.clear()
+            # the base model's: the next call would get their answers among its own
+            others = list(self._engine.output_processor.request_states)
+            self._engine.abort_request(others, internal=True)
             raise failures[0]
 
     def has_unfinished_requests(self) -> bool:

@@ -159,21 +159,41 @@ def test_a_text_that_is_no_adapter_raises(
     assert texts(llm.generate("hello=", greedy(), lora_request=folder("upper"))) == ["HELLO"]
 
 
-def test_a_request_that_fails_leaves_nothing_behind(llm: Any, tmp_path: Path) -> None:
-    """Others of the same call are waiting, or are in the engine already."""
-    broken = tmp_path / "broken"
+def without_files(llm: Any, name: str, folders: Path) -> str:
+    """A folder whose version has lost its files, and is in neither tier."""
+    broken = folders / name
     shutil.copytree(folder("upper"), broken)
     config = broken / "adapter_config.json"
-    config.write_text(f"{config.read_text()}\n\n")
+    config.write_text(config.read_text() + "\n" * len(name))  # other bytes, another version
     llm.prefetch(str(broken))
-    version = next(r.version for r in llm.cache().host if r.version.adapter == "broken")
+    version = next(r.version for r in llm.cache().host if r.version.adapter == name)
     llm.generate(["a="] * 4, greedy(2), lora_request=[folder(n) for n in NAMES if n != "upper"][:4])
     shutil.rmtree(version.path)
-    adapters = [*map(folder, NAMES), str(broken)]
+    return str(broken)
+
+
+def test_a_request_that_fails_leaves_nothing_behind(llm: Any, tmp_path: Path) -> None:
+    """Others of the same call are waiting, or are in the engine already."""
+    broken = without_files(llm, "broken", tmp_path)
+    adapters = [*map(folder, NAMES), broken]
     with pytest.raises(AdapterLoadFailed, match="broken:1"):
         llm.generate(["hello="] * len(adapters), greedy(100), lora_request=adapters)
     assert not llm.llm_engine.has_unfinished_requests()
     assert all(resident.leases == 0 for resident in llm.cache().gpu)
+    assert texts(llm.generate("hello=", greedy(), lora_request=folder("stars"))) == ["h*ll*"]
+
+
+def test_after_a_failure_the_next_call_has_answers_to_its_own_prompts_only(
+    llm: Any, tmp_path: Path
+) -> None:
+    """What the base model was asked beside it is in the engine from the start."""
+    from engine import SamplingParams
+
+    endless = SamplingParams(temperature=0, max_tokens=240, ignore_eos=True)
+    adapters = [None, None, without_files(llm, "gone", tmp_path)]
+    with pytest.raises(AdapterLoadFailed, match="gone:1"):
+        llm.generate(["hello="] * 3, endless, lora_request=adapters)
+    assert not llm.llm_engine.has_unfinished_requests()
     assert texts(llm.generate("hello=", greedy(), lora_request=folder("stars"))) == ["h*ll*"]
 
 
