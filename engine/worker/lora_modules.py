@@ -19,6 +19,8 @@ from vllm.lora.layers import (
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.model_executor.layers.linear import LinearBase, QKVParallelLinear
 
+from engine.worker.layer_aliases import find_bypassed
+
 Module = list[Any]
 """Name, whether it is an embedding, out_features, in_features, number of experts.
 
@@ -62,7 +64,10 @@ def _routes_heads(tiers: Any, head: Any) -> bool:
 
 
 def _modules(tiers: Any) -> Iterator[Module]:
+    bypassed = find_bypassed(tiers.model)
     for name, module in tiers.modules.items():
+        if id(module) in bypassed:
+            continue
         parts = tiers.packed_modules.get(name)
         if isinstance(module, VocabParallelEmbeddingWithLoRA):
             base = module.base_layer
