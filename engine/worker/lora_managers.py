@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
-import psutil
 import torch
 import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
 from vllm.lora import worker_manager
@@ -18,6 +17,7 @@ from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
+from engine.host_memory import available_bytes
 from engine.load_threads import LoadThreads
 from engine.worker.arena import HostArena, block_bytes
 from engine.worker.classification_heads import find_heads, write_heads
@@ -197,8 +197,8 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
 
     Room for the largest adapters, as many as the host tier has places, and for those in staging.
     Within the tier's budget of bytes, if that is less, and all ranks together at most a quarter of
-    the memory available now: the arena can still grow. Whole adapters; nothing where that holds
-    none: a piece for one would take more than is there.
+    the memory available now, in a container within its limit: the arena can still grow. Whole
+    adapters; nothing where that holds none: a piece for one would take more than is there.
 
     `parallel`: vLLM's `ParallelConfig`.
     """
@@ -207,7 +207,7 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
     wanted = largest * tiers.capacity
     if host_bytes is not None:
         wanted = min(wanted, host_bytes // ranks)
-    most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
+    most = available_bytes() // _SHARE_OF_AVAILABLE // ranks
     # the arena rounds up to whole adapters: the last one of a part would not be within it
     return int(min(wanted + largest * _IN_STAGING, most // largest * largest))
 

@@ -13,6 +13,7 @@ import pytest
 
 from adaptry.serve import preflight
 from adaptry.serve.preflight import GIB, NotReady
+from engine.host_memory import available_bytes
 from engine.unfit_packages import hide_unfit_packages
 
 
@@ -80,12 +81,12 @@ def test_a_container_with_less_memory_than_the_machine_counts(tmp_path: Path) ->
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 50\n")
-    assert preflight.available_memory(tmp_path) == 1000 - 700 + 250
+    assert available_bytes(tmp_path) == 1000 - 700 + 250
 
 
 def test_a_container_without_a_limit_has_the_machines_memory(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
-    assert preflight.available_memory(tmp_path) > 10**6
+    assert available_bytes(tmp_path) > 10**6
 
 
 def test_the_engine_is_found_without_importing_it() -> None:

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from engine import host_memory
 from engine.worker.arena import GRANULE_BYTES, Block, HostArena
 from engine.worker.lora_managers import largest_bytes, reservation_bytes
 
@@ -291,3 +293,14 @@ def test_the_places_of_the_host_tier_are_reserved_however_small_adapters_are(
     held = [arena.allocate(slot_bytes) for _ in range(capacity)]
     assert_disjoint(held)
     assert arena.allocated_bytes == reserved
+
+
+def test_a_container_with_less_memory_than_the_machine_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More would be pinned than it may have, and the kernel would end the engine."""
+    for name, text in (("max", f"{40 * G}"), ("current", f"{16 * G}"), ("stat", "anon 1")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    monkeypatch.setattr(host_memory, "CGROUP", tmp_path)
+    parallel = SimpleNamespace(world_size=1)
+    assert reservation_bytes(tiers(10), parallel, None) == 6 * G
