@@ -224,9 +224,11 @@ def largest_bytes(tiers: Any, ranks: int) -> int:
 
 def warm_slot_writer(tiers: Any, parallel: Any) -> None:
     """So that the first loads after a start are as fast as later ones."""
-    slots = stacked_tensors(tiers)[0].dtype
+    stacked = stacked_tensors(tiers)
+    if not stacked:  # adapters of experts alone, which take vLLM's own path
+        return
     size_bytes = largest_bytes(tiers, parallel.world_size)
-    tiers.adaptry_slot_writer.warm(slots, size_bytes)
+    tiers.adaptry_slot_writer.warm(stacked[0].dtype, size_bytes)
 
 
 def install() -> None:

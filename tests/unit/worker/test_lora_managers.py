@@ -2,6 +2,7 @@
 
 import sys
 from types import FrameType, SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -11,7 +12,12 @@ from vllm.lora.request import LoRARequest
 from benchmarks.overhead.steps import SLOTS, create_managers
 from engine.worker import lora_managers
 from engine.worker.arena import HostArena
-from engine.worker.lora_managers import largest_bytes, reservation_bytes, sizes_in_host
+from engine.worker.lora_managers import (
+    largest_bytes,
+    reservation_bytes,
+    sizes_in_host,
+    warm_slot_writer,
+)
 
 
 class Calls:
@@ -83,3 +89,13 @@ def test_no_more_memory_is_reserved_than_there_is(
     wanted = reservation_bytes(tiers, parallel, None)
     arena.reserve(wanted, largest_bytes(tiers, 1))
     assert arena.allocated_bytes == reserved_mib * 2**20
+
+
+def test_slots_of_experts_alone_leave_nothing_to_warm() -> None:
+    """As with `--lora-target-modules experts`: theirs are not copied by our writer."""
+    experts = SimpleNamespace(lora_a_stacked=[torch.zeros(8, 4)], lora_b_stacked=[])
+    nothing: Any = SimpleNamespace(modules={"experts": experts}, lora_index_to_id=[None, None])
+    warm_slot_writer(nothing, SimpleNamespace(world_size=1))
+    assert reservation_bytes(
+        SimpleNamespace(**vars(nothing), capacity=1), SimpleNamespace(world_size=1), None
+    )
