@@ -9,10 +9,16 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import NoReturn
+
+import psutil
 
 _VARIABLE = "ADAPTRY_ENGINE_OWNER"
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
@@ -31,23 +37,37 @@ def bind_engine_lifetime() -> Iterator[None]:
 def watch_parent() -> None:
     """Called in each worker. Does nothing if the engine runs in its parent's own process."""
     parent = int(os.environ.get(_VARIABLE, os.getpid()))
-    if parent == os.getpid() or not hasattr(os, "pidfd_open"):  # Linux only
+    if parent == os.getpid():
         return
+    wait = _way_to_wait_for(parent)
+    threading.Thread(target=_kill_after, args=[wait], name="adaptry-parent", daemon=True).start()
+
+
+def _way_to_wait_for(process: int) -> Callable[[], object]:
+    """Without `pidfd_open`, which is of Linux 5.3 and not of every sandbox, it is asked for."""
     try:
-        watched = os.pidfd_open(parent)
+        watched = os.pidfd_open(process)
     except ProcessLookupError:
         _kill_self()
-    else:
-        name = "adaptry-parent"
-        threading.Thread(target=_kill_after, args=[watched], name=name, daemon=True).start()
-
-
-def _kill_after(watched: int) -> None:
+    except (AttributeError, OSError):
+        return partial(_poll, process)
     poll = select.poll()
     poll.register(watched, select.POLLIN)
-    poll.poll()
+    return poll.poll
+
+
+def _poll(process: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        watched = psutil.Process(process)
+        while watched.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_POLL_SECONDS)
+
+
+def _kill_after(wait: Callable[[], object]) -> None:
+    wait()
     _kill_self()
 
 
-def _kill_self() -> None:
+def _kill_self() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)  # nothing is left that an orderly exit would serve
+    raise SystemExit  # not reached

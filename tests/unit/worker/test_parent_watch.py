@@ -4,24 +4,33 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from engine.worker.parent_watch import bind_engine_lifetime, watch_parent
 
 WORKER = (
     "import time; from engine.worker.parent_watch import watch_parent; "
     "watch_parent(); print(flush=True)"
 )
-SERVER = f"""
+WITHOUT_PIDFD = """
+import errno, os
+def refuse(*_): raise OSError(errno.ENOSYS, "Function not implemented")
+os.pidfd_open = refuse
+"""
+SERVER = """
 import subprocess, sys
 from engine.worker.parent_watch import bind_engine_lifetime
 with bind_engine_lifetime():
-    worker = subprocess.Popen([sys.executable, "-c", {WORKER!r} + "; time.sleep(600)"])
+    worker = subprocess.Popen([sys.executable, "-c", sys.argv[1] + "; time.sleep(600)"])
 print(worker.pid, flush=True)
 worker.wait()
 """
 
 
-def test_a_worker_ends_when_its_server_is_killed() -> None:
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("kernel", ["", WITHOUT_PIDFD], ids=["with pidfd", "without"])
+def test_a_worker_ends_when_its_server_is_killed(kernel: str) -> None:
+    command = [sys.executable, "-c", SERVER, kernel + WORKER]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     worker = int(server.stdout.readline())
     assert server.stdout.readline() == "\n", "it watches"
@@ -32,11 +41,13 @@ def test_a_worker_ends_when_its_server_is_killed() -> None:
     server.stdout.close()
 
 
-def test_a_worker_does_not_start_after_its_server_has_ended() -> None:
+@pytest.mark.parametrize("kernel", ["", WITHOUT_PIDFD], ids=["with pidfd", "without"])
+def test_a_worker_does_not_start_after_its_server_has_ended(kernel: str) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     environment = {**os.environ, "ADAPTRY_ENGINE_OWNER": str(ended.pid)}
-    worker = subprocess.run([sys.executable, "-c", WORKER], env=environment, check=False)
+    watching = f"{kernel}{WORKER}; time.sleep(600)"
+    worker = subprocess.run([sys.executable, "-c", watching], env=environment, check=False)
     assert worker.returncode == -9
 
 
