@@ -27,6 +27,7 @@ _PATIENCE_SECONDS = 5.0
 
 _OF_ONE_FILE = (OSError, MemoryError, SafetensorError, LoRAAdapterNotFoundError)
 """What says nothing of other files of the same kind: those would take the slower path for ever."""
+_OF_THE_MACHINE = ("out of memory", "allocate memory", "start new thread")  # RuntimeErrors of torch
 
 
 class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
@@ -116,8 +117,13 @@ class ImageReader:
 def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
     try:
         return trace(manager, request, adapter.tensors(), adapter.size_bytes)
-    except _OF_ONE_FILE:
-        raise
     except Exception as reason:  # vLLM's own path works, or reports better what is wrong
+        if isinstance(reason, _OF_ONE_FILE) or _is_of_the_machine(reason):
+            raise
         logger.warning("%s takes vLLM's own, slower path: %r", request.lora_name, reason)
         return None
+
+
+def _is_of_the_machine(reason: Exception) -> bool:
+    text = str(reason).lower()
+    return isinstance(reason, RuntimeError) and any(sign in text for sign in _OF_THE_MACHINE)

@@ -38,11 +38,15 @@ _IGNORED_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A parsed header, which nothing changes, and its kind. `header_bytes`: of its text."""
+    """A parsed header, which nothing changes, and its kind. `header_bytes`: of its text.
+
+    `data_bytes`: where its last tensor ends.
+    """
 
     entries: Mapping[str, Any]
     name: str
     header_bytes: int
+    data_bytes: int
 
 
 # By the digest of header and configuration. One that is larger than all is not kept.
@@ -116,6 +120,8 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
         if len(header) < length or size_bytes <= 0:
             raise Unreadable("the file is shorter than its header says")
         kind = _read_kind(header, config)
+        if size_bytes < kind.data_bytes:  # of this file alone: others of its kind are whole
+            raise Unreadable("the file is shorter than its header says")
         yield OpenAdapter(descriptor, 8 + length, size_bytes, kind.entries, kind.name)
     finally:
         os.close(descriptor)
@@ -138,7 +144,8 @@ def _read_kind(header: bytes, config: bytes) -> _Kind:
         known = _kinds.get(texts.digest())
     if known is None:
         entries = _parse_header(header)
-        known = _Kind(entries, _kind(entries, json.loads(config)), len(header))
+        kind = _kind(entries, json.loads(config))
+        known = _Kind(entries, kind, len(header), _last_byte(entries))
         with _lock, suppress(ValueError):  # too large to be kept
             _kinds[texts.digest()] = known
     return known
@@ -153,6 +160,14 @@ def _parse_header(header: bytes) -> Mapping[str, Any]:
     if not isinstance(entries, dict):
         raise Unreadable("the file does not begin with a safetensors header")
     return {name: entry for name, entry in entries.items() if name != "__metadata__"}
+
+
+def _last_byte(entries: Mapping[str, Any]) -> int:
+    """Raises Unreadable."""
+    try:
+        return max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (TypeError, LookupError, ValueError) as error:
+        raise Unreadable("the file does not begin with a safetensors header") from error
 
 
 def _kind(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Host images: one thread learns the layout of a new kind for all that arrive together."""
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pytest
 
 from engine.worker import host_image
 from engine.worker.arena import HostArena
-from engine.worker.host_image import ImageReader
+from engine.worker.host_image import ImageLoRA, ImageReader
 from engine.worker.layout_tracer import Untraceable
 
 
@@ -43,6 +44,29 @@ def test_adapters_of_a_new_kind_that_arrive_together_are_traced_once(
         found = set(threads.map(load, range(8)))
     assert sorted(traced) == ["a", "b"]
     assert len(found) == 2
+
+
+def test_who_waits_for_another_that_traces_its_kind_goes_on_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not when its patience ends."""
+    begun, traced = threading.Event(), []
+
+    def trace(*_: Any) -> object:
+        begun.set()
+        time.sleep(0.05)
+        traced.append(1)
+        return object()
+
+    monkeypatch.setattr(host_image, "_try_trace", trace)
+    monkeypatch.setattr(host_image, "_PATIENCE_SECONDS", 1e6)
+    subject = reader()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(subject._layout_of, of_kind("a"), None, request("a"))
+        assert begun.wait(60)
+        second = threads.submit(subject._layout_of, of_kind("a"), None, request("b"))
+        assert first.result(60) is second.result(60)
+    assert traced == [1]
 
 
 def test_a_file_that_hangs_keeps_no_other_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +104,14 @@ def test_a_kind_whose_trace_failed_is_traced_again(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("error", "is_of_the_kind"), [(OSError(5, "read failed"), False), (Untraceable("why"), True)]
+    ("error", "is_of_the_kind"),
+    [
+        (OSError(5, "read failed"), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried … bytes"), False),
+        (RuntimeError("can't start new thread"), False),
+        (RuntimeError("The size of tensor a (4) must match the size of tensor b (8)"), True),
+        (Untraceable("why"), True),
+    ],
 )
 def test_a_disk_that_fails_once_makes_no_kind_slow(
     error: Exception, *, is_of_the_kind: bool, monkeypatch: pytest.MonkeyPatch
@@ -98,7 +129,7 @@ def test_a_disk_that_fails_once_makes_no_kind_slow(
     if is_of_the_kind:
         assert subject._layout_of(adapter, None, request("a")) is None
     else:
-        with pytest.raises(OSError, match="read failed"):
+        with pytest.raises(type(error), match=re.escape(str(error))):
             subject._layout_of(adapter, None, request("a"))
     assert (subject._layout_of(adapter, None, request("b")) is None) == is_of_the_kind
 
@@ -116,3 +147,26 @@ def test_a_load_that_is_read_alone_has_all_threads_and_many_share_them() -> None
 
 def request(name: str) -> Any:
     return SimpleNamespace(lora_name=name)
+
+
+def test_a_block_that_a_device_still_reads_outlives_its_image() -> None:
+    arena = HostArena(pinned=False, slab_bytes=2**16)
+    layout: Any = SimpleNamespace(rank=1)
+    image = ImageLoRA(1, layout, arena, arena.allocate(2**16))
+    is_read = threading.Event()
+    image.last_read = SimpleNamespace(query=is_read.is_set)
+    del image
+    assert arena.allocate(2**16).slab == 1
+    is_read.set()
+    assert arena.allocate(2**16).slab == 0
+
+
+def test_more_loads_than_threads_read_with_one_each() -> None:
+    subject = reader()
+    subject._threads = 2
+    with (
+        subject._share_of_threads(),
+        subject._share_of_threads(),
+        subject._share_of_threads() as third,
+    ):
+        assert third == 1
