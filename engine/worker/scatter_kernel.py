@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engine.worker.slot_layout import Piece
+from engine.worker.slot_layout import Piece, values_of
 
 _BLOCK = 4096
 _COLUMNS = 8
@@ -84,7 +84,7 @@ class SlotScatter:
         """`image`: (bytes,) uint8 on the slots' device. Only enqueues, on the current stream."""
         for launch in self._launches:
             _scatter[(launch.owners.numel(),)](
-                image.view(launch.source_dtype),
+                values_of(image, launch.source_dtype),
                 launch.table,
                 launch.scales,
                 launch.owners,

@@ -19,6 +19,11 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+def values_of(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`image`: (bytes,) uint8. Without what is left at its end, if that is less than a value."""
+    return image[: image.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
+
+
 class Source:
     """A view of the image, which is the file's data section or the part of it that is needed."""
 
@@ -29,8 +34,7 @@ class Source:
 
     def of(self, image: torch.Tensor) -> torch.Tensor:
         """`image`: (bytes,) uint8."""
-        itemsize = self.dtype.itemsize
-        whole = image[: image.numel() // itemsize * itemsize].view(self.dtype)
+        whole = values_of(image, self.dtype)
         return whole.as_strided(self.size, self.stride, whole.storage_offset() + self.offset)
 
 

@@ -102,3 +102,16 @@ def test_a_matrix_outside_the_corner_is_left_to_the_separate_copies() -> None:
     target = Target(stacked, (4, 4), (MAX_RANK, 1), 4 * MAX_RANK)
     source = Source(torch.float32, (4, 4), (4, 1), 0)
     assert SlotLayout(64, 4, [Copy(source, target, ())], [whole(stacked)]).pieces() is None
+
+
+def test_a_file_may_end_within_a_value_of_another_dtype(scatter: ModuleType) -> None:
+    """As with an odd number of 16-bit values behind 32-bit ones."""
+    adapter = Adapter(torch.float32, torch.float32, 4, 0.5)
+    expected = adapter.expected(slot=1)
+    for stacked in adapter.stacked:
+        stacked.fill_(GARBAGE)
+    pieces = adapter.layout.pieces()
+    assert pieces is not None
+    image = torch.cat([adapter.image, torch.tensor([1, 2], dtype=torch.uint8)])
+    scatter.SlotScatter(pieces).write(1, image)
+    assert all(map(torch.equal, adapter.stacked, expected))
