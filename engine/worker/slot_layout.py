@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -18,12 +19,12 @@ class Read:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
 def values_of(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """`image`: (bytes,) uint8. Without what is left at its end, if that is less than a value."""
     return image[: image.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
 
 
+@dataclass(frozen=True, slots=True)
 class Source:
     """A view of the image, which is the file's data section or the part of it that is needed."""
 
@@ -126,9 +127,17 @@ class SlotLayout:
         self.heads = tuple(heads)
         self._copies = list(copies)
         self._zeroed = list(zeroed)
-        slots = copies[0].target.stacked.shape[0]
-        # created here, in the background: a view costs a microsecond, and there are thousands
-        self._slots = [_views(slot, copies, zeroed) for slot in range(slots)]
+
+    @cached_property
+    def _slots(self) -> list[_SlotViews]:
+        slots = self._copies[0].target.stacked.shape[0]
+        return [_views(slot, self._copies, self._zeroed) for slot in range(slots)]
+
+    def create_views(self) -> None:
+        """What `write` needs, in the background: each takes a microsecond and half a KB, and there
+        are thousands for a slot. Where a kernel fills the slots, nothing needs them.
+        """
+        _ = self._slots
 
     def sources(self, image: torch.Tensor) -> "SlotSources":
         """Views of `image`: (size_bytes,) uint8, not scaled yet."""

@@ -36,6 +36,7 @@ class HostSlotWriter:
         pass
 
     def prepare(self, image: ImageLoRA) -> None:
+        image.layout.create_views()
         image.sources = image.layout.sources(image.block.memory)
         image.sources.scale()
 
@@ -110,9 +111,10 @@ class CudaSlotWriter:
         if image.scatter is None:
             raise RuntimeError("was not prepared")
         compute = torch.cuda.current_stream(self._device)
-        if self._staging is not self._larger:
+        larger = self._larger  # a load may replace it at any time by one that nothing waited for
+        if self._staging is not larger:
             torch.cuda.synchronize(self._device)  # rare; the old buffer is about to be freed
-            self._staging = self._larger
+            self._staging = larger
         staged = self._staging[: image.layout.size_bytes]
         with torch.cuda.stream(self._stream):
             self._stream.wait_event(self._scattered)
@@ -136,6 +138,7 @@ class _PieceByPiece:
     """For layouts that are not matrices in corners."""
 
     def __init__(self, layout: SlotLayout) -> None:
+        layout.create_views()
         self._layout = layout
 
     def write(self, slot: int, image: torch.Tensor) -> None:

@@ -11,7 +11,8 @@ import torch
 
 from engine.worker import slot_writer as module
 from engine.worker.host_image import MAX_KINDS
-from engine.worker.slot_writer import CudaSlotWriter, ScatterCache
+from engine.worker.slot_layout import Copy, SlotLayout, Source, Target
+from engine.worker.slot_writer import CudaSlotWriter, HostSlotWriter, ScatterCache
 
 
 class Layout:
@@ -58,8 +59,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
     return found
 
 
-def image_of(layout: Any) -> Any:
-    block = SimpleNamespace(memory=torch.zeros(8, dtype=torch.uint8))
+def image_of(layout: Any, size_bytes: int = 8) -> Any:
+    block = SimpleNamespace(memory=torch.zeros(size_bytes, dtype=torch.uint8))
     return SimpleNamespace(layout=layout, block=block, scatter=None, last_read=None)
 
 
@@ -162,3 +163,104 @@ def test_threads_that_need_the_same_layout_compile_it_once() -> None:
     with ThreadPoolExecutor(4) as threads:
         found = set(threads.map(get, range(4)))
     assert len(compiled) == len(found) == 1
+
+
+def test_a_buffer_is_not_written_to_before_the_device_was_waited_for(
+    compiled: list[tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory may be that of others, whose work is under way."""
+    writer = CudaSlotWriter(torch.device("cpu"))
+    small, large = image_of(Layout()), image_of(Layout(), size_bytes=16)
+    large.layout.size_bytes = 16
+    writer.prepare(small)
+    waited: list[torch.Tensor] = []
+
+    def load_meanwhile(_: torch.device) -> None:
+        waited.append(writer._larger)
+        if len(waited) == 1:
+            writer.prepare(large)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", load_meanwhile)
+    for image in (small, small, large):
+        writer.write(0, image)
+        assert writer._staging is waited[-1]
+    assert len(waited) == 2
+
+
+def corner_layout(*, transposed: bool = False) -> SlotLayout:
+    """One matrix of 4 by 2 in the corner of slots of 4 by 8."""
+    stacked = torch.zeros(3, 4, 8)
+    source = Source(torch.float32, (4, 2), (1, 4) if transposed else (2, 1), 0)
+    whole = Target(stacked, (4, 8), (8, 1), 0)
+    return SlotLayout(32, 2, [Copy(source, Target(stacked, (4, 2), (8, 1), 0), ())], [whole])
+
+
+def has_views(layout: SlotLayout) -> bool:
+    return "_slots" in vars(layout)
+
+
+def test_views_of_all_slots_are_created_in_the_background_and_only_where_they_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are most of what a kind of adapter takes of the host's memory."""
+    monkeypatch.setattr(torch.cuda, "device", NoDevice)
+    monkeypatch.setattr(module, "_compile", lambda *_: None)
+    device = torch.device("cpu")
+    by_kernel, by_piece, on_host = (corner_layout(transposed=n == 1) for n in range(3))
+    module._scatter_for(by_kernel, device)
+    module._scatter_for(by_piece, device)
+    HostSlotWriter().prepare(image_of(on_host, size_bytes=32))
+    assert [has_views(each) for each in (by_kernel, by_piece, on_host)] == [False, True, True]
+
+
+class Order:
+    """Stands in for the streams and events of a device: what waits for what, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        log, events = self.log, iter(["scattered", "first", "second"])
+
+        class Stream:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def wait_event(self, event: Any) -> None:
+                log.append(f"{self.name} waits for {event.name}")
+
+        class Event:
+            def __init__(self) -> None:
+                self.name = next(events)
+
+            def record(self, stream: Stream) -> None:
+                log.append(f"{self.name} is after {stream.name}")
+
+        compute = Stream("compute")
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _: Stream("copies"))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: compute)
+
+
+def test_a_copy_waits_for_the_scatter_before_it_and_each_scatter_for_its_copy(
+    compiled: list[tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share one staging buffer, and the block may be released once it was read."""
+    order = Order(monkeypatch)
+    scatter = SimpleNamespace(write=lambda slot, _: order.log.append(f"scatter to {slot}"))
+    writer = CudaSlotWriter(torch.device("cpu"))
+    images = [image_of(Layout()), image_of(Layout())]
+    for slot, image in enumerate(images):
+        writer.prepare(image)
+        image.scatter = scatter
+        writer.write(slot, image)
+    assert order.log == [
+        line
+        for slot, copy in enumerate(("first", "second"))
+        for line in (
+            "copies waits for scattered",
+            f"{copy} is after copies",
+            f"compute waits for {copy}",
+            f"scatter to {slot}",
+            "scattered is after compute",
+        )
+    ]
+    assert [image.last_read.name for image in images] == ["first", "second"]
