@@ -39,7 +39,7 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     (
         "vllm.v1.worker.lora_model_runner_mixin",
         "LoRAModelRunnerMixin",
-        ("lora_manager", "add_lora", "remove_lora"),
+        ("lora_manager", "remove_lora"),
     ),
     (
         "vllm.lora.worker_manager",

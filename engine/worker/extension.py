@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vllm.lora.request import LoRARequest
-
 from engine.activated_lora.block_keys import key_blocks
 from engine.activated_lora.support import find_refusal
 from engine.activated_lora.token_masks import mask_runner
@@ -120,7 +118,6 @@ class AdapterCacheExtension:
         # vLLM mixes this class in without calling its __init__
         if "_adaptry_staging_area" not in self.__dict__:
             self._adaptry_staging_area = Staging()
-            self._adaptry_requests: dict[int, LoRARequest] = {}
         return self._adaptry_staging_area
 
     def _adaptry_move(self, verb: str, lora_id: int, load: int) -> list[Any]:
@@ -137,24 +134,22 @@ class AdapterCacheExtension:
         tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
         match verb:
             case "commit":
-                request, lora = staging.take(load)
+                lora = staging.take(load)
                 if lora_id in tiers._registered_adapters:
                     raise RuntimeError("is in the host tier already")
                 if len(tiers) >= tiers.capacity:
                     raise RuntimeError("the host tier is full")
                 tiers._registered_adapters[lora_id] = lora
-                self._adaptry_requests[lora_id] = request
             case "activate":
                 if lora_id not in tiers._registered_adapters:
                     raise RuntimeError("not in the host tier")
                 if lora_id in tiers._active_adapters:
                     raise RuntimeError("is in a slot already")
-                self.model_runner.add_lora(self._adaptry_requests[lora_id])
+                tiers.activate_adapter(lora_id)
             case "deactivate":
                 if not tiers.deactivate_adapter(lora_id):
                     raise RuntimeError("was in no slot")
             case "evict":
-                self._adaptry_requests.pop(lora_id, None)
                 if not self.model_runner.remove_lora(lora_id):
                     raise RuntimeError("was not in the host tier")
             case _:

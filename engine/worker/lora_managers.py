@@ -138,7 +138,7 @@ class Staging:
         self.arena = HostArena(pinned=torch.cuda.is_available())
         self.reader = ImageReader(self.arena)
         self.threads = LoadThreads(_LOADER_NAME)
-        self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
+        self._loads: dict[int, Future[LoRAModel]] = {}
 
     def start(
         self, number: int, manager: ControlledWorkerManager, request: LoRARequest
@@ -147,7 +147,7 @@ class Staging:
         # created here, so that two loads can't both create it
         _ = manager._adapter_manager.adaptry_slot_writer
         load = self.threads.submit(request.lora_path, self._load, manager, request)
-        self._loads[number] = (request, load)
+        self._loads[number] = load
         return load
 
     def _load(self, manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
@@ -157,11 +157,10 @@ class Staging:
     def discard(self, number: int) -> None:
         """Drop a load that is no longer needed. Its thread may hang for ever."""
         if (load := self._loads.pop(number, None)) is not None:
-            self.threads.abandon(load[1])
+            self.threads.abandon(load)
 
-    def take(self, number: int) -> tuple[LoRARequest, LoRAModel]:
-        request, load = self._loads.pop(number)
-        return request, load.result(timeout=0)
+    def take(self, number: int) -> LoRAModel:
+        return self._loads.pop(number).result(timeout=0)
 
 
 def _read_and_pack(manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:

@@ -1,0 +1,140 @@
+"""Worker extension: moves between the tiers, over vLLM's own managers."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.model_manager import AdapterLRUCache
+from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
+
+from engine.worker.extension import AdapterCacheExtension
+from engine.worker.lora_managers import ControlledModelManager, ControlledWorkerManager
+
+SLOTS, PLACES = 2, 3
+
+
+class Runner(LoRAModelRunnerMixin):  # type: ignore[misc]  # vLLM is untyped here
+    def __init__(self, manager: Any) -> None:
+        self.lora_manager = manager
+
+
+class Worker(AdapterCacheExtension):
+    """A worker whose model has no layers."""
+
+    def __init__(self) -> None:
+        self.tiers: Any = ControlledModelManager.__new__(ControlledModelManager)
+        self.tiers._registered_adapters = AdapterLRUCache(PLACES, self.tiers.deactivate_adapter)
+        self.tiers._active_adapters = AdapterLRUCache(SLOTS, self.tiers._deactivate_adapter)
+        self.tiers.lora_index_to_id = [None] * SLOTS
+        self.tiers.lora_config = SimpleNamespace(max_loras=SLOTS, max_cpu_loras=PLACES)
+        self.tiers.modules = {}
+        manager: Any = ControlledWorkerManager.__new__(ControlledWorkerManager)
+        manager._adapter_manager = self.tiers
+        self.model_runner = Runner(manager)
+
+    def stage(self, number: int, lora_id: int) -> None:
+        load: Future[Any] = Future()
+        load.set_result(LoRAModel(lora_id, 1, {}))
+        self._adaptry_staging()._loads[number] = load
+
+    def apply(self, *moves: tuple[str, int, int]) -> list[tuple[str | None, int | None]]:
+        """Error and slot of each."""
+        answer = self.adaptry_apply([list(move) for move in moves])
+        assert all(seconds >= 0 for seconds, _, _ in answer["value"])
+        return [(error, slot) for _, error, slot in answer["value"]]
+
+    def bring_in(self, *lora_ids: int) -> None:
+        for lora_id in lora_ids:
+            self.stage(lora_id, lora_id)
+            assert self.apply(("commit", lora_id, lora_id)) == [(None, None)]
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_moves_say_which_slot_and_what_went_wrong(worker: Worker) -> None:
+    for number in range(1, 6):
+        worker.stage(number, number)
+    assert worker.apply(
+        ("commit", 1, 1),
+        ("commit", 2, 2),
+        ("commit", 3, 3),
+        ("commit", 4, 4),
+        ("commit", 1, 5),
+        ("commit", 9, 9),
+        ("activate", 1, 0),
+        ("activate", 2, 0),
+        ("activate", 3, 0),
+        ("activate", 1, 0),
+        ("activate", 9, 0),
+        ("deactivate", 3, 0),
+        ("deactivate", 1, 0),
+        ("activate", 3, 0),
+        ("evict", 2, 0),
+        ("evict", 2, 0),
+        ("rename", 2, 0),
+    ) == [
+        *[(None, None)] * 3,
+        ("RuntimeError: the host tier is full", None),
+        ("RuntimeError: is in the host tier already", None),
+        ("KeyError: 9", None),
+        (None, 0),
+        (None, 1),
+        ("RuntimeError: no free slot", None),
+        ("RuntimeError: is in a slot already", None),
+        ("RuntimeError: not in the host tier", None),
+        ("RuntimeError: was in no slot", None),
+        (None, None),
+        (None, 0),
+        (None, None),
+        ("RuntimeError: was not in the host tier", None),
+        ("ValueError: unknown move 'rename'", None),
+    ]
+    truth = worker.adaptry_truth()["value"]
+    assert (truth["gpu"], truth["host"]) == ([3], [1, 3])
+    assert worker.tiers.lora_index_to_id == [3, None]
+    assert worker._adaptry_staging()._loads == {}, "a commit takes its load, whatever comes of it"
+
+
+def test_an_adapter_that_vllm_loaded_on_its_own_can_be_moved_too(worker: Worker) -> None:
+    """The controller adopts what it finds in the engine."""
+    worker.tiers._registered_adapters[7] = LoRAModel(7, 1, {})
+    moves = (("activate", 7, 0), ("deactivate", 7, 0), ("activate", 7, 0), ("evict", 7, 0))
+    assert worker.apply(*moves) == [(None, 0), (None, None), (None, 0), (None, None)]
+
+
+def test_after_moves_vllm_evicts_by_itself_again(worker: Worker) -> None:
+    """A step that asks for one more adapter must not fail."""
+    worker.bring_in(1, 2, 3)
+    assert worker.apply(("activate", 1, 0), ("activate", 2, 0)) == [(None, 0), (None, 1)]
+    assert worker.tiers.activate_adapter(3)
+    assert list(worker.tiers._active_adapters.order) == [2, 3]
+
+
+def test_the_truth_has_what_vllm_loaded_within_steps(worker: Worker) -> None:
+    worker.bring_in(4, 5)
+    worker.model_runner.lora_manager.adaptry_in_step_loads = 6
+    worker._adaptry_staging().reader.untraceable = 2
+    assert worker.adaptry_truth()["value"] == {
+        "gpu": [],
+        "host": [4, 5],
+        "size_bytes": [[4, 0], [5, 0]],
+        "in_step_loads": 6,
+        "untraceable_loads": 2,
+        "arena_bytes": 0,
+    }
+
+
+def test_a_call_that_fails_is_answered(worker: Worker) -> None:
+    """An exception would leave the other ranks' answers for the next call."""
+    del worker.tiers._active_adapters
+    assert worker.adaptry_truth() == {
+        "error": "AttributeError: 'ControlledModelManager' object has no attribute "
+        "'_active_adapters'"
+    }
+    assert "error" in worker.adaptry_apply([["evict"]])
+    assert not worker.tiers.adaptry_moving
