@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from vllm.exceptions import LoRAAdapterNotFoundError
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
@@ -30,8 +32,8 @@ _MAX_ERROR_CHARACTERS = 2000  # vLLM's list all modules of a large model: more t
 _KINDS: Sequence[tuple[tuple[type[BaseException], ...], LoadFailure]] = (
     ((ThreadsStalled,), LoadFailure.STALLED),
     ((MemoryError, torch.OutOfMemoryError), LoadFailure.MEMORY),
-    ((Unreadable,), LoadFailure.FILES),
-    ((FileNotFoundError, NotADirectoryError), LoadFailure.MISSING),
+    ((Unreadable, SafetensorError), LoadFailure.FILES),
+    ((FileNotFoundError, NotADirectoryError, LoRAAdapterNotFoundError), LoadFailure.MISSING),
     ((OSError,), LoadFailure.IO),
     ((torch.AcceleratorError,), LoadFailure.DEVICE),
 )
@@ -88,7 +90,7 @@ class LoadListener:
             lora = load.result()
             answer |= {"host_bytes": host_bytes(lora), "certain": isinstance(lora, ImageLoRA)}
         line = json.dumps(answer).encode() + b"\n"
-        with self._sending:
+        with self._sending, contextlib.suppress(OSError):  # the channel closed: nobody waits for it
             self._socket.sendall(line)
 
 

@@ -8,12 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from vllm.exceptions import LoRAAdapterNotFoundError
 
 from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.load_threads import ThreadsStalled
+from engine.types import LoadFailure
 from engine.vllm.backend import VllmBackend
 from engine.vllm.load_channel import LoadChannel, open_channel
 from engine.vllm.process import VllmProcess
-from engine.worker.load_channel import LoadListener
+from engine.worker.load_channel import LoadListener, classify_failure
+from engine.worker.safetensors_file import Unreadable
 from tests.support.cache.controller_harness import A, B, until
 
 
@@ -123,3 +129,82 @@ async def test_a_channel_that_the_server_closes_is_not_lost() -> None:
     async with asyncio.timeout(30), connected(Failing()) as (channel, _):
         pass
     assert channel.lost is None
+
+
+class Pending(Failing):
+    """A staging area whose loads have not ended yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[Future[Any]] = []
+        self.discarded: list[int] = []
+
+    def start(self, number: int, manager: Any, request: Any) -> "Future[Any]":
+        self.loads.append(Future())
+        return self.loads[-1]
+
+    def discard(self, number: int) -> None:
+        self.discarded.append(number)
+
+
+@pytest.mark.parametrize("is_good", [False, True])
+async def test_a_load_that_ends_after_the_channel_is_told_to_nobody(
+    caplog: pytest.LogCaptureFixture, *, is_good: bool
+) -> None:
+    staging = Pending()
+    async with asyncio.timeout(30), connected(staging) as (channel, listener):
+        loading = asyncio.create_task(channel.load(A))
+        await until(lambda: bool(staging.loads))
+        listener._socket.shutdown(2)
+        with pytest.raises(EngineUnavailable):
+            await loading
+        await until(lambda: listener._socket.fileno() == -1)
+    (load,) = staging.loads
+    if is_good:
+        load.set_result(SimpleNamespace(loras={}))
+    else:
+        load.set_exception(MemoryError())
+    assert not [record for record in caplog.records if record.exc_info], "a traceback for nobody"
+
+
+async def test_a_cancelled_load_is_discarded_and_its_late_answer_dropped() -> None:
+    staging = Pending()
+    async with asyncio.timeout(30), connected(staging) as (channel, _):
+        loading = asyncio.create_task(channel.load(A))
+        await until(lambda: bool(staging.loads))
+        loading.cancel()
+        await until(lambda: staging.discarded == [1])
+        staging.loads[0].set_result(SimpleNamespace(loras={}))
+        again = asyncio.create_task(channel.load(A))
+        await until(lambda: len(staging.loads) == 2)
+        assert not again.done()
+        staging.loads[1].set_exception(ValueError("why"))
+        with pytest.raises(AdapterLoadFailed, match="why"):
+            await again
+
+
+CAUSES: list[tuple[BaseException, LoadFailure]] = [
+    (ThreadsStalled("hangs"), LoadFailure.STALLED),
+    (MemoryError(), LoadFailure.MEMORY),
+    (torch.OutOfMemoryError("CUDA out of memory"), LoadFailure.MEMORY),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1"), LoadFailure.MEMORY),
+    (RuntimeError("CUDA error: out of memory"), LoadFailure.MEMORY),
+    (RuntimeError("can't start new thread"), LoadFailure.THREADS),
+    (Unreadable("cut off"), LoadFailure.FILES),
+    (SafetensorError("cut off, for vLLM"), LoadFailure.FILES),
+    (FileNotFoundError(2, "gone"), LoadFailure.MISSING),
+    (NotADirectoryError(20, "gone"), LoadFailure.MISSING),
+    (LoRAAdapterNotFoundError("a", "/a"), LoadFailure.MISSING),
+    (OSError(5, "Input/output error"), LoadFailure.IO),
+    (torch.AcceleratorError("an illegal memory access"), LoadFailure.DEVICE),
+    (RuntimeError("CUDA driver error: unknown error"), LoadFailure.DEVICE),
+    (RuntimeError("HIP error: invalid"), LoadFailure.DEVICE),
+    (ValueError("cuda is in its name"), LoadFailure.ADAPTER),
+    (RuntimeError("shapes differ"), LoadFailure.ENGINE),
+    (ZeroDivisionError("out of memory is in its text"), LoadFailure.ENGINE),
+]
+
+
+@pytest.mark.parametrize(("error", "failure"), CAUSES, ids=str)
+def test_each_failure_has_its_cause(error: BaseException, failure: LoadFailure) -> None:
+    assert classify_failure(error) is failure
