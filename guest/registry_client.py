@@ -37,6 +37,8 @@ class RegistryClient:
         except (NotFound, Conflict, InvalidRequest) as error:
             if error.code == OtherBaseModel.code:
                 raise BelongsElsewhere(error.detail) from error
+            if not error.code:  # not the registry's: of a proxy before it, or of another server
+                raise
             logger.info("%s is not served: %s", name, error)
             return None
 

@@ -8,9 +8,12 @@ requested.
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
@@ -23,6 +26,9 @@ from guest.served_base import served_base
 from registry.inspection.base_identity import BaseIdentity
 
 logger = logging.getLogger(__name__)
+
+_MOST_FETCHES = 16  # at a time: their threads are not those that answer everything else
+_MOST_LOOKUPS = 4  # of names that are followed
 
 
 class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
@@ -37,7 +43,10 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         self._follow_seconds = follow_seconds
         self._names: dict[str, str] = {}  # the version's reference, by requested name
         self._following: asyncio.Task[None] | None = None
-        self._updating = asyncio.Lock()
+        self._updating: dict[str, asyncio.Task[None]] = {}  # names that are followed just now
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lookups = asyncio.Semaphore(_MOST_LOOKUPS)
+        self._fetchers = ThreadPoolExecutor(_MOST_FETCHES, "adaptry-fetch")
         self.models: Any = None
         registry.files.in_use = self._in_use
 
@@ -79,30 +88,46 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         if version.kind != "lora":  # 0.26 would apply it from the prompt's start on
             detail = f"{version.reference} is an activated adapter: vLLM alone can't serve it"
             raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
-        folder = await asyncio.to_thread(self._registry.fetch, version)
+        loop = asyncio.get_running_loop()
+        folder = await loop.run_in_executor(self._fetchers, self._registry.fetch, version)
         # vLLM gives it its number
         return LoRARequest(version.reference, 1, str(folder))
 
     async def _follow(self) -> None:
+        """Each name by itself: one whose files come slowly holds up no other."""
         while True:
             await asyncio.sleep(self._follow_seconds)
-            for name in [name for name in self._names if self._is_served(name)]:
-                try:
-                    await self.update(name)
-                except (AdaptryError, OSError) as error:  # keeps serving the current version
-                    logger.warning("%s can't be looked up: %s", name, error)
-                except Exception:  # vLLM's, for an adapter that it does not accept
-                    logger.exception("%s can't be brought up to date", name)
+            for name in self._names:
+                if self._is_served(name) and name not in self._updating:
+                    self._updating[name] = asyncio.create_task(self._follow_name(name))
+
+    async def _follow_name(self, name: str) -> None:
+        try:
+            async with self._lock_of(name):
+                await self._update(name, self._lookups)
+        except (AdaptryError, OSError, GracefulHTTPError) as error:  # the current version stays
+            logger.warning("%s can't be brought up to date: %s", name, error)
+        except Exception:  # vLLM's, for an adapter that it does not accept
+            logger.exception("%s can't be brought up to date", name)
+        finally:
+            del self._updating[name]
 
     async def update(self, name: str) -> None:
         """Resolve a name again, if it is served here. Raises AdaptryError, OSError."""
-        async with self._updating:
-            if self._is_served(name) and name in self._names:
-                await self._update(name)
+        async with self._lock_of(name):
+            await self._update(name, nullcontext())
 
-    async def _update(self, name: str) -> None:
+    def _lock_of(self, name: str) -> asyncio.Lock:
+        """Exists while an update of the name holds it or waits for it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _update(self, name: str, turn: AbstractAsyncContextManager[None]) -> None:
+        """`turn`: is held while the registry is asked, and no longer."""
+        if not self._is_served(name) or name not in self._names:
+            return
         try:
-            version = await asyncio.to_thread(self._find, name)
+            async with turn:
+                version = await asyncio.to_thread(self._find, name)
         except BelongsElsewhere as error:
             logger.warning("%s", error)
             version = None

@@ -1,7 +1,9 @@
 """vLLM's resolver over a registry: its results, and how names follow their aliases."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +31,8 @@ class Registry:
     broken: set[str] = field(default_factory=set)
     kind: str = "lora"
     asked_for: set[str] = field(default_factory=set)
+    slow: dict[str, threading.Event] = field(default_factory=dict)  # fetched once it is set
+    fetched: list[str] = field(default_factory=list)
     files: LocalCopyCache = field(default_factory=lambda: LocalCopyCache(Path("unused"), 1))
 
     def find(self, name: str, base: BaseIdentity) -> Any:
@@ -41,6 +45,9 @@ class Registry:
         return SimpleNamespace(reference=found, digest=f"d-{found}", rank=8, kind=self.kind)
 
     def fetch(self, version: Any) -> Path:
+        self.fetched.append(version.reference)
+        if (arrived := self.slow.get(version.reference)) is not None:
+            assert arrived.wait(30)
         if version.reference in self.broken:
             raise PullFailed("not what was registered")
         return Path(f"/files/{version.digest}")
@@ -238,3 +245,63 @@ async def test_a_version_of_another_base_model_is_refused_and_dropped(
     await ask(resolver, models, "other")
     registry.means["other"] = BelongsElsewhere("rechecked for another")
     await until(lambda: "other" not in models.lora_requests)
+
+
+async def test_a_slow_fetch_holds_up_no_other_name(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    """Neither those that are followed nor loads and unloads, which bring a name up to date."""
+    registry.means = {"big": "big:1", "bot": "bot:1", "gone": "gone:1"}
+    for name in list(registry.means):
+        await ask(resolver, models, name)
+    arrived = registry.slow["big:2"] = threading.Event()
+    registry.means["big"] = "big:2"
+    await until(lambda: "big:2" in registry.fetched)
+    try:
+        registry.means |= {"bot": "bot:2"}
+        await until(lambda: models.means("bot") == "bot:2")
+        registry.means.pop("gone")
+        async with asyncio.timeout(10):
+            await resolver.update("gone")
+        assert models.means("gone") is None
+        assert models.means("big") == "big:1"
+    finally:
+        arrived.set()
+    await until(lambda: models.means("big") == "big:2")
+    assert registry.fetched.count("big:2") == 1, "it is followed once at a time"
+
+
+async def test_slow_fetches_leave_the_threads_that_answer_everything_else(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    registry.means = {"big": "big:1", "bot": "bot:1"}
+    arrived = registry.slow["big:1"] = threading.Event()
+    loading = asyncio.create_task(ask(resolver, models, "big"))
+    try:
+        await until(lambda: "big:1" in registry.fetched)
+        async with asyncio.timeout(10):
+            assert await ask(resolver, models, "bot") is not None
+    finally:
+        arrived.set()
+    assert await loading is not None
+
+
+async def test_changes_of_one_name_come_one_after_the_other(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    """Else the slower of two would bring back what the later one has replaced."""
+    registry.means["bot"] = "bot:1"
+    resolver._follow_seconds = 60
+    await ask(resolver, models, "bot")
+    arrived = registry.slow["bot:2"] = threading.Event()
+    registry.means["bot"] = "bot:2"
+    first = asyncio.create_task(resolver.update("bot"))
+    await until(lambda: "bot:2" in registry.fetched)
+    registry.means["bot"] = "bot:3"
+    second = asyncio.create_task(resolver.update("bot"))
+    await asyncio.sleep(0.05)
+    assert "bot:3" not in registry.fetched
+    arrived.set()
+    await asyncio.gather(first, second)
+    assert models.means("bot") == "bot:3"
