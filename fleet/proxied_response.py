@@ -52,7 +52,8 @@ class ProxiedResponse:
 
     def _is_final(self, message: Message) -> bool:
         """The response is complete, and not one that another replica could better."""
-        return not message.get("more_body", True) and not self._is_for_another()
+        is_body = message["type"] == "http.response.body"
+        return is_body and not message.get("more_body", False) and not self._is_for_another()
 
     async def _release(self) -> None:
         self.started = True

@@ -15,6 +15,7 @@ EngineError
 ├── PinBytesExceeded      409  one more pin would leave too few bytes for other adapters
 ├── AdapterInUse          409  leased, waited for or being loaded: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
+├── AdapterForcedOut      503  an operator evicted it by force while a stock server answered with it
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
 ├── RegistrationPending   503  on vLLM's routes: a job goes on; the same request waits for it
@@ -28,6 +29,7 @@ EngineError
 ├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── PriorityNotAllowed    403  a tenant's request would go before those of others
+├── SocketUnsupported     501  a WebSocket, in front of replicas or stock servers
 ├── HistoryOff            409  this server records no history of its cache
 ├── TimeOutOfRange        422  no history of that time is kept
 ├── TraceOff              409  this server records no trace
@@ -60,6 +62,7 @@ from engine.errors.base import (
     EngineError,
 )
 from engine.errors.cache import (
+    AdapterForcedOut,
     AdapterInUse,
     AdapterPinned,
     AdapterTooLarge,
@@ -92,6 +95,7 @@ from engine.errors.requests import (
     ParameterUnsupported,
     PriorityNotAllowed,
     RegistrationPending,
+    SocketUnsupported,
     TenantLimitReached,
     TimeOutOfRange,
     TraceOff,
@@ -102,6 +106,7 @@ __all__ = [
     "RETRY_AFTER_FAILURE_SECONDS",
     "AdapterBusy",
     "AdapterFilesMissing",
+    "AdapterForcedOut",
     "AdapterInUse",
     "AdapterLoadFailed",
     "AdapterNotUsed",
@@ -137,6 +142,7 @@ __all__ = [
     "RegistrationPending",
     "SleepRefused",
     "SlotWaitTimeout",
+    "SocketUnsupported",
     "TenantLimitReached",
     "TimeOutOfRange",
     "TraceOff",

@@ -75,6 +75,18 @@ class AdapterInUse(EngineError):
     detail = "this adapter is leased, waited for or being loaded: it can't be evicted now"
 
 
+class AdapterForcedOut(EngineError):
+    """Its requests are ended. The same request, sent again, loads it again."""
+
+    status = 503
+    code = "adapter_forced_out"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(
+            f"an operator has evicted {reference} while it answered", retry_after_seconds=1
+        )
+
+
 class AdapterPinned(EngineError):
     status = 409
     code = "adapter_pinned"

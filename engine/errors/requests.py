@@ -96,6 +96,17 @@ class PriorityNotAllowed(EngineError):
     detail = "a tenant's `priority` is 0 or more: its requests go behind others, not before them"
 
 
+class SocketUnsupported(EngineError):
+    """Of a server in front of others: its requests may go to any of them, a session to none."""
+
+    status = 501
+    code = "socket_unsupported"
+    detail = (
+        "WebSockets, such as /v1/realtime, are not passed on to replicas or stock servers: use a "
+        "server with an engine of its own"
+    )
+
+
 class TraceOff(EngineError):
     status = 409
     code = "trace_off"

@@ -10,10 +10,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocketClose
+from starlette.types import Message, Receive, Scope, Send
 
-from engine.errors import EngineError
+from engine.errors import EngineError, SocketUnsupported
 from engine.fanout.schemas import COMPLETIONS, models_of
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.in_flight import InFlight
@@ -24,6 +23,7 @@ from engine.gateway.token_estimate import take_tokens, take_tokens_of_models
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
+from fleet.leaving_client import while_connected
 from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import NoReplica, ReplicaLost, Replicas
 from fleet.proxied_response import MISSING, NONE_ANSWERS, ProxiedResponse
@@ -81,7 +81,7 @@ class ReplicaProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "websocket":
-                await WebSocketClose()(scope, receive, send)
+                await _refuse_socket(scope, send)
             return
         has_parts = is_form(scope)
         try:
@@ -120,7 +120,9 @@ class ReplicaProxy:
             request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
             request = replace(request, counts_tokens=rates is not None)
             response = ProxiedResponse(send, request.scope["path"], counted.begin_answer)
-            await self._forward(request, response, rates)
+            await while_connected(receive, self._forward(request, response, rates))
+            if rates is not None and response.started and not response.is_good:
+                rates.count("tokens", 0)  # nothing was generated
         finally:
             counted.end()
 
@@ -191,3 +193,16 @@ def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[Mapping[str, Any]]:
 
 def _scope_of(scope: Scope) -> dict[str, Any]:
     return {name: scope[name] for name in _FORWARDED if name in scope}
+
+
+async def _refuse_socket(scope: Scope, send: Send) -> None:
+    """In words where the server can send them: a handshake that is only closed is a bare 403."""
+    error = SocketUnsupported()
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+        return
+
+    async def send_to_handshake(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await send_refusal(send_to_handshake, error, path=scope["path"])

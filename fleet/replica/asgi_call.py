@@ -14,6 +14,8 @@ from fleet.cut_answer import end_answer
 from fleet.messages import Messages
 
 _DISCONNECT_SECONDS = 30.0  # for an application to end after its client has left
+MOST_UNREAD_BYTES = 2**20
+"""So much is taken of an application whose client does not read: then it has to wait."""
 
 
 class AsgiCall:
@@ -33,7 +35,9 @@ class AsgiCall:
         self._scope = {**scope, "state": {}}
         self._body: bytes | None = body
         self._pending: list[Message] = []
+        self._unread_bytes = 0
         self._sent = asyncio.Event()
+        self._taken = asyncio.Event()
         self._left = asyncio.Event()
 
     async def messages(self) -> AsyncGenerator[Messages]:
@@ -47,11 +51,11 @@ class AsgiCall:
                     return
                 self._sent.clear()
                 if self._pending:
-                    batch, self._pending = self._pending, []
-                    yield batch
+                    yield self._take()
             await task
         finally:
             self._left.set()
+            self._taken.set()
             if not task.done():
                 await self._end(task)
 
@@ -64,9 +68,16 @@ class AsgiCall:
             return False
         return True
 
+    def _take(self) -> Messages:
+        batch, self._pending, self._unread_bytes = self._pending, [], 0
+        self._taken.set()
+        return batch
+
     async def _end(self, task: asyncio.Task[None]) -> None:
-        await asyncio.wait([task], timeout=_DISCONNECT_SECONDS)
-        task.cancel()
+        try:
+            await asyncio.wait([task], timeout=_DISCONNECT_SECONDS)
+        finally:
+            task.cancel()
 
     async def _run(self) -> None:
         try:
@@ -85,5 +96,11 @@ class AsgiCall:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._head = message
+        if self._left.is_set():
+            return
         self._pending.append(message)
+        self._unread_bytes += len(message.get("body", b""))
         self._sent.set()
+        while self._unread_bytes >= MOST_UNREAD_BYTES and not self._left.is_set():
+            self._taken.clear()
+            await self._taken.wait()

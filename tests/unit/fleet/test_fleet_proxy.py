@@ -11,7 +11,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.errors import TenantLimitReached
+from engine.errors import SlotWaitTimeout, TenantLimitReached
+from engine.gateway.openai_errors import send_refusal
 from engine.gateway.pinned_resolver import PinnedResolver
 from engine.types import AdapterVersion
 from fleet.ingress.proxy import ReplicaProxy
@@ -19,7 +20,7 @@ from fleet.ingress.recent_residency import RecentResidency
 from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.placement import Bound
 from fleet.ports import Replicas
-from fleet.replica.asgi_call import AsgiCall
+from fleet.replica.asgi_call import MOST_UNREAD_BYTES, AsgiCall
 from fleet.stock.replicas import StockReplicas
 from registry.auth.caller import Caller, as_caller
 from registry.auth.rate_limits import RateLimits
@@ -157,19 +158,36 @@ async def test_a_replica_serves_the_version_that_the_ingress_resolved() -> None:
     assert meant[-1] == A, "what the ingress did not resolve is resolved by the replica"
 
 
-async def test_a_web_socket_is_refused() -> None:
-    """Without an answer it would be an error of the server."""
-    ingress, sent = Ingress(respond_with(200)), []
+async def open_socket(ingress: Ingress, **scope: Any) -> list[Message]:
+    sent: list[Message] = []
 
     async def receive() -> Message:
         return {"type": "websocket.connect"}
 
     async def send(message: Message) -> None:
-        sent.append(message["type"])
+        sent.append(message)
 
-    await ingress.app({"type": "websocket", "path": "/v1/realtime"}, receive, send)
-    assert sent == ["websocket.close"], "which becomes status 403"
+    await ingress.app({"type": "websocket", "path": "/v1/realtime", **scope}, receive, send)
+    return sent
+
+
+async def test_a_web_socket_is_refused_in_words() -> None:
+    """Which of the replicas would have the session? Without an answer it would be our error."""
+    ingress = Ingress(respond_with(200))
+    extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}}
+    start, body = await open_socket(ingress, extensions=extensions)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 501)
+    assert body["type"] == "websocket.http.response.body"
+    error = json.loads(body["body"])["error"]
+    assert error["code"] == "socket_unsupported"
+    assert "a server with an engine of its own" in error["message"]
     assert ingress.replicas[0].asked == []
+
+
+@pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"extensions": {"other": {}}}])
+async def test_where_a_handshake_has_no_words_the_code_is_the_reason(scope: Any) -> None:
+    (closed,) = await open_socket(Ingress(respond_with(200)), **scope)
+    assert closed == {"type": "websocket.close", "code": 1008, "reason": "socket_unsupported"}
 
 
 @pytest.mark.parametrize("dies_after", [0, None])
@@ -258,10 +276,18 @@ async def test_if_all_engines_are_unavailable_the_last_response_is_sent() -> Non
     assert (answer.status_code, answer.content) == (503, AWAY)
 
 
-async def test_another_503_is_not_retried() -> None:
-    ingress = Ingress(respond_with(503, BUSY), respond_with(200, b"{}"))
+async def refuse_with_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """As a stock server's application does: the only part of the body is the last one."""
+    await send_refusal(send, SlotWaitTimeout("a1:1", 1.0), path=scope["path"])
+
+
+@pytest.mark.parametrize("busy", [respond_with(503, BUSY), refuse_with_busy])
+async def test_another_503_is_not_retried(busy: ASGIApp) -> None:
+    ingress = Ingress(busy, respond_with(200, b"{}"))
     answer = await ingress.post()
-    assert (answer.status_code, answer.content) == (503, BUSY)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "slot_wait_timeout"
+    assert len(ingress.replicas[0].asked) == 1
     assert ingress.replicas[1].asked == []
 
 
@@ -289,7 +315,10 @@ async def call_directly(app: ASGIApp) -> None:
     bodies = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
 
     async def receive() -> Any:
-        return next(bodies)
+        message = next(bodies, None)
+        if message is None:
+            await asyncio.Event().wait()
+        return message
 
     async def send(message: Any) -> None:
         assert message["type"] != "http.response.body" or message["more_body"]
@@ -457,3 +486,98 @@ async def test_the_estimate_of_a_request_that_is_not_forwarded_is_given_back() -
             refused = await http.post("/v1/completions", json={"model": "a", "max_tokens": 700})
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "tenant_limit")
     assert (await windows.state("tokens of key app", 1000)).remaining == 1000
+
+
+@pytest.mark.parametrize(("status", "left"), [(404, 1000), (503, 1000), (200, 0)])
+async def test_the_estimate_of_a_request_that_generates_nothing_is_given_back(
+    status: int, left: int
+) -> None:
+    """What a replica refuses it does not count: a name that is mistyped cost the whole estimate."""
+    while time.time() % 60 > 58:
+        await asyncio.sleep(0.1)
+    ingress, windows = Ingress(respond_with(status, AWAY)), RateWindows()
+    limited = RateLimitMiddleware(ingress.app, rates=CallerRates(windows, unlimited))
+    caller = Caller("app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=1000))
+    transport = httpx.ASGITransport(limited)
+    with as_caller(caller):
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            answer = await http.post("/v1/completions", json={"model": "a", "max_tokens": 1000})
+    assert answer.status_code == status
+    assert (await windows.state("tokens of key app", 1000)).remaining == left
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["in its stream", "before it"])
+async def test_a_request_ends_when_its_client_leaves(begins: bool) -> None:
+    """uvicorn drops what is sent to one that has left, so that a send tells nothing."""
+    ended, leaves = asyncio.Event(), asyncio.Event()
+
+    async def generate(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if begins:
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+        leaves.set()
+        assert (await receive())["type"] == "http.disconnect"
+        ended.set()
+
+    ingress = Ingress(generate)
+    messages = [{"type": "http.request", "body": b'{"model": "a"}', "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        assert begins
+
+    async with asyncio.timeout(10):
+        await ingress.app(SCOPE, receive, send)
+    assert ended.is_set()
+    assert ingress.in_flight.now == 0
+    assert len(ingress.replicas[0].asked) == 1
+
+
+async def test_an_application_waits_for_a_reader_that_stands_still() -> None:
+    """Else all that it sends is kept in memory, however slowly it is read."""
+    piece, sent = b"x" * (MOST_UNREAD_BYTES // 4), 0
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            sent += 1
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    messages = AsgiCall(application, SCOPE, b"", silent_seconds=30.0).messages()
+    first = await anext(messages)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert sent < 8
+    rest = [message for batch in [first, *[b async for b in messages]] for message in batch]
+    assert sum(len(message.get("body", b"")) for message in rest) == 40 * len(piece)
+
+
+async def test_an_application_that_waits_for_its_reader_ends_when_that_leaves() -> None:
+    ended, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await has_begun.wait()
+        body = b"x" * MOST_UNREAD_BYTES
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        ended.set()
+
+    messages = AsgiCall(application, SCOPE, b"", silent_seconds=30.0).messages()
+    await anext(messages)
+    has_begun.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not ended.is_set()
+    async with asyncio.timeout(10):
+        await messages.aclose()
+    assert ended.is_set()

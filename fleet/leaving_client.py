@@ -1,0 +1,35 @@
+"""Leaving client: the work for a request ends when its client has left."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive
+
+
+async def until_left(receive: Receive) -> None:
+    """Of a request whose body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Without it servers would generate for nobody: uvicorn drops what is sent after that.
+
+    Raises what `work` raises.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(until_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+    finally:
+        await end_tasks(working, leaving)
+
+
+async def end_tasks(*tasks: "asyncio.Task[Any]") -> None:
+    """Returns when they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
