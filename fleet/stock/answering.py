@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
-from engine.errors import EngineError
+from engine.errors import AdapterForcedOut, EngineError
+from engine.gateway.openai_errors import send_refusal
+from engine.types import AdapterVersion
 from fleet.cut_answer import end_answer
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer
 from fleet.stock.usage import AnswerUsage, uncounted_usage
 
-_DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
+_DROPPED_HEADERS = frozenset(
+    {
+        *(b"content-length", b"content-encoding", b"server", b"date"),  # it is sent on decoded
+        *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te"),
+        *(b"trailer", b"transfer-encoding", b"upgrade"),
+    }
+)
 
 
 class AnswerCutShort(Exception):
@@ -25,20 +33,38 @@ def _do_nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How an answer gets to the client. `on_read`: once the server's work has ended."""
+    """How an answer gets to the client. `on_read`: once the server's work has ended.
+
+    `version`: what it is generated with; None: the base model. `ending`: once an operator has
+    forced that out.
+    """
 
     send: Send
     back: Callable[[bytes], bytes] = bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
     on_read: Callable[[], None] = _do_nothing
-    ending: asyncio.Event | None = None
+    version: AdapterVersion | None = None
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)  # the client has its start
     usage: AnswerUsage = field(default_factory=uncounted_usage)
 
     async def send_all(self, answer: BufferedAnswer) -> None:
-        await self.send(self._start(await answer.head()))
+        start = self._start(await answer.head())
+        self.begun.set()
+        await self.send(start)
         async for chunk in answer.chunks():
             await self.send(_part(self.back(chunk), more=True))
         await self.send(_part(b"", more=False))
+
+    async def force_out(self, answer: BufferedAnswer, path: str) -> None:
+        """Tell the client that an operator has ended it. Raises what `cut_short` raises."""
+        failure = AdapterForcedOut(
+            "the adapter" if self.version is None else self.version.reference
+        )
+        if self.begun.is_set():
+            await self.cut_short(await answer.head(), failure, path)
+        else:
+            await send_refusal(self.send, failure, self.headers, path=path)
 
     async def cut_short(self, head: AnswerHead, failure: EngineError, path: str) -> None:
         """Raises AnswerCutShort; of an answer that is no stream, ConnectionAbortedError."""
@@ -58,8 +84,10 @@ def _part(body: bytes, *, more: bool) -> Message:
 
 
 def kept_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Those of the server's that hold for the answer as it is sent on."""
-    return [(k, v) for k, v in headers if k.lower().decode() not in _DROPPED_HEADERS]
+    """Those of the server's that hold for the answer as it is sent on: not its connection's."""
+    listed = b",".join(v for k, v in headers if k.lower() == b"connection").lower().split(b",")
+    dropped = _DROPPED_HEADERS.union(map(bytes.strip, listed))
+    return [(k, v) for k, v in headers if k.lower() not in dropped]
 
 
 def restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import httpx
@@ -25,6 +26,7 @@ from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
+from fleet.leaving_client import end_tasks, until_left
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import (
     AnswerCutShort,
@@ -34,7 +36,7 @@ from fleet.stock.answering import (
     whole_lines,
 )
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
-from fleet.stock.client import StockVllm
+from fleet.stock.client import AdapterLost, StockVllm, check_not_lost
 from fleet.stock.routes import GENERATING, READ, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
@@ -133,6 +135,10 @@ class StockApplication:
         try:
             done = await self._forward_leased(scope, body, version, receive, send)
             outcome = "completed" if done else "cancelled"
+        except AdapterLost:  # the next request of it finds out that it has to be loaded
+            with suppress(EngineError):
+                await self._controller.reconcile()
+            raise
         except EngineError as error:
             outcome = "failed" if error.status >= 500 else "refused"
             raise
@@ -179,7 +185,9 @@ class StockApplication:
             request = RequestContext(read_requested_model(scope, body).model, version, lease=lease)
             members = {**body.members, **asked, "model": version.engine_name}
             back = restore_model(version.engine_name, str(request.requested))
-            answering = Answering(send, back, request.headers(), release, ending, usage)
+            answering = Answering(
+                send, back, request.headers(), release, version, ending, usage=usage
+            )
             return await self._forward(scope, json.dumps(members).encode(), receive, answering)
         finally:
             release()
@@ -194,14 +202,19 @@ class StockApplication:
         answer = BufferedAnswer(stalled_reader_seconds=self._stalled_reader_seconds)
         reading = asyncio.create_task(self._read(scope, body, answer, answering))
         work = asyncio.create_task(answering.send_all(answer))
-        ends = [asyncio.create_task(_disconnected(receive))]
-        if answering.ending is not None:
-            ends.append(asyncio.create_task(_set(answering.ending)))
+        leaving = asyncio.create_task(until_left(receive))
+        ending = asyncio.create_task(answering.ending.wait())
         try:
-            await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            await asyncio.wait([work, leaving, ending], return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            elif leaving.done():
                 return False
-            await work
+            else:
+                await end_tasks(reading, work)  # and the lease, however slowly the client reads
+                with suppress(AnswerCutShort):
+                    await answering.force_out(answer, scope["path"])
+                return False
         except ReaderStalled as error:
             raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
         except httpx.HTTPError as error:
@@ -210,9 +223,7 @@ class StockApplication:
                 raise failure from error
             await answering.cut_short(await answer.head(), failure, scope["path"])
         finally:
-            for task in (reading, work, *ends):
-                task.cancel()
-            await asyncio.gather(reading, work, *ends, return_exceptions=True)
+            await end_tasks(reading, work, leaving, ending)
         return True
 
     async def _read(
@@ -223,6 +234,7 @@ class StockApplication:
             async with self._server.stream(
                 scope["method"], scope["path"], request_headers(scope), body
             ) as response:
+                await check_not_lost(response, answering.version)
                 answer.begin(AnswerHead(response.status_code, kept_headers(response.headers.raw)))
                 usage = answering.usage
                 usage.begin(response.status_code)
@@ -236,12 +248,3 @@ class StockApplication:
             answer.end()
         finally:
             answering.on_read()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

@@ -8,11 +8,20 @@ same time than there are slots.
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from engine.errors import EngineUnavailable
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from fleet.stock.client import StockVllm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """One load of a version: the next one of the same is another."""
+
+    name: str
 
 
 class StockBackend:
@@ -21,7 +30,7 @@ class StockBackend:
     def __init__(self, server: StockVllm, slots: int) -> None:
         self._server = server
         self._staged: dict[VersionId, AdapterVersion] = {}
-        self._names: dict[VersionId, str] = {}
+        self._held: dict[VersionId, _Held] = {}
         self._free = list(range(slots))
         self._slots: dict[VersionId, int] = {}
         self._turns = asyncio.Lock()  # first come, first served: batches come one upon the other
@@ -35,13 +44,16 @@ class StockBackend:
         self._staged.pop(version, None)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
-        """Raises EngineUnavailable."""
+        """Each by itself: after one that the server did not answer, slots are still given back."""
         async with self._turns:
             return [await self._move(move) for move in moves]
 
     async def _move(self, move: Move) -> MoveResult:
         started = time.perf_counter()
-        error, slot = await self._apply(move)
+        try:
+            error, slot = await self._apply(move)
+        except EngineUnavailable as lost:
+            error, slot = lost.detail, None
         return MoveResult(time.perf_counter() - started, error, slot)
 
     async def _apply(self, move: Move) -> tuple[str | None, int | None]:
@@ -59,13 +71,22 @@ class StockBackend:
         staged = self._staged.pop(version, None)
         if staged is None:
             return "nothing is staged of it"
-        if (error := await self._server.load(staged.engine_name, staged.path)) is not None:
+        if (error := await self._load(staged.engine_name, staged.path)) is not None:
             return error
-        self._names[version] = staged.engine_name
+        self._held[version] = _Held(staged.engine_name)
         return None
 
+    async def _load(self, name: str, path: str) -> str | None:
+        """Once more, if it is there by a load whose answer did not come in time."""
+        error = await self._server.load(name, path)
+        if error is None or name not in await self._server.loaded_adapters():
+            return error
+        if (error := await self._server.unload(name)) is not None:
+            return error
+        return await self._server.load(name, path)
+
     def _activate(self, version: VersionId) -> tuple[str | None, int | None]:
-        if version not in self._names:
+        if version not in self._held:
             return "it is not in host memory", None
         if version in self._slots:
             return "it has a slot already", None
@@ -82,17 +103,29 @@ class StockBackend:
         return None
 
     async def _evict(self, version: VersionId) -> str | None:
-        if version not in self._names:
+        if version not in self._held:
             return "it is not in host memory"
-        if (error := await self._server.unload(self._names[version])) is not None:
+        name = self._held[version].name
+        error = await self._server.unload(name)
+        if error is not None and name in await self._server.loaded_adapters():
             return error
-        del self._names[version]
-        if version in self._slots:
-            self._deactivate(version)
+        self._forget(version)
         return None
 
+    def _forget(self, version: VersionId) -> None:
+        self._held.pop(version, None)
+        if version in self._slots:
+            self._deactivate(version)
+
     async def engine_state(self) -> EngineState:
-        """Host memory as the server lists it; the slots are our own count."""
+        """Host memory as the server lists it; the slots are our own count.
+
+        What the server has lost is forgotten, with its slot: it could never be loaded again.
+        """
+        asked = dict(self._held)
         listed = set(await self._server.loaded_adapters())
-        host = tuple(version for version, name in self._names.items() if name in listed)
+        for version, held in asked.items():
+            if held.name not in listed and self._held.get(version) is held:
+                self._forget(version)
+        host = tuple(version for version, held in self._held.items() if held.name in listed)
         return EngineState(gpu=tuple(v for v in self._slots if v in host), host=host)

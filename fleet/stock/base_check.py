@@ -42,9 +42,16 @@ class BaseCheck:
         Which revision of a model of the Hub a server has, it does not tell.
         """
         folder = Path(model)
-        if folder.is_dir():
+        if _is_here(folder):
             return identity_of(model, folder).name == self.identity.name
         return self.identity.is_called(model)
+
+
+def _is_here(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # below a folder that only the server's user may enter
+        return False
 
 
 def _served(cards: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,12 +12,17 @@ from typing import Any
 import httpx
 
 from engine.errors import AnswerTimeout, EngineError, EngineUnavailable
+from engine.types import AdapterVersion
 
 _CONNECT_SECONDS = 5.0
 _NO_MODEL = "adaptry asks whether this is refused"
 _FOREIGN = (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError)
 """What an answer raises that has not vLLM's form."""
 _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
+
+
+class AdapterLost(EngineUnavailable):
+    """Somebody else unloaded it there, or the server was started again and nobody noticed."""
 
 
 class StockVllm:
@@ -121,10 +126,10 @@ class StockVllm:
             raise EngineUnavailable(f"{self.url} does not answer as vLLM does") from error
 
     def stream(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """Raises httpx.HTTPError on entry, and while it is read; TimeoutException when it stops."""
-        return self._http.stream(method, path, headers=dict(headers), content=body)
+        return self._http.stream(method, path, headers=list(headers), content=body)
 
     def failure(self, error: httpx.HTTPError) -> EngineError:
         """What the error of a stream means."""
@@ -142,3 +147,11 @@ def _reason(response: httpx.Response) -> str:
         return str(content["error"]["message"])
     except _FOREIGN:
         return f"status {response.status_code}"
+
+
+async def check_not_lost(response: httpx.Response, version: AdapterVersion | None) -> None:
+    """Of a request for what was loaded there. Raises AdapterLost if the server has it no longer."""
+    if version is None or response.status_code != httpx.codes.NOT_FOUND:
+        return
+    if version.engine_name.encode() in await response.aread():
+        raise AdapterLost(f"{response.url.host} has lost {version.reference}")

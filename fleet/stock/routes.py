@@ -1,6 +1,5 @@
 """Routes of a stock server that are passed on: those that generate, and a few that only read."""
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from engine.gateway.model_list import MODELS
@@ -13,7 +12,9 @@ GENERATING = frozenset(
         *("/v1/score", "/rerank", "/v1/rerank"),
     }
 )
-_FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
+_FORWARDED_HEADERS = frozenset(
+    {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"}
+)
 READ = frozenset({"/health", "/version", "/openapi.json"})
 
 
@@ -25,7 +26,7 @@ def is_served(method: str, path: str) -> bool:
     return method == "GET" and is_read
 
 
-def request_headers(scope: Scope) -> dict[str, str]:
-    """Those that are passed on."""
-    sent = Headers(scope=scope)
-    return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
+def request_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Those that are passed on, byte for byte: they may have other characters than ASCII."""
+    sent = [(name, value) for name, value in scope["headers"] if name in _FORWARDED_HEADERS]
+    return [(b"accept-encoding", b"identity"), *sent]

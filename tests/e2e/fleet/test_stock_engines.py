@@ -274,10 +274,17 @@ def answers(served: ServedDemo, path: str) -> bool:
         return False
 
 
+def cancelled(driver: Driver) -> float:
+    lines = driver.client.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if 'outcome="cancelled"' in line)
+
+
 def test_a_client_that_leaves_ends_its_lease(driver: Driver) -> None:
+    before = cancelled(driver)
     body = {"model": "double", "prompt": "x=", "max_tokens": 200, "ignore_eos": True}
     with driver.client.stream("POST", "/v1/completions", json=body | {"stream": True}) as stream:
         next(stream.iter_lines())
+    driver.wait_until(lambda: cancelled(driver) > before, 20)  # and was not answered to its end
     driver.wait_until(lambda: not any(each["leases"] for each in driver.cache()["gpu"]), 20)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +15,7 @@ class Answers(ThreadingHTTPServer):
         self.queue: list[tuple[int, bytes, dict[str, str]]] = []
         self.asked: list[tuple[str, str, object]] = []
         self.keys: list[str | None] = []
+        self.headers: list[Mapping[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -33,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         self.server.asked.append((self.command, self.path, body))
         self.server.keys.append(self.headers.get("authorization"))
+        self.server.headers.append({k.lower(): v for k, v in self.headers.items()})
         status, content, headers = self.server.queue.pop(0)
         self.send_response(status)
         self.send_header("content-length", str(len(content)))

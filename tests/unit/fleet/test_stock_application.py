@@ -5,7 +5,7 @@ The server is a stand-in that says how far it was read; the controller is the re
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
-from fleet.stock.answering import whole_lines
+from fleet.stock.answering import kept_headers, whole_lines
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
 from registry.auth.caller import Caller, as_caller
@@ -39,12 +39,15 @@ SCOPE: Scope = {
 
 
 class Server:
-    """Generates `lines`, each when `may_generate` is set."""
+    """Answers when `may_begin` is set, and generates each of `lines` when `may_generate` is."""
 
     url = "http://stock"
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
+    def __init__(self, lines: Sequence[bytes], kind: bytes) -> None:
         self._lines = lines
+        self._kind = kind
+        self.may_begin = asyncio.Event()
+        self.may_begin.set()
         self.may_generate = asyncio.Event()
         self.may_generate.set()
         self.sent = 0
@@ -52,13 +55,13 @@ class Server:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> AsyncIterator[Any]:
         assert json.loads(body)["model"] == A.engine_name
+        head = SimpleNamespace(raw=[(b"content-type", self._kind)])
         try:
-            yield SimpleNamespace(
-                status_code=200, headers=SimpleNamespace(raw=[]), aiter_bytes=self._generate
-            )
+            await self.may_begin.wait()
+            yield SimpleNamespace(status_code=200, headers=head, aiter_bytes=self._generate)
         finally:
             self.closed.set()
 
@@ -107,6 +110,7 @@ class Client:
         self.body = b""
         self.is_complete = False
         self._has_sent = False
+        self.start: Message = {}
 
     async def receive(self) -> Message:
         if not self._has_sent:
@@ -117,6 +121,7 @@ class Client:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.start = message
             self.begun.set()
             return
         await self.reads.wait()
@@ -125,12 +130,17 @@ class Client:
 
 
 class Stage:
-    def __init__(self, lines: Sequence[bytes], stalled_reader_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        lines: Sequence[bytes],
+        stalled_reader_seconds: float = 60.0,
+        kind: bytes = b"application/json",
+    ) -> None:
         backend = FakeBackend(slots=1, host_capacity=1)
         self.policy = CachePolicy(slots=1, host_capacity=1)
         loader = Loader(backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, backend, loader, Recorder())
-        self.server = Server(lines)
+        self.server = Server(lines, kind)
         self.tally = Tally()
         self.app = StockApplication(
             self.server,  # type: ignore[arg-type]  # a stand-in
@@ -146,6 +156,13 @@ class Stage:
 
     def ask(self, client: Client) -> asyncio.Task[None]:
         return asyncio.create_task(self.app(SCOPE, client.receive, client.send))
+
+    async def force_out(self) -> None:
+        running = asyncio.create_task(self.controller.run())
+        assert await asyncio.wait_for(self.controller.evict(A, force=True), 30)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
     async def until_idle(self) -> None:
         async with asyncio.timeout(30):
@@ -222,24 +239,64 @@ async def test_a_slow_reader_gets_an_answer_larger_than_the_buffer() -> None:
     assert client.body == line * 20
 
 
-@pytest.mark.parametrize("end", ["the client leaves", "an operator forces it out"])
-async def test_what_ends_a_request_ends_the_servers_work_and_the_lease(end: str) -> None:
+async def test_a_client_that_leaves_ends_the_servers_work_and_the_lease() -> None:
     stage, client = Stage([b"one\n", b"two\n"]), Client()
     stage.server.may_generate.clear()
     request = stage.ask(client)
     await asyncio.wait_for(client.begun.wait(), 30)
-    if end == "the client leaves":
-        client.leaves.set()
-    else:
-        running = asyncio.create_task(stage.controller.run())
-        assert await asyncio.wait_for(stage.controller.evict(A, force=True), 30)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+    client.leaves.set()
     await asyncio.wait_for(request, 30)
     assert stage.server.closed.is_set()
     assert stage.policy.lease_count(A.id) == 0
     assert stage.tally.outcomes == ["cancelled"]
+
+
+async def test_a_stream_that_an_operator_ends_says_so_to_its_client() -> None:
+    """Only then: a client that does not read must not keep the adapter in its slot."""
+    event = b"data: {}\n\n"
+    stage, client = Stage([event, event], kind=b"text/event-stream"), Client()
+    stage.server.may_generate.clear()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 30)
+    await stage.force_out()
+    assert stage.server.closed.is_set()
+    assert stage.policy.lease_count(A.id) == 0
+    assert not request.done()
+    client.reads.set()
+    await asyncio.wait_for(request, 30)
+    told, done, _ = client.body.lstrip().split(b"\n\n")
+    assert json.loads(told.removeprefix(b"data: "))["error"]["code"] == "adapter_forced_out"
+    assert done == b"data: [DONE]"
+    assert client.is_complete
+    assert stage.tally.outcomes == ["cancelled"]
+
+
+async def test_an_answer_that_an_operator_ends_before_it_begins_is_a_503() -> None:
+    stage, client = Stage([b"{}\n"]), Client()
+    stage.server.may_begin.clear()
+    client.reads.set()
+    request = stage.ask(client)
+    while not stage.policy.lease_count(A.id):
+        await asyncio.sleep(0.001)
+    await stage.force_out()
+    await asyncio.wait_for(request, 30)
+    assert client.start["status"] == 503
+    assert dict(client.start["headers"])[b"retry-after"] == b"1"
+    assert json.loads(client.body)["error"]["code"] == "adapter_forced_out"
+    assert stage.tally.outcomes == ["cancelled"]
+
+
+async def test_an_answer_that_an_operator_ends_in_its_middle_is_cut_off() -> None:
+    stage, client = Stage([b"{\n", b"}\n"]), Client()
+    stage.server.may_generate.clear()
+    client.reads.set()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 30)
+    await stage.force_out()
+    with pytest.raises(ConnectionAbortedError):
+        await asyncio.wait_for(request, 30)
+    assert not client.is_complete
+    assert stage.policy.lease_count(A.id) == 0
 
 
 @pytest.mark.parametrize(
@@ -297,3 +354,16 @@ async def test_a_long_line_in_many_pieces_takes_no_more_than_its_bytes() -> None
     lines = [line async for line in whole_lines(pieces())]
     assert lines[0] == b"one\n"
     assert (len(lines), lines[1] == b"two" + piece * count) == (2, True)
+
+
+def test_headers_of_the_servers_connection_end_with_it() -> None:
+    """The answer is sent on decoded, over a connection of its own."""
+    of_connection = [
+        *((b"Connection", b"close, X-Mine"), (b"x-mine", b"1"), (b"Keep-Alive", b"timeout=5")),
+        *((b"Transfer-Encoding", b"chunked"), (b"Content-Encoding", b"gzip")),
+        *((b"Content-Length", b"5"), (b"date", b"now"), (b"Server", b"uvicorn")),
+        *((b"upgrade", b"h2c"), (b"Trailer", b"x"), (b"proxy-connection", b"close")),
+    ]
+    ours = [(b"Content-Type", b"application/json"), (b"x-request-id", b"7")]
+    assert kept_headers([*of_connection, *ours]) == ours
+    assert kept_headers(ours) == ours

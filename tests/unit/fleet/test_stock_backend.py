@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class FakeServer:
         self.well = [True]
         self.root = "org/Model"
         self.any_name = [False]
+        self.unanswered: set[str] = set()  # names of which it does what is asked, and says nothing
+        self.listing: Callable[[], Awaitable[None]] | None = None
 
     async def takes_any_name(self) -> bool:
         return self.any_name.pop(0) if len(self.any_name) > 1 else self.any_name[0]
@@ -55,12 +58,18 @@ class FakeServer:
         return [{"id": "base", "root": self.root}, {"id": "theirs", "root": "x", "parent": "base"}]
 
     async def loaded_adapters(self) -> list[str]:
-        return [name for name in self.names if ":" in name]
+        listed = [name for name in self.names if ":" in name]
+        if self.listing is not None:
+            await self.listing()
+        return listed
 
     async def load(self, name: str, path: str) -> str | None:
+        if name in self.names:
+            return "it has already been loaded"
         if self.refuses is None:
             self.names.append(name)
             self.paths[name] = path
+        self._answer(name)
         return self.refuses
 
     async def unload(self, name: str) -> str | None:
@@ -68,7 +77,12 @@ class FakeServer:
         if name not in self.names:
             return "it is not loaded"
         self.names.remove(name)
+        self._answer(name)
         return None
+
+    def _answer(self, name: str) -> None:
+        if name in self.unanswered:
+            raise EngineUnavailable("no answer in time")
 
 
 async def test_a_server_that_refuses_a_load_condemns_nothing() -> None:
@@ -189,6 +203,76 @@ async def test_an_adapter_that_the_server_lost_is_not_in_the_engine_state() -> N
     assert (state.gpu, state.host) == ((), ())
 
 
+async def test_what_the_server_has_lost_can_be_loaded_again_and_its_slot_is_free() -> None:
+    """Else the slot is gone until the server starts again, and so is the adapter."""
+    server = FakeServer("base")
+    backend = make_backend(server, slots=1)
+    await load(backend, A)
+    await load(backend, B)
+    await one(backend, Activate(A.id))
+    server.names.remove(A.engine_name)
+    assert (await backend.engine_state()).host == (B.id,)
+    assert await one(backend, Activate(B.id)) == (None, 0)
+    await one(backend, Deactivate(B.id, REASON))
+    await load(backend, A)
+    assert await one(backend, Activate(A.id)) == (None, 0)
+
+
+async def test_what_somebody_else_has_unloaded_is_evicted() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server, slots=1)
+    for version in (A, B):
+        await load(backend, version)
+    await one(backend, Activate(A.id))
+    server.names.remove(A.engine_name)
+    assert await one(backend, Evict(A.id, REASON, left_slot=True)) == (None, None)
+    assert await one(backend, Activate(B.id)) == (None, 0)
+
+
+async def test_what_is_loaded_again_while_the_server_is_asked_is_not_forgotten() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server)
+    await load(backend, A)
+
+    async def evict_and_load() -> None:
+        server.listing = None
+        await one(backend, Evict(A.id, REASON, left_slot=False))
+        assert await server.loaded_adapters() == []
+        await load(backend, A)
+
+    server.names.remove(A.engine_name)  # as the list says that is asked for now
+    server.listing = evict_and_load
+    await backend.engine_state()
+    assert (await backend.engine_state()).host == (A.id,)
+
+
+async def test_a_move_without_an_answer_keeps_no_other_from_being_done() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server, slots=1)
+    for version in (A, B):
+        await load(backend, version)
+    await one(backend, Activate(A.id))
+    await backend.load(C)
+    server.unanswered = {C.engine_name}
+    moves: list[Move] = [Commit(C.id), Deactivate(A.id, REASON), Activate(B.id)]
+    committed, *others = await backend.apply(moves)
+    assert "no answer in time" in str(committed.error)
+    assert [(each.error, each.slot) for each in others] == [(None, None), (None, 0)]
+
+
+async def test_a_load_whose_answer_did_not_come_is_no_obstacle_to_the_next() -> None:
+    """vLLM has loaded it, and refuses to do so again."""
+    server = FakeServer("base")
+    backend = make_backend(server)
+    server.unanswered = {A.engine_name}
+    await backend.load(A)
+    assert "no answer" in str((await one(backend, Commit(A.id)))[0])
+    assert A.engine_name in server.names
+    server.unanswered = set()
+    await load(backend, A)
+    assert await one(backend, Activate(A.id)) == (None, 0)
+
+
 async def test_leftover_adapters_are_unloaded_from_a_server_that_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -210,6 +294,7 @@ async def test_leftover_adapters_are_unloaded_from_a_server_that_answers(
         ("/on/its/machine/model", True),
         ("org/Model-Instruct", False),
         ("folder/model", False),  # is here, with other weights
+        (f"/{'x' * 300}/Model", True),  # nor can it be looked for here
     ],
 )
 async def test_a_server_of_another_base_model_gets_no_adapter(
