@@ -11,7 +11,7 @@ from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.ingress.pins import FleetPins
-from fleet.messages import max_ranks
+from fleet.ingress.serving_replicas import serving_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
 
@@ -28,7 +28,9 @@ class FleetCache:
         return dict(sorted(found.items()))
 
     async def engine_states(self) -> Mapping[str, EngineState]:
-        found: Mapping[str, EngineState] = (await self._replicas.call("engine_state")).all()
+        """Of those that answer. Raises a failure if none does."""
+        answers = await self._replicas.call("engine_state")
+        found: Mapping[str, EngineState] = answers.values or answers.all()
         return dict(sorted(found.items()))
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
@@ -63,7 +65,7 @@ class FleetCache:
         await self._load("load_into_host", version, 1)
 
     async def _load(self, operation: str, version: AdapterVersion, replicas: int | None) -> None:
-        limits = max_ranks((await self._replicas.call("facts")).all())
+        limits = await serving_ranks(self._replicas, version.rank)
         chosen = first_for(version.reference, limits, replicas, rank=version.rank, max_ranks=limits)
         (await self._replicas.call(operation, version, only=chosen)).check()
 

@@ -6,14 +6,16 @@ The adapter's rendezvous order decides which ones, so that few pins move when re
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from engine.errors import EngineError, NotPinned
+from engine.errors import EngineError, EngineUnavailable, NotPinned
 from engine.operations.pins import ActivePin, PinStore
 from engine.ports import Resolver
 from engine.types import AdapterVersion, Tier
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.messages import Failure, WantedPin, max_ranks
+from fleet.ingress.serving_replicas import serving_ranks
+from fleet.messages import Failure, WantedPin
 from fleet.placement import first_for
 from fleet.ports import Replicas
 from registry.errors import RegistryError
@@ -50,7 +52,7 @@ class FleetPins:
         *,
         actor: str,
     ) -> ActivePin:
-        """Pin on `count` replicas, or on all that serve its rank (None); if one fails, on none.
+        """Pin on `count` replicas, or on all that serve its rank now (None); if one fails, on none.
 
         Raises what `CacheController.pin` raises, or RegistryError.
         """
@@ -64,19 +66,19 @@ class FleetPins:
                     version.id, tier, expires_at, actor=actor, replicas=count
                 )
             except BaseException:
-                await self._hold_all()
+                await self._hold_if_served()
                 raise
             kept = ActivePin(version, tier, expires_at, replicas=count)
             self._kept[version.id] = kept
-            await self._hold_all()  # a smaller count releases some
+            await self._hold_if_served()  # a smaller count releases some
         return kept
 
     async def _hold(self, version: AdapterVersion, tier: Tier, count: int | None) -> None:
-        limits = max_ranks((await self._replicas.call("facts")).all())
+        limits = await serving_ranks(self._replicas, version.rank)
         chosen = first_for(version.reference, limits, count, rank=version.rank, max_ranks=limits)
         answers = await self._replicas.call("pin", version, tier, only=chosen)
         if answers.failures:
-            await self._hold_all()
+            await self._hold_if_served()
             answers.check()
         self._recent.record(version.id, chosen)
 
@@ -87,7 +89,7 @@ class FleetPins:
                 raise NotPinned
             await self._store.remove_pin(version.id, actor=actor)
             kept = self._kept.pop(version.id)
-            await self._hold_all()
+            await self._hold_if_served()
         return kept.tier
 
     async def run(self) -> None:
@@ -130,18 +132,30 @@ class FleetPins:
         except RegistryError as error:
             logger.warning("expired pins are still stored: %s", error.detail)
 
+    async def _hold_if_served(self) -> None:
+        """What is changed holds; replicas that are away learn it when they are back."""
+        with suppress(EngineUnavailable):
+            await self._hold_all()
+
     async def _hold_all(self) -> None:
-        wanted = self._wanted(max_ranks((await self._replicas.call("facts")).values))
-        for name, pins in wanted.items():
+        """Raises EngineUnavailable."""
+        wanted = self._wanted(await serving_ranks(self._replicas))
+        await asyncio.gather(*(self._hold_on(name, pins) for name, pins in wanted.items()))
+
+    async def _hold_on(self, name: str, pins: Sequence[WantedPin]) -> None:
+        with suppress(EngineUnavailable):  # it is gone: its pins are another's the next time
             answers = await self._replicas.call("hold_pins", pins, only=frozenset({name}))
             for replica, failures in answers.values.items():
                 self._warn(replica, failures)
 
     def _wanted(self, limits: Mapping[str, int]) -> Mapping[str, Sequence[WantedPin]]:
-        """`limits`: the largest rank that each replica serves."""
+        """`limits`: the largest rank that each replica serves. Not where it has no room."""
         wanted: dict[str, list[WantedPin]] = {name: [] for name in limits}
+        largest = max(limits.values())
         for kept in self._kept.values():
             reference, rank = kept.version.reference, kept.version.rank
+            if rank > largest:
+                continue
             for name in first_for(reference, limits, kept.replicas, rank=rank, max_ranks=limits):
                 wanted[name].append(WantedPin(kept.version, kept.tier))
         return wanted

@@ -11,6 +11,7 @@ from engine.errors import EngineError
 from engine.operations.probe import ProbeResult
 from engine.types import AdapterVersion, VersionId
 from fleet.ingress.recent_residency import RecentResidency
+from fleet.ingress.serving_replicas import serving_ranks
 from fleet.messages import ReplicaResults, max_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
@@ -94,7 +95,7 @@ class FleetProbe:
 
     async def run(self, version: AdapterVersion) -> ProbeResult:
         """Raises what `engine.operations.probe.Probe.run` raises."""
-        limits = max_ranks((await self._replicas.call("facts")).all())
+        limits = await serving_ranks(self._replicas, version.rank)
         only = first_for(version.reference, limits, 1, rank=version.rank, max_ranks=limits)
         (result,) = (await self._replicas.call("probe_result", version, only=only)).all().values()
         assert isinstance(result, ProbeResult)

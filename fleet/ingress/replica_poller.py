@@ -40,7 +40,8 @@ class ReplicaPoller:
         """Raises EngineUnavailable."""
         answers = await self._replicas.call("report", dict(self._newest))
         reports: Mapping[str, Report] = answers.values
-        self._newest = {name: report.newest_id for name, report in reports.items()}
+        for name, report in reports.items():  # one that gives no answer now keeps its place
+            self._newest[name] = report.newest_id
         self.snapshots = {name: report.snapshot for name, report in reports.items()}
         found = [(logged, name) for name, each in reports.items() for logged in each.decisions]
         for logged, name in sorted(found, key=lambda pair: pair[0].at):

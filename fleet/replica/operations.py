@@ -49,6 +49,10 @@ class Operations:
     async def snapshot(self) -> CacheSnapshot:
         return self._cache.controller.snapshot()
 
+    async def serves(self) -> bool:
+        """Whether its engine is up: else requests go elsewhere."""
+        return self._cache.controller.unavailable is None
+
     async def engine_state(self) -> EngineState:
         return await self._cache.controller.reconcile()
 

@@ -21,12 +21,13 @@ from fleet.ingress.pins import FleetPins
 from fleet.ingress.promotion import FleetProbe, FleetPromotion
 from fleet.ingress.recent_residency import RecentResidency
 from fleet.ingress.replica_poller import ReplicaPoller
-from fleet.placement import first_for
+from fleet.placement import Bound, first_for, order
+from fleet.stock.replicas import StockReplicas
 from registry.catalog.types import ResolvedVersion
 from registry.errors import DatabaseUnavailable, EngineAway, OtherBaseModel
 from registry.residency import NullResidencyStore, StoredPin
 from tests.support.cache.controller_harness import A, B, C, settle, until
-from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
+from tests.support.cache.fake_fleet import FACTS, FakeReplica, FakeReplicas, Names, fake_fleet
 
 NAMES = ("one", "two", "three")
 
@@ -364,3 +365,107 @@ def test_recent_residency_expires() -> None:
     now[0] = 6.0
     assert recent.replicas_with(A.id) == frozenset()
     assert recent.replicas_with(B.id) == frozenset()
+
+
+async def test_what_requests_need_is_put_where_they_go_while_a_replica_is_away(
+    replicas: FakeReplicas, cache: FleetCache, pins: FleetPins, store: Store
+) -> None:
+    first, second, _ = order(A.reference, NAMES)
+    away = replicas.of(first).controlled.controller
+    await away.on_engine_lost(EngineUnavailable("gone"))
+    await cache.load_into_host(A)
+    assert A.reference in replicas.held()[second]
+    assert (await FleetProbe(replicas).run(A)).failure is None
+    await pins.pin(A, Tier.HOST, None, 1, actor="me")
+    assert pinned_on(replicas, A) == {second}
+    await pins.pin(B, Tier.HOST, None, None, actor="me")
+    assert pinned_on(replicas, B) == set(NAMES) - {first}
+    await pins.hold()
+    assert pinned_on(replicas, A) == {second}
+    away.on_engine_ready()
+    await pins.hold()
+    assert pinned_on(replicas, A) == {first}
+    assert pinned_on(replicas, B) == set(NAMES)
+
+
+async def test_a_pin_is_removed_while_no_engine_is_up(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    """A 503 would say that it is still there, and the next attempt that it is not."""
+    await pins.pin(A, Tier.HOST, None, None, actor="me")
+    for each in replicas.there:
+        await each.controlled.controller.on_engine_lost(EngineUnavailable("gone"))
+    with pytest.raises(EngineUnavailable):
+        await pins.pin(B, Tier.HOST, None, None, actor="me")
+    assert await pins.unpin(A, actor="me") is Tier.HOST
+    assert (await pins.list(), store.saved) == ((), {})
+    for each in replicas.there:
+        each.controlled.controller.on_engine_ready()
+    await pins.hold()
+    assert pinned_on(replicas, A) == set()
+
+
+async def test_a_rank_of_a_replica_that_is_away_is_put_on_no_smaller_one(store: Store) -> None:
+    wide = replace(A, rank=64)
+    made = [FakeReplica("small", max_rank=8), FakeReplica("large", max_rank=64)]
+    async with fake_fleet(*made) as replicas:
+        pins = FleetPins(replicas, store, Names(), RecentResidency())
+        await pins.pin(wide, Tier.HOST, None, None, actor="me")
+        await replicas.of("large").controlled.controller.on_engine_lost(EngineUnavailable("gone"))
+        await pins.hold()
+        assert not replicas.of("small").controlled.controller.is_pinned(wide.id)
+        cache = FleetCache(replicas, pins)
+        with pytest.raises(EngineUnavailable, match="room for the adapter's rank"):
+            await cache.load_into_host(wide)
+        await cache.load_into_host(B)
+        assert B.reference in replicas.held()["small"]
+
+
+async def test_a_stock_server_that_never_answered_keeps_no_pin_from_the_others(
+    store: Store,
+) -> None:
+    async with fake_fleet(FakeReplica("two"), FakeReplica("three")) as fakes:
+        replicas = StockReplicas(dict.fromkeys(NAMES, FACTS), Bound())
+        replicas.connected = {each.name: each.replica for each in fakes.there}
+        pins = FleetPins(replicas, store, Names(), RecentResidency())
+        for version in (A, B, C):
+            await pins.pin(version, Tier.HOST, None, 1, actor="me")
+            assert len(pinned_on(fakes, version)) == 1
+            await pins.hold()
+            assert len(pinned_on(fakes, version)) == 1
+        for version in (A, B, C):
+            await FleetCache(replicas, pins).load_into_host(version)
+            assert await pins.unpin(version, actor="me") is Tier.HOST
+
+
+async def test_what_the_engines_hold_is_told_of_those_that_answer(
+    replicas: FakeReplicas, cache: FleetCache
+) -> None:
+    await replicas.of("one").controlled.use(A)
+
+    async def silent() -> None:
+        raise EngineUnavailable("gone")
+
+    replicas.of("two").controlled.backend.during_readback = silent
+    states = await cache.engine_states()
+    assert set(states) == {"one", "three"}
+    for name in ("one", "three"):
+        replicas.of(name).controlled.backend.during_readback = silent
+    with pytest.raises(EngineUnavailable):
+        await cache.engine_states()
+
+
+async def test_decisions_of_a_replica_that_missed_a_poll_enter_the_log_once(
+    replicas: FakeReplicas,
+) -> None:
+    log = DecisionLog()
+    poller = ReplicaPoller(replicas, log)
+    await replicas.of("one").controlled.use(A)
+    await poller.poll()
+    known = len(log.latest(100))
+    silent = replicas.there.pop(0)
+    await poller.poll()
+    assert set(poller.snapshots) == {"two", "three"}
+    replicas.there.append(silent)
+    await poller.poll()
+    assert len(log.latest(100)) == known > 0
