@@ -93,4 +93,9 @@ async def _messages(response: DeploymentResponseGenerator[Messages]) -> AsyncGen
     except RayTaskError:  # the application's own: a defect, and no reason to try again
         raise
     except (RayActorError, RayError, RayServeException) as error:
-        raise ReplicaLost(str(error).splitlines()[0]) from error
+        raise ReplicaLost(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Its type, if it says nothing: some of Ray's have no text."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,14 +1,17 @@
 """Ray Serve's number of replicas: the deployment's own, which may be another than `replicas`."""
 
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import RayError
 from ray.serve.schema import ApplicationDetails, DeploymentDetails
 
+from fleet.messages import Messages
+from fleet.ports import ReplicaLost
 from fleet.ray import replicas as module
-from fleet.ray.replicas import ServeReplicas
+from fleet.ray.replicas import ServeReplicas, _messages
 
 HANDLE: Any = SimpleNamespace(
     app_name="adaptry", deployment_name="replica", options=lambda stream: None
@@ -48,3 +51,21 @@ async def test_while_ray_does_not_tell_the_configured_number_is_expected(
     client = SimpleNamespace(get_serve_details=get_serve_details)
     monkeypatch.setattr(module, "_get_global_client", lambda: client)
     assert await ServeReplicas(HANDLE, 2).expected() == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RayError("it died\nTraceback …"), "it died"),
+        (RayError(""), "RayError"),
+        (RayError("\nbelow"), "below"),
+    ],
+)
+async def test_a_replica_is_lost_whatever_ray_says_of_it(error: Exception, line: str) -> None:
+    async def respond() -> AsyncGenerator[Messages]:
+        raise error
+        yield ()
+
+    with pytest.raises(ReplicaLost) as lost:
+        await anext(_messages(cast("Any", respond())))
+    assert str(lost.value) == line
