@@ -1,10 +1,12 @@
 """The cache page, drawn again and again: what a user holds stays held, what is read stays."""
 
+from typing import Any
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from registry.auth.scopes import Scope
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, Visitor
 from tests.browser.console_server import ConsoleServer, console_server
 from tests.browser.helpers import is_live, tier
 
@@ -77,3 +79,86 @@ def test_a_tenant_is_offered_no_action_on_what_is_not_its_own(
         expect(actions).to_have_count(6)
         page.get_by_label("Reference").fill("upper")
         expect(actions).to_have_text(["Why?"])
+
+
+def two_replicas(visitor: Visitor, engine_up: bool) -> None:
+    """As an ingress answers: `upper:1` is in a slot on one, and in host memory of both."""
+
+    def answer(route: Route) -> None:
+        cache = route.fetch().json()
+        held: dict[str, Any] = {"version_id": 1, "rank": 8, "size_bytes": 9, "host_bytes": 9}
+        held |= {"reference": "upper:1", "leases": 0, "waiting": 0, "hits": 1, "leaving": False}
+        held |= {"idle_seconds": 0.0, "pinned": None}
+        in_slot = {**held, "slot": 0, "replica": "one"}
+        in_host = {**held, "slot": None, "replica": "two"}
+        sizes: dict[str, Any] = {"slots": 2, "host_capacity": 4, "host_bytes": 9}
+        state: dict[str, Any] = {
+            **sizes,
+            "host_bytes_limit": None,
+            "slots_by_state": {},
+            "waiting": 0,
+        }
+        replicas = [
+            {**state, "name": "one", "engine_up": True},
+            {**state, "name": "two", "engine_up": engine_up},
+        ]
+        host = [in_slot, in_host] if engine_up else [in_slot]
+        totals = {"slots": 4, "gpu": [in_slot], "host": host, "replicas": replicas}
+        route.fulfill(json=cache | totals)
+
+    visitor.context.route("**/api/v1/cache", answer)
+
+
+def test_what_is_in_a_slot_of_one_replica_is_not_in_one_of_another(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(console.url)
+    two_replicas(visitor, engine_up=True)
+    panel = visitor.open("#/cache?ref=upper:1").get_by_role("region", name="Control an adapter")
+    facts = panel.locator(".facts-list")
+    expect(facts).to_have_count(2)
+    expect(facts.filter(has_text="one")).to_contain_text("GPU slot 0")
+    expect(facts.filter(has_text="two")).to_contain_text("host memory")
+    expect(facts.filter(has_text="two")).not_to_contain_text("slot")
+
+
+def test_a_replica_whose_engine_is_down_has_no_free_slots(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(console.url)
+    two_replicas(visitor, engine_up=False)
+    page = visitor.open("#/cache")
+    expect(page.get_by_text("The engine of two is down")).to_be_visible()
+    slots = page.get_by_role("list", name="GPU slots").get_by_role("listitem")
+    expect(slots).to_have_count(4)
+    expect(slots.filter(has_text="engine down")).to_have_count(2)
+    expect(slots.filter(has_text="free")).to_have_count(1)
+    page = visitor.open("#/server")
+    expect(page.get_by_text("one up, two down")).to_be_visible()
+
+
+def test_decisions_that_could_not_be_read_are_not_called_none(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(console.url)
+    visitor.expects_a_refusal()
+    visitor.context.route("**/api/v1/cache/decisions?*", lambda route: route.fulfill(status=503))
+    visitor.context.route("**/api/v1/cache/stream", lambda route: route.fulfill(body=""))
+    page = visitor.open("#/cache")
+    expect(page.get_by_text("Earlier decisions:")).to_be_visible()
+    tail = page.get_by_role("region", name="Decisions")
+    expect(tail).to_contain_text("not read yet")
+    expect(tail).not_to_contain_text("none since the server has started")
+
+
+def test_a_server_that_stopped_answering_is_not_called_ready(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(console.url)
+    page = visitor.open("#/server")
+    health = page.get_by_role("region").or_(page.locator("section")).filter(has_text="Health").first
+    expect(health).to_contain_text("database")
+    visitor.expects_a_refusal()
+    visitor.context.route("**/readyz", lambda route: route.abort())
+    expect(health).to_contain_text("no answer")
+    expect(health).not_to_contain_text("database")

@@ -143,6 +143,21 @@ def test_a_slot_of_another_tenant_is_not_free_and_has_no_name(page: Page) -> Non
     assert len({each["id"] for each in shown}) == 4
 
 
+def test_a_slot_of_an_engine_that_is_down_is_not_free(page: Page) -> None:
+    replicas = [
+        {"name": "one", "slots": 2, "engine_up": True},
+        {"name": "two", "slots": 2, "engine_up": False},
+    ]
+    held = {"reference": "a:1", "slot": 1, "replica": "one"}
+    given = {"slots": 4, "gpu": [held], "hidden": {"gpu": 1}, "replicas": replicas}
+    code = "return [m.bySlot(given), m.down(given), m.down({})];"
+    shown, down, none = run(page, "cacheCells", code, given)
+    blanks = ["another's", None, "engine down", "engine down"]
+    assert [each.get("blank") for each in shown] == blanks
+    assert len({each["id"] for each in shown}) == 4
+    assert (down, none) == (["two"], [])
+
+
 def test_metadata_that_is_not_edited_stays_what_it_was(page: Page) -> None:
     texts = {"number": "8", "flag": "true", "lines": "a\nb", "blanks": " a ", "quoted": '"a"'}
     names = {"n=m": "x=y", '"k"': "k", "a b": "c = d", "constructor": ""}

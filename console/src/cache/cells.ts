@@ -19,18 +19,24 @@ export function idOf({ reference, replica }: Resident): string {
   return replica ? `${reference} ${replica}` : reference;
 }
 
-/** Slots stay in their order, whichever adapter is in them. */
+/** Slots stay in their order, whichever adapter is in them. Those of an engine that is down are not free. */
 export function bySlot({ slots, gpu, hidden, replicas = [] }: Pick<Cache, "slots" | "gpu" | "hidden"> & { replicas?: Cache["replicas"] }): Cell[] {
-  const engines = replicas.length ? replicas : [{ name: null, slots }];
-  const placed = engines.flatMap(({ name, slots: number }) =>
-    Array.from({ length: number }, (_, n) => gpu.find((each) => each.slot === n && (each.replica ?? null) === name)),
+  const engines = replicas.length ? replicas : [{ name: null, slots, engine_up: true }];
+  const placed = engines.flatMap(({ name, slots: number, engine_up: isUp }) =>
+    Array.from({ length: number }, (_, n) => ({ isUp, found: gpu.find((each) => each.slot === n && (each.replica ?? null) === name) })),
   );
-  const unplaced = gpu.filter((each) => !placed.includes(each));
+  const unplaced = gpu.filter((each) => !placed.some(({ found }) => found === each));
   const others = blanks("another's", hidden.gpu ?? 0);
-  return placed.map((each, n) => {
-    const found = each ?? unplaced.shift();
-    return found ? cellOf(found) : (others.shift() ?? { id: `free-${n}`, resident: null, blank: "free" });
+  return placed.map(({ isUp, found }, n) => {
+    if (!isUp) return { id: `down-${n}`, resident: null, blank: "engine down" };
+    const resident = found ?? unplaced.shift();
+    return resident ? cellOf(resident) : (others.shift() ?? { id: `free-${n}`, resident: null, blank: "free" });
   });
+}
+
+/** The names of replicas whose engine is down. */
+export function down({ replicas = [] }: Pick<Cache, "replicas">): string[] {
+  return replicas.filter((each) => !each.engine_up).map(({ name }) => name);
 }
 
 /** Residents, next victim first; then other tenants', then free places. */

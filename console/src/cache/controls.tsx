@@ -10,7 +10,7 @@ import { Check, Field } from "../lib/form.tsx";
 import { adapterOf, bytes, idle } from "../lib/format.ts";
 import { useAnswer } from "../lib/hooks.ts";
 import { Act, Facts } from "../lib/parts.tsx";
-import type { Cache } from "./cells.ts";
+import { idOf, type Cache } from "./cells.ts";
 import { Why } from "./why.tsx";
 
 export interface Controlled {
@@ -104,7 +104,7 @@ function Where({ cache, reference }: { cache: Cache | null; reference: string })
   if (!found.length) {
     return <p class="faint">{cache.loading.some(isIt) ? "It is loading." : `${reference} is not in memory.`}</p>;
   }
-  const inSlots = new Set(cache.gpu.map((each) => each.reference));
+  const inSlots = new Set(cache.gpu.map(idOf)); // on one replica it may be in a slot, on another not
   return (
     <>
       {found.map((each) => (
@@ -117,7 +117,7 @@ function Where({ cache, reference }: { cache: Cache | null; reference: string })
                 {each.reference}
               </a>,
             ],
-            ["In", inSlots.has(each.reference) ? slotOf(each.slot) : "host memory"],
+            ["In", inSlots.has(idOf(each)) ? slotOf(each.slot) : "host memory"],
             ["On", each.replica],
             ["Pinned", each.pinned ? `in the ${each.pinned} tier` : "no"],
             ["Leases", each.leases],

@@ -27,7 +27,7 @@ export function CachePage({ query, signal, onLinkState }: PageProps) {
   const [cache, refresh] = useAnswer("Cache", (signal) => request("get", "/api/v1/cache", { signal }));
   const refreshSoon = useSoon(SOON_MS, refresh);
   const [place, pulse] = usePulses<HTMLElement>();
-  const { decisions, drawnAt } = useDecisions(signal, onLinkState, ({ kind, reference, outcome }, isFirstSeen) => {
+  const { decisions, drawnAt, isRead } = useDecisions(signal, onLinkState, ({ kind, reference, outcome }, isFirstSeen) => {
     if (isFirstSeen && kind === "looked_up" && reference && outcome) pulse(reference, outcome);
     refreshSoon();
   });
@@ -56,7 +56,7 @@ export function CachePage({ query, signal, onLinkState }: PageProps) {
         <div class="cache-main">
           {cache && <Tiers cache={cache} flow={flows(lastMinute)} place={place} selected={selected} onSelect={select} />}
           {plots}
-          <Tail decisions={decisions} />
+          <Tail decisions={decisions} isComplete={isRead} />
         </div>
         <Controls
           {...controlled}
@@ -105,12 +105,13 @@ function LastMinute({ decisions }: { decisions: readonly Timed[] }) {
 }
 
 /** The newest decisions; paused while the pointer or the focus is in the list. */
-function Tail({ decisions }: { decisions: DecisionWindow }) {
+function Tail({ decisions, isComplete }: { decisions: DecisionWindow; isComplete: boolean }) {
   const list = useRef<HTMLOListElement>(null);
   const shown = useRef<readonly Timed[]>([]);
   const isRead = list.current?.matches(":hover, :focus-within") ?? false;
   if (!isRead) shown.current = decisions.newest;
-  const note = decisions.newest.length ? `times in ${zone()}` : "none since the server has started";
+  const none = isComplete ? "none since the server has started" : "not read yet";
+  const note = decisions.newest.length ? `times in ${zone()}` : none;
   return (
     <section class="tail" aria-label="Decisions">
       <header class="row">

@@ -16,6 +16,8 @@ interface Stream {
   decisions: DecisionWindow;
   /** When it was last drawn; every second, as what is shown gets older. */
   drawnAt: number;
+  /** Whether those from before the page was opened are among them. */
+  isRead: boolean;
 }
 
 /** Draws again once a second, and soon after decisions. `onNew` is called for each that the stream brings. */
@@ -23,6 +25,7 @@ export function useDecisions(signal: AbortSignal, onLinkState: OnLinkState, onNe
   const decisions = useRef(new DecisionWindow()).current;
   const [drawnAt, setDrawnAt] = useState(serverNow);
   const [, count] = useState(0);
+  const [isRead, setRead] = useState(false);
   const latest = useRef(onNew);
   latest.current = onNew;
   useEffect(() => {
@@ -48,6 +51,7 @@ export function useDecisions(signal: AbortSignal, onLinkState: OnLinkState, onNe
       try {
         const { items } = await request("get", "/api/v1/cache/decisions", { query: { limit: BACKFILL }, signal });
         for (const decision of items) decisions.add(decision);
+        setRead(true);
         draw();
       } catch (error) {
         if (!signal.aborted) showProblem(error, "Earlier decisions");
@@ -60,5 +64,5 @@ export function useDecisions(signal: AbortSignal, onLinkState: OnLinkState, onNe
       clearTimeout(counting);
     };
   }, [signal]);
-  return { decisions, drawnAt };
+  return { decisions, drawnAt, isRead };
 }

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, RefObject } from "preact";
 import { bytes } from "../lib/format.ts";
-import { bySlot, hostVictims, idOf, inHost, marksOf, onTheirWay, slotVictims, type Cache, type Cell, type Victims } from "./cells.ts";
+import { bySlot, down, hostVictims, idOf, inHost, marksOf, onTheirWay, slotVictims, type Cache, type Cell, type Victims } from "./cells.ts";
 import { useSlides } from "./motion.ts";
 
 type Flow = { in: number; out: number };
@@ -22,6 +22,7 @@ interface Props extends Choice {
 export function Tiers({ cache, flow, place, ...choice }: Props) {
   return (
     <section class="tiers" aria-label="Both tiers" ref={place}>
+      <Down names={down(cache)} />
       <Tier title="GPU slots" summary={slotsInUse(cache)} cells={bySlot(cache)} victims={slotVictims(cache)} {...choice} />
       <Moves below="host memory" above="slots" of={flow.gpu} />
       <Tier
@@ -38,6 +39,11 @@ export function Tiers({ cache, flow, place, ...choice }: Props) {
       <OnTheirWay cache={cache} />
     </section>
   );
+}
+
+/** Its places are no room: requests go to the others. */
+function Down({ names }: { names: readonly string[] }) {
+  return <div role="status">{names.length > 0 && <p class="thrash">The engine of {names.join(", ")} is down: nothing is in memory there.</p>}</div>;
 }
 
 function slotsInUse({ slots, slots_by_state: states }: Cache): string {

@@ -1,6 +1,6 @@
 // API keys: who has which scopes, and until when.
 
-import { request, type Schema } from "../lib/api.ts";
+import { request, serverNow, type Schema } from "../lib/api.ts";
 import { confirm, DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
@@ -86,7 +86,7 @@ function cellsOf(key: Key, refresh: () => Promise<void>) {
       await refresh();
     }
   };
-  const hasEnded = key.expires_at !== null && Date.parse(key.expires_at) < Date.now();
+  const hasEnded = key.expires_at !== null && Date.parse(key.expires_at) < serverNow();
   const isValid = key.revoked_at === null && !hasEnded;
   return [
     <span class="ref">{key.name}</span>,

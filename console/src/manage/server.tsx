@@ -49,11 +49,17 @@ function Health() {
   );
 }
 
+/** What was known before a server stopped answering is not known now. */
 async function readHealth(signal: AbortSignal): Promise<Pair[]> {
-  const ready = await fetch(new URL("../readyz", location.href), { signal, cache: "no-store" });
-  const { parts } = (await ready.json()) as { parts: Record<string, string> };
-  const pairs: Pair[] = [["Ready", <State of={ready.ok ? "yes" : "no"} />]];
-  return [...pairs, ...Object.entries(parts)];
+  try {
+    const ready = await fetch(new URL("../readyz", location.href), { signal, cache: "no-store" });
+    const { parts } = (await ready.json()) as { parts: Record<string, string> };
+    const replicas = await request("get", "/api/v1/cache", { signal }).then((cache) => cache.replicas ?? [], () => []);
+    const engines = replicas.map(({ name, engine_up: isUp }) => `${name} ${isUp ? "up" : "down"}`);
+    return [["Ready", <State of={ready.ok ? "yes" : "no"} />], ...Object.entries(parts), ["Engines", engines.join(", ")]];
+  } catch {
+    return [["Ready", <State of="no answer" />]];
+  }
 }
 
 /** With the option or variable that sets each. */
@@ -82,7 +88,6 @@ async function readSettings(signal: AbortSignal): Promise<Pair[]> {
     </>
   );
   return [
-    ["Engines", engines.map(({ name, engine_up: isUp }) => `${name} ${isUp ? "up" : "down"}`).join(", ")],
     ["GPU slots", set(whole(cache.slots), "--max-loras")],
     ["Places in host memory", set(whole(cache.host_capacity), "--max-cpu-loras")],
     ["Most host memory", set(cache.host_bytes_limit ? whole(bytes(cache.host_bytes_limit)) : "no limit", "--host-cache-bytes")],

@@ -1,1 +1,1 @@
-import{B as s,P as e,W as t,ca as m,ga as f,j as o,o as r,y as a}from"./chunk-TAAFLNXO.js";export{o as api,m as cacheCells,e as decisionWindow,a as format,s as metadata,t as scales,f as sizing,r as sse};
+import{B as s,K as e,Y as t,da as m,ha as f,j as o,o as r,y as a}from"./chunk-MEW6PKI2.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};
