@@ -192,7 +192,7 @@ class JobRunner:
             await self._job_store.succeed(session, job, run.progress, registration)
             self._watch(run.number, Checkpoint.WRITTEN)
 
-        origin = Origin(job.source, fetched.revision, job.created_by, job.address)
+        origin = Origin(job.source, fetched.stored_revision, job.created_by, job.address)
         details = details_of(job.request)
         return await self._registrar.publish(
             job.adapter, origin, artifact, details, in_transaction=in_transaction, rest=rest

@@ -13,6 +13,8 @@ from registry.sources.beside import MAX_TRAINING_BYTES
 MAX_FIELDS_BYTES = 2**20
 """Maximum size of an upload's fields, names and boundaries, beyond its files."""
 
+MAX_REVISION = 256
+
 MAX_UNCOUNTED_BYTES = MAX_FIELDS_BYTES + MAX_TRAINING_BYTES
 """Maximum size of an upload's body beyond the adapter's own files."""
 
@@ -68,6 +70,14 @@ class FetchedSource:
     files: tuple[FetchedFile, ...]
     revision: str | None = None
     remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def stored_revision(self) -> str | None:
+        """As every database can store it: a server may send anything as an entity tag."""
+        if self.revision is None:
+            return None
+        text = self.revision.encode(errors="replace").decode().replace("\0", "")
+        return text[:MAX_REVISION] or None
 
 
 class Stopped(Exception):

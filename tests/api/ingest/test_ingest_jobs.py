@@ -559,3 +559,16 @@ async def test_too_much_metadata_is_refused_before_anything_is_fetched(
 ) -> None:
     answer = await registry.register("bot", publish_on("a"), metadata={"x": "y" * 20_000})
     assert (answer.status_code, answer.json()["code"]) == (413, "metadata_too_large")
+
+
+@pytest.mark.parametrize("tag", ["\xff" * 3, "a" * 1000])
+async def test_an_entity_tag_may_be_anything(
+    registry: Registry, web: WebServer, make_adapter: AdapterMaker, tag: str
+) -> None:
+    """No database stores half a character, and PostgreSQL no more than it has room for."""
+    for file in make_adapter("odd").iterdir():
+        web.file(f"/odd/{file.name}", file.read_bytes(), ETag=f'"{tag}"')
+    job = await registry.finished(await registry.register("bot", f"{web.url}/odd"))
+    assert (job["state"], job["code"]) == ("succeeded", None), job["detail"]
+    version = (await registry.http.get("/adapters/bot/versions/1")).json()
+    assert version["revision"] == ("a" * 256 if tag.startswith("a") else "?" * 3)
