@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
-from huggingface_hub.constants import is_offline_mode
+from huggingface_hub.constants import HF_HUB_CACHE, is_offline_mode
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -45,6 +45,8 @@ from registry.inspection.foreign_folders import (
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.disks.folders import share_of
+from registry.sources.disks.reads import Share
 from registry.sources.download import RemoteSource
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http import connect
@@ -111,8 +113,11 @@ class HubSource:
         """As `Source.fetch`; `revision` is the commit."""
         if is_offline_mode():
             copy = partial(self._copy_cached, into, limits, progress)
-            return await run_in_thread(copy, progress.stop)
-        found = await run_in_thread(self._state, progress.stop)
+            cache = share_of(Path(HF_HUB_CACHE), (), None)
+            return await run_in_thread(copy, progress.stop, share=cache)
+        # left behind on cancellation: huggingface_hub waits as long as something comes
+        asked = Share(self._api.endpoint, self._where.repository.partition("/")[0])
+        found = await run_in_thread(self._state, progress.stop, share=asked)
         fetched = await self._remote(found).fetch(into, limits, progress)
         return replace(fetched, revision=found.commit)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -126,23 +125,25 @@ async def test_what_comes_with_a_redirect_is_not_read(fetch: Fetch) -> None:
     assert sent < 100_000_000
 
 
-@pytest.mark.parametrize("url", ["oci://PLACE/team/a:1", "mlflow:/a/1"])
+@pytest.mark.parametrize("url", ["oci://PLACE/team/a:1", "mlflow:/a/1", "hf://team/a"])
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", answer(b"", size=1000)])
 async def test_a_server_that_never_ends_holds_no_thread(
     tmp_path: Path, url: str, start: bytes
 ) -> None:
-    called = threading.Event()
+    called, ended = threading.Event(), threading.Event()
 
     def drip(connection: socket.socket) -> None:
         connection.sendall(start)
         called.set()
-        while connection.send(b"x" if start else b""):
-            time.sleep(0.1)
-        connection.recv(1)
+        while not ended.wait(0.1) and start:
+            connection.send(b"x")
+        ended.wait()
 
-    with serving({MANIFEST: drip, "/api/2.0/mlflow/model-versions/get": drip}) as place:
+    asked = (MANIFEST, "/api/2.0/mlflow/model-versions/get", "/api/models/team/a")
+    with serving(dict.fromkeys(asked, drip)) as place:
         guard, server = LOOPBACK, f"http://{place}"
-        sources = RemoteSources(("oci://", "mlflow:/"), guard, mlflow_uri=server)
+        rules = ("oci://", "mlflow:/", "hf://")
+        sources = RemoteSources(rules, guard, hub_endpoint=server, mlflow_uri=server)
         _, source = sources.open(url.replace("PLACE", place))
         fetching = asyncio.create_task(source.fetch(tmp_path, FetchLimits(1000), Progress()))
         await asyncio.to_thread(called.wait, 10)
@@ -150,6 +151,7 @@ async def test_a_server_that_never_ends_holds_no_thread(
         fetching.cancel()
         async with asyncio.timeout(5):
             await asyncio.wait({fetching})
+        ended.set()
     assert fetching.cancelled()
 
 
