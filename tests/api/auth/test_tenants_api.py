@@ -179,8 +179,13 @@ async def test_lists_and_searches_hold_what_is_owned_or_granted(
         items = (await asked.ask("other~boss", "GET", path)).json()["items"]
         assert len(items) == 1, path
         assert MARKER in str(items[0])
-    assert await asked.says("other~boss", "GET", f"/resolve?reference=acme~{MARKER}") == (200, "")
+    await asked.ask("root", "POST", "/tenants", json={"name": "third"})
+    await asked.key("third~boss", *Scope)
     own = f"/adapters/acme~{MARKER}"
+    assert await asked.says("third~boss", "GET", own) == (404, "unknown_adapter")
+    for path in lists:
+        assert (await asked.ask("third~boss", "GET", path)).json()["items"] == [], path
+    assert await asked.says("other~boss", "GET", f"/resolve?reference=acme~{MARKER}") == (200, "")
     assert await asked.says("other~boss", "PATCH", own, json={"owner": "me"}) == (403, "not_owner")
 
 
