@@ -27,6 +27,7 @@ _DATA, _DONE = b"data: ", b"[DONE]"
 _LEAVE_SECONDS = 5.0
 _SPEC = "2.3"  # from 2.4 on Starlette's streams do not look whether their client has left
 
+OnHead = Callable[["InnerAnswer"], Awaitable[None]]
 OnData = Callable[[bytes], Awaitable[None]]
 """Called with the data of each event of a stream, but for its end."""
 
@@ -54,7 +55,7 @@ async def call_inside(
     path: str,
     content: Mapping[str, Any],
     *,
-    on_head: Callable[[InnerAnswer], Awaitable[None]] | None = None,
+    on_head: OnHead | None = None,
     on_data: OnData | None = None,
 ) -> InnerAnswer:
     """POST the content as the caller of the request `outer`. `on_head`: when the head is there."""
@@ -94,7 +95,7 @@ class _InnerCall:
     def __init__(
         self,
         body: bytes,
-        on_head: Callable[[InnerAnswer], Awaitable[None]] | None,
+        on_head: OnHead | None,
         on_data: OnData | None,
     ) -> None:
         self.answer = InnerAnswer()
@@ -142,6 +143,7 @@ class _InnerCall:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.answer.status = message["status"]
+            self.answer.body = b""  # a second start: what had begun has ended in an error
             self.answer.headers = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in message["headers"]

@@ -20,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
 
-from engine.fanout.inner_call import InnerAnswer, call_inside
+from engine.fanout.inner_call import InnerAnswer, OnData, OnHead, call_inside
 from engine.fanout.schemas import (
     FanoutAnswer,
     FanoutEvent,
@@ -30,9 +30,11 @@ from engine.fanout.schemas import (
     FanoutUsage,
 )
 from engine.gateway.body_validation import first_error_validator
+from engine.gateway.openai_errors import error_content
 from engine.gateway.request_context import current_request
 from engine.gateway.requested_model import FANOUT
 from registry.http.headers import is_form
+from registry.http.unexpected_errors import describe_exception, report_internal
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
 MAX_BYTES = 2**28
@@ -153,9 +155,20 @@ class _FanOut:
             usage.add((answer.answer or {}).get("usage"))
         return FanoutResponse(answers=answers, usage=usage)
 
-    async def _ask(self, target: FanoutModel) -> InnerAnswer:
-        body = self._asked.body(target)
-        return await call_inside(self._app, self._scope, self._asked.path(), body)
+    async def _ask(
+        self, target: FanoutModel, on_head: OnHead | None = None, on_data: OnData | None = None
+    ) -> InnerAnswer:
+        """An unexpected error is that of its model alone."""
+        path = self._asked.path()
+        try:
+            body = self._asked.body(target)
+            return await call_inside(
+                self._app, self._scope, path, body, on_head=on_head, on_data=on_data
+            )
+        except Exception as error:
+            internal = report_internal("POST", path, describe_exception(error))
+            content = error_content(path, internal.status, internal.code, internal.detail)
+            return InnerAnswer(internal.status, body=json.dumps(content).encode())
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         events = asyncio.Queue[bytes | None](_EVENTS_AHEAD)
@@ -169,13 +182,9 @@ class _FanOut:
             asking.cancel()
 
     async def _ask_all(self, events: "asyncio.Queue[bytes | None]") -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for target in self._asked.targets:
-                    group.create_task(self._pass_on(target, events))
-        except Exception:  # not when cancelled: the client has left, and there may be no room
-            await events.put(None)
-            raise
+        async with asyncio.TaskGroup() as group:
+            for target in self._asked.targets:
+                group.create_task(self._pass_on(target, events))
         await events.put(None)
 
     async def _pass_on(self, target: FanoutModel, events: "asyncio.Queue[bytes | None]") -> None:
@@ -191,10 +200,7 @@ class _FanOut:
             encoded = json.dumps(name).encode()
             await events.put(b'data: {"name": %b, "%b": %b}\n\n' % (encoded, kind, content))
 
-        body = self._asked.body(target)
-        answer = await call_inside(
-            self._app, self._scope, self._asked.path(), body, on_head=begin, on_data=pass_on
-        )
+        answer = await self._ask(target, on_head=begin, on_data=pass_on)
         if answer.status >= 400:
             failed = _read(answer)
             await events.put(_event({"name": name, **_head(answer), "error": failed.error}))

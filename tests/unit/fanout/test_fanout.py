@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from engine.fanout.schemas import FanoutRequest
 from engine.gateway.request_context import RequestContext
 from engine.vllm.error_handlers import handle_errors
 from tests.support.running_requests import request_scope
+
+SECRET = "said by nobody"
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Engine:
         self.asked.append({"path": request.url.path, **body})
         self.headers.append(dict(request.headers))
         model = body["model"]
+        if model == "broken":
+            raise RuntimeError(SECRET)
         if (status := self.refused.get(model)) is not None:
             error = {"message": f"{model} is refused", "code": "refused"}
             return JSONResponse({"error": error}, status)
@@ -76,6 +81,8 @@ class Engine:
         for number in range(2):
             yield b": keep-alive\n\n"
             yield f'data: {{"choices": [{{"text": "{model} {number}"}}]}}\n\n'.encode()
+            if model == "breaking":
+                raise RuntimeError(SECRET)
         if model == "guard":
             yield b'data: {"error": {"message": "it ended", "code": "engine_unavailable"}}\n\n'
         yield b"data: [DONE]\n\n"
@@ -190,6 +197,30 @@ async def test_a_stream_names_the_model_of_each_event(
     assert [(each["status"], each["error"]["code"]) for each in by_name["unknown"]] == [
         (404, "refused")
     ]
+
+
+async def test_an_unexpected_error_of_one_model_is_that_models_alone(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await fan_out(client, prompt="said", models=["broken", "judge"])
+    answers = response.json()["answers"]
+    assert (response.status_code, answers["broken"]["status"]) == (200, 500)
+    assert answers["judge"]["answer"]["choices"][0]["text"] == "by judge"
+    told = [answers["broken"]["error"]]
+    models = ["broken", "judge", "breaking"]
+    response = await fan_out(client, prompt="said", models=models, stream=True)
+    *events, last = [part.removeprefix("data: ") for part in response.text.strip().split("\n\n")]
+    assert last == "[DONE]"
+    parsed = list(map(json.loads, events))
+    told += [each["error"] for each in parsed if "error" in each]
+    assert [each["name"] for each in parsed if "error" in each] == ["broken", "breaking"]
+    texts = [each["chunk"]["choices"][0]["text"] for each in parsed if "chunk" in each]
+    assert sorted(texts) == ["breaking 0", "judge 0", "judge 1"]
+    assert {each["code"] for each in told} == {"internal_error"}
+    assert SECRET not in response.text + caplog.text
+    for error_id in (re.findall(r"\b[0-9a-f]{16}\b", each["message"]) for each in told):
+        assert len(error_id) == 1
+        assert error_id[0] in caplog.text
 
 
 async def test_the_gateway_is_told_to_hold_no_event_of_a_stream(client: httpx.AsyncClient) -> None:
