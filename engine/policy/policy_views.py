@@ -78,8 +78,5 @@ class PolicyViews:
         has_place = self._tiers.has_host_place(version)
         return has_place and self._tiers.place_of(version) is not COMMITTING
 
-    def pending_prefetches(self) -> tuple[VersionId, ...]:
-        return tuple(self._planner.prefetches)
-
     def in_transit(self) -> tuple[VersionId, ...]:
         return self._tiers.in_transit()

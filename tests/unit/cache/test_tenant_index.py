@@ -115,7 +115,7 @@ class World:
 
     def check(self, tenant: str) -> None:
         policy = self.policy
-        held = {*policy.residency().host, *policy.in_transit(), *policy.pending_prefetches()}
+        held = {*policy.residency().host, *policy.in_transit(), *policy._planner.prefetches}
         own = {version for version in held if owner(version) == tenant}
         assert {v for v in VERSIONS if self.index.has(tenant, v)} == own
         assert self.index.bytes_of(tenant) == sum(map(policy.size_of, own))
