@@ -42,6 +42,7 @@ def engine_arguments(options: FleetOptions, given: Sequence[str] | None = None) 
         prefer_one_worker_process,
         secrets_in,
     )
+    from engine.vllm.option_files.plugins import import_parsers
 
     version = vllm_compat.check_version(allow_untested=options.allow_untested_vllm)
     vllm_compat.check_internals()
@@ -49,6 +50,7 @@ def engine_arguments(options: FleetOptions, given: Sequence[str] | None = None) 
         logger.warning("%s", remark)
     arguments = parse_engine_arguments(options.model, options.vllm if given is None else given)
     register_secrets(secrets=secrets_in(arguments))
+    import_parsers(arguments)
     prefer_one_worker_process(arguments)
     return arguments
 

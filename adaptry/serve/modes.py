@@ -5,8 +5,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,18 @@ def serve_engine(
     import uvloop
 
     from engine.vllm.arguments import prefer_one_worker_process
+    from engine.vllm.option_files.checks import use_option_files
 
     parsed = _parse_for_vllm(arguments, engines=1)
+    with _usage_errors():
+        use_option_files(parsed)
     prefer_one_worker_process(parsed)
     _log_like_vllm()
     uvloop.run(_run_server(arguments, settings, parsed, listening))
 
 
 def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replicas: int) -> None:
+    from engine.vllm.option_files.checks import refuse_tls, use_option_files
     from fleet.ray.launch import prepare_environment, serve_fleet
 
     if importlib.util.find_spec("ray") is None:
@@ -42,13 +46,17 @@ def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replic
     prepare_environment(settings.database_url)
     parsed = _parse_for_vllm(arguments, engines=replicas)
     options = _fleet_options(arguments, settings, replicas)
-    _parse_classes(arguments, options, parsed)
+    with _usage_errors():
+        for each in _parse_classes(arguments, options, parsed).values():
+            refuse_tls(each, "--replicas")
+            use_option_files(each)
     serve_fleet(options, arguments.host, arguments.port)
 
 
 def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -> None:
     import uvloop
 
+    from engine.vllm.option_files.checks import refuse_tls
     from fleet.messages import EngineFacts
     from fleet.ray.launch import prepare_environment
     from fleet.stock.launch import serve_stock
@@ -58,10 +66,13 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
     parsed = _parse_for_vllm(arguments, engines=1)
     options = _fleet_options(arguments, settings, len(arguments.engines))
     classes = _parse_classes(arguments, options, parsed)
+    with _usage_errors():
+        for each in classes.values():
+            refuse_tls(each, "--engines")
     places = range(len(arguments.engines))
     sizes = [
-        StockSizes(each.max_loras, each.max_cpu_loras, each.max_lora_rank)
-        for each in (classes[options.arguments_of(place)] for place in places)
+        StockSizes(found.max_loras, found.max_cpu_loras, found.max_lora_rank)
+        for found in (classes[options.arguments_of(place)] for place in places)
     ]
     if any(each.api_key for each in classes.values()):
         raise UsageError(
@@ -126,13 +137,11 @@ def _parse_classes(
 
 
 def _parse(arguments: ServeArguments, given: Sequence[str]) -> Any:
-    from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
+    from engine.vllm.arguments import parse_engine_arguments, secrets_in
 
     own = [f"--host={arguments.host}", f"--port={arguments.port}"]
-    try:
+    with _usage_errors():
         parsed = parse_engine_arguments(arguments.model, [*given, *own])
-    except BadArgument as error:
-        raise UsageError(str(error)) from error
     register_secrets(secrets=secrets_in(parsed))
     return parsed
 
@@ -140,7 +149,10 @@ def _parse(arguments: ServeArguments, given: Sequence[str]) -> Any:
 def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
     """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
     from engine.vllm import compat as vllm_compat
+    from engine.vllm.option_files.checks import check_logging_variable
 
+    with _usage_errors():
+        check_logging_variable()
     try:
         version = vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
         vllm_compat.check_internals()
@@ -153,6 +165,17 @@ def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
         cores = (os.cpu_count() or 2) // (1 + engines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
     return _parse(arguments, arguments.vllm)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What is wrong with vLLM's arguments is the operator's mistake. Raises UsageError."""
+    from engine.vllm.arguments import BadArgument
+
+    try:
+        yield
+    except BadArgument as error:
+        raise UsageError(str(error)) from error
 
 
 def _log_like_vllm() -> None:

@@ -4,8 +4,11 @@ Up to 0.28 they are spread over `vllm.entrypoints`, from 0.29 on they are in its
 argument parser moved once more in 0.33. Each function here tries the modules in turn, newest first.
 """
 
+import json
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from logging.config import dictConfig
+from pathlib import Path
 from typing import Any
 
 from engine.vllm import internals as vllm_internals
@@ -106,6 +109,23 @@ def log_config() -> Any:
         "entrypoints.serve.utils.server_utils",
         "entrypoints.openai.server_utils",
     )
+
+
+def configure_logging(parsed: Any) -> None:
+    """By the file and the level that the arguments name. Before 0.31 only uvicorn read the file."""
+    configure = getattr(import_module("vllm.logger"), "configure_logging_from_args", None)
+    if configure is not None:
+        configure(parsed)
+    elif parsed.log_config_file:
+        dictConfig(json.loads(Path(parsed.log_config_file).read_text(encoding="utf-8")))
+
+
+def tool_parsers() -> Any:
+    return _first("ToolParserManager", "tool_parsers", "entrypoints.openai.tool_parsers")
+
+
+def reasoning_parsers() -> Any:
+    return _first("ReasoningParserManager", "reasoning")
 
 
 def keep_alive_seconds() -> int:

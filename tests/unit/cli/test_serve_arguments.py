@@ -398,15 +398,11 @@ def test_some_engines_may_have_arguments_of_their_own() -> None:
 def test_no_class_of_stock_servers_has_a_key_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be taken for a lock, and lock nothing."""
 
-    def parsed(arguments: ServeArguments, given: Sequence[str]) -> Namespace:
-        key = ["secret"] if "--api-key" in given else None
-        return Namespace(api_key=key, max_loras=4, max_cpu_loras=8, max_lora_rank=8)
-
+    parsed = modes._parse
     monkeypatch.setattr("fleet.ray.launch.prepare_environment", lambda database: None)
-    monkeypatch.setattr(modes, "_parse", parsed)
     monkeypatch.setattr(modes, "_parse_for_vllm", lambda given, engines: parsed(given, given.vllm))
     given = ["m", "--engines", "http://a:1", "http://b:1"]
-    arguments = parse([*given, "--replica-class", "1 --api-key secret"])
+    arguments = parse([*given, "--replica-class", "1 --api-key a-key-of-clients"])
     with pytest.raises(UsageError, match="--api-key"):
         modes.serve_stock_engines(arguments, RegistrySettings())
 
@@ -416,10 +412,12 @@ def test_the_arguments_of_all_engines_are_parsed_once_beside_those_of_a_class(
 ) -> None:
     """A parse warns of what is not heeded."""
     parses: list[tuple[str, ...]] = []
+    parse_as_vllm = modes._parse
 
     def parsed(arguments: ServeArguments, given: Sequence[str]) -> Namespace:
         parses.append(tuple(given))
-        return Namespace(api_key=None, max_loras=4, max_cpu_loras=8, max_lora_rank=8)
+        found: Namespace = parse_as_vllm(arguments, given)
+        return found
 
     monkeypatch.setattr("fleet.ray.launch.prepare_environment", lambda database: None)
     monkeypatch.setattr("fleet.ray.launch.serve_fleet", lambda *given: None)
