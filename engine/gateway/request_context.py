@@ -16,7 +16,9 @@ from engine.cache.lease import NULL_WAIT
 from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
+from engine.trace.recorder import EndedRequest
 from engine.types import AdapterVersion, Lease, WorkTotals
+from registry.auth.caller import current_caller
 from registry.rates.caller_rates import RequestRates
 
 AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
@@ -85,6 +87,17 @@ class RequestContext:
         if self.lease is None:
             return False
         return self.has_invocation is not None or self.lease.version.invocation_tokens is None
+
+    def seconds(self) -> float:
+        """Since it arrived; 0 if the clock was set back."""
+        return max(time.time() - self.arrived_at, 0.0)
+
+    def ended(self, outcome: str) -> EndedRequest:
+        """Its line in the trace."""
+        tenant, seconds = current_caller().tenant, self.seconds()
+        return EndedRequest(
+            self.arrived_at, self.version, tenant, self.lease, self.work, outcome, seconds
+        )
 
     def detach(self) -> None:
         """After the response: what refers back to this must not keep it for the collector."""

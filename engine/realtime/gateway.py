@@ -42,6 +42,7 @@ class RealtimeGateway:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         drawn = find_header(scope, USER_HEADER) or secrets.token_hex(8)
         session = RealtimeSession(
+            scope,
             receive,
             send,
             self._controls,

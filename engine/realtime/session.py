@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import AudioStopped, EngineError
 from engine.gateway.default_adapter import DefaultAdapter
@@ -22,6 +22,7 @@ from engine.realtime.transcription import (
     current_transcription,
     set_transcription,
 )
+from engine.telemetry.spans import RequestSpans
 from registry.errors import BodyNotText, RegistryError
 from registry.http.json_shape import check_json
 from registry.rates.caller_rates import RequestRates
@@ -38,6 +39,7 @@ class RealtimeSession:
 
     def __init__(
         self,
+        scope: Scope,
         receive: Receive,
         send: Send,
         controls: Controls,
@@ -47,6 +49,7 @@ class RealtimeSession:
         rates: RequestRates | None,
         silence_seconds: float,
     ) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._controls = controls
@@ -111,9 +114,16 @@ class RealtimeSession:
     @asynccontextmanager
     async def transcription(self) -> AsyncIterator[Transcription]:
         """In its own task, and to be begun in the block. Errors of ours become its last event."""
+        with self._controls.tracing.request(self._scope) as spans:
+            async with self._transcription(spans) as running:
+                yield running
+
+    @asynccontextmanager
+    async def _transcription(self, spans: RequestSpans) -> AsyncIterator[Transcription]:
         rates = None if self._rates is None else self._rates.again()
+        is_first = not self._has_transcribed
         self._running = running = Transcription(
-            self._controls, self._model, self._draw, rates, is_first=not self._has_transcribed
+            self._controls, self._model, self._draw, rates, spans, is_first=is_first
         )
         self._has_transcribed = True
         set_transcription(running)  # never reset: the task ends with it

@@ -5,7 +5,6 @@ its caller's limits, and is counted at its end.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from engine.gateway.request_context import RequestContext
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.realtime.events import ends_transcription, error_message, is_error, with_headers
-from engine.trace.recorder import EndedRequest, RequestTrace
+from engine.telemetry.spans import NULL_SPANS, RequestSpans, Tracing
+from engine.trace.recorder import RequestTrace
 from engine.types import AdapterVersion
-from registry.auth.caller import current_caller, current_check
+from registry.auth.caller import current_check
 from registry.errors import RegistryError
 from registry.rates.caller_rates import RequestRates
 from registry.redaction import mask_keys
@@ -36,12 +36,16 @@ class Controls:
     in_flight: RequestLimit
     unavailable: Callable[[], EngineUnavailable | None]
     trace: RequestTrace
+    tracing: Tracing
     max_values: int  # in one event
 
-    async def resolve(self, model: str, draw: Callable[[], str]) -> AdapterVersion:
+    async def resolve(
+        self, model: str, draw: Callable[[], str], spans: RequestSpans = NULL_SPANS
+    ) -> AdapterVersion:
         """Raises RegistryError, as clients of vLLM's routes know it."""
         try:
-            return await self.resolver.resolve(model, draw)
+            with spans.resolve_span():
+                return await self.resolver.resolve(model, draw)
         except RegistryError as refused:
             raise as_model_error(refused, model) from None
 
@@ -50,6 +54,7 @@ class Transcription:
     """`model` None: it is for the base model. `rates`: its caller's, if there are any.
 
     `is_first`: of its session, which its caller's limits have counted as a request already.
+    `spans`: its own, within the trace that its session came with.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Transcription:
         model: str | None,
         draw: Callable[[], str],
         rates: RequestRates | None,
+        spans: RequestSpans,
         *,
         is_first: bool,
     ) -> None:
@@ -67,7 +73,7 @@ class Transcription:
         self._rates = rates
         self._in_flight: InFlight | None = None
         self._is_named = False
-        self.request = RequestContext(model, None, rates=rates)
+        self.request = RequestContext(model, None, spans, rates=rates)
         self.refusal: EngineError | RegistryError | None = None
         self.input_has_ended = False
 
@@ -89,7 +95,9 @@ class Transcription:
         self._in_flight = self._controls.in_flight.begin()
         self._in_flight.begin_answer()  # it waits for speech, and not for the engine
         if (model := self.request.requested) is not None:
-            self.request.version = await self._controls.resolve(model, self._draw)
+            spans = self.request.spans
+            self.request.version = await self._controls.resolve(model, self._draw, spans)
+            spans.record_version(self.request.version)
 
     def fail(self, error: EngineError | RegistryError) -> None:
         """It becomes the transcription's last event."""
@@ -109,17 +117,14 @@ class Transcription:
             self._in_flight.end()
         if self._rates is not None:
             await self._rates.settle()
-        request = self.request
+        request, outcome = self.request, self._outcome(error)
+        request.spans.record_response(None, self._code_of(outcome))
         if request.version is None and not request.is_admitted:
             return
-        outcome, seconds = self._outcome(error), max(time.time() - request.arrived_at, 0.0)
         if request.version is not None:
-            self._controls.counter.count_request(request.version.adapter, outcome, seconds)
-        tenant, lease = current_caller().tenant, request.lease
-        ended = EndedRequest(
-            request.arrived_at, request.version, tenant, lease, request.work, outcome, seconds
-        )
-        self._controls.trace.add_request(ended)
+            counter, adapter = self._controls.counter, request.version.adapter
+            counter.count_request(adapter, outcome, request.seconds())
+        self._controls.trace.add_request(request.ended(outcome))
 
     def _outcome(self, error: BaseException | None) -> str:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -127,6 +132,14 @@ class Transcription:
         if (failure := self.failure) is not None:
             return "failed" if (failure.status or 500) >= 500 else "refused"
         return "completed" if error is None else "failed"
+
+    def _code_of(self, outcome: str) -> str | None:
+        """As the span of a request over HTTP has it."""
+        if outcome == "completed":
+            return None
+        if outcome == "cancelled":
+            return outcome
+        return self.failure.code if self.failure is not None else "internal_error"
 
     def complete_event(self, message: Message) -> Message:
         """An event of this transcription, as the client gets it: the first one that is none of an

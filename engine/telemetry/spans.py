@@ -40,7 +40,7 @@ class RequestSpans(Protocol):
 
 class Tracing(Protocol):
     def request(self, scope: Scope) -> AbstractContextManager[RequestSpans]:
-        """One HTTP request, within its client's trace, if it has one."""
+        """One HTTP request, or one of a WebSocket, within its client's trace, if it has one."""
 
 
 class _NullSlotWait:

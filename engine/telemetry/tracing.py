@@ -59,11 +59,12 @@ class OtlpTracing:
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[RequestSpans]:
+        method = scope.get("method", "GET")  # a WebSocket begins with one
         span = self._tracer.start_span(
             "adaptry.request",
             context=_W3C.extract(_headers(scope)),
             kind=SpanKind.SERVER,
-            attributes={"http.request.method": scope["method"], "url.path": scope["path"]},
+            attributes={"http.request.method": method, "url.path": scope["path"]},
         )
         spans = _OtlpSpans(self._tracer, span, self._awaiting)
         try:

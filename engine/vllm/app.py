@@ -162,7 +162,7 @@ async def build_application(
             Middleware(
                 RealtimeGateway,
                 controls=Controls(
-                    resolver, counter, in_flight, unavailable, trace, max_body_values
+                    resolver, counter, in_flight, unavailable, trace, tracing, max_body_values
                 ),
                 base_models=frozenset(base_models),
                 default_adapter=default_adapter,

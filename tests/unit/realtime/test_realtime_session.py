@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -24,6 +27,8 @@ from engine.gateway.request_context import RequestedAdapters, current_request
 from engine.realtime.engine import RealtimeEngine
 from engine.realtime.gateway import RealtimeGateway
 from engine.realtime.transcription import Controls
+from engine.telemetry.spans import NullTracing, Tracing
+from engine.telemetry.tracing import OtlpTracing
 from engine.trace.recorder import EndedRequest
 from engine.types import AdapterVersion, CacheOutcome, Lease
 from engine.vllm.arguments import parse_engine_arguments
@@ -40,6 +45,7 @@ from tests.support.cache.controller_harness import A
 AUDIO = {"type": "input_audio_buffer.append", "audio": "AAAAAA=="}
 START = {"type": "input_audio_buffer.commit"}
 END = {"type": "input_audio_buffer.commit", "final": True}
+_NO_TRACES = NullTracing()
 
 
 class Engine:
@@ -107,7 +113,12 @@ class Stage:
     """vLLM's route between our gateway and the stand-in. `caller`: who opens the session."""
 
     def __init__(
-        self, *, default: str | None = None, silence_seconds: float = 60.0, most: int | None = None
+        self,
+        *,
+        default: str | None = None,
+        silence_seconds: float = 60.0,
+        most: int | None = None,
+        tracing: Tracing = _NO_TRACES,
     ) -> None:
         self.engine, self.resolver, self.counter = Engine(), OneAdapter(), Counter()
         self.why: EngineUnavailable | None = None
@@ -116,7 +127,13 @@ class Stage:
         limits = TenantLimits(max_requests_in_flight=most)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, lambda _: limits)
         controls = Controls(
-            self.resolver, self.counter, self.in_flight, lambda: self.why, self.counter, 1000
+            self.resolver,
+            self.counter,
+            self.in_flight,
+            lambda: self.why,
+            self.counter,
+            tracing,
+            1000,
         )
         gateway = RealtimeGateway(
             self._application(),
@@ -155,8 +172,8 @@ class Stage:
     async def _check(self) -> None:
         await self.check()
 
-    def open(self) -> WebSocketTestSession:
-        return self.client.websocket_connect("/v1/realtime")
+    def open(self, **headers: str) -> WebSocketTestSession:
+        return self.client.websocket_connect("/v1/realtime", headers=headers)
 
 
 async def _as_prompt(audio: AsyncIterator[Any], tokens: object) -> AsyncGenerator[Any, None]:
@@ -423,3 +440,39 @@ def test_an_error_of_vllms_stays_vllms(stage: Stage) -> None:
         (failed,) = transcribed(socket)
     assert (failed["error"], failed["code"]) == ("too long", "processing_error")
     assert stage.counter.requests == [(A.adapter, "failed")]
+
+
+def test_each_transcription_is_a_request_in_the_trace_of_its_client() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    stage = Stage(tracing=OtlpTracing(provider.get_tracer("test")))
+    trace, client = "ab" * 16, "cd" * 8
+    with stage.open(traceparent=f"00-{trace}-{client}-01") as socket:
+        socket.receive_json()
+        named(socket, "a1")
+        transcribed(socket)
+        stage.engine.refused_by = QueueFull(7, retry_after_seconds=3)
+        transcribed(socket)
+        stage.resolver.names.clear()
+        transcribed(socket)
+        named(socket, "base")
+        stage.engine.error = ValueError("quotes what was said")
+        transcribed(socket)
+    spans = exporter.get_finished_spans()
+    requests = [span for span in spans if span.name == "adaptry.request"]
+    assert [(span.parent.span_id if span.parent else 0) for span in requests] == [
+        int(client, 16)
+    ] * 4
+    assert {span.context.trace_id for span in spans if span.context} == {int(trace, 16)}
+    found = [dict(span.attributes or {}) for span in requests]
+    route = {"http.request.method": "GET", "url.path": "/v1/realtime"}
+    version = {"adaptry.adapter": A.adapter, "adaptry.version": A.reference}
+    assert found == [
+        route | version,
+        route | version | {"error.type": "queue_full"},
+        route | {"error.type": "model_not_found"},
+        route | {"error.type": "internal_error"},
+    ]
+    assert [span.name for span in spans].count("adaptry.resolve") == 3
+    assert "quotes what was said" not in "".join(span.to_json() for span in spans)
