@@ -190,11 +190,16 @@ class DeferredResponse:
         """Of events, whose client expects more."""
         return self._is_events and not self._complete and not self.client_disconnected
 
-    def outcome(self) -> str | None:
-        """How the request ended; None if it did not generate (for example `/tokenize`)."""
-        if self.client_disconnected:
-            return "cancelled"
+    def outcome(self, ended: str | None = None) -> str | None:
+        """How the request ended; None if it did not generate (for example `/tokenize`).
+
+        `ended`: of work behind its answer, whether its client stayed or not.
+        """
         failure = self._request.failure
+        if ended is not None and (ended != "failed" or failure is None):
+            return ended
+        if ended is None and self.client_disconnected:
+            return "cancelled"
         status = failure.status if failure is not None else self.status
         if status is None or status >= 500:
             return "failed"

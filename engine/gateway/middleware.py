@@ -5,7 +5,6 @@ engine client leases it around generation. The start of the response is held unt
 acquired, so a failed load has a proper status, streaming or not.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -24,8 +23,7 @@ from engine.gateway.token_estimate import take_tokens
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.telemetry.spans import NO_REQUEST, NULL_SPANS, RequestSpans, Tracing
-from engine.trace.recorder import EndedRequest, NullTrace, RequestTrace
-from registry.auth.caller import current_caller
+from engine.trace.recorder import NullTrace, RequestTrace
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
@@ -82,7 +80,8 @@ class AdapterGateway:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or scope["method"] != "POST":
             return self._app(scope, receive, send)
-        if route_path(scope).startswith(self._own_prefix):
+        path = route_path(scope)
+        if path.startswith(self._own_prefix) or _ends_another(path):
             return self._app(scope, receive, send)
         tracing = self._tracing.request(scope)
         if tracing is NO_REQUEST:
@@ -161,7 +160,7 @@ class AdapterGateway:
                     request.version = await self._resolver.resolve(model, named.draw)
         except RegistryError as refused:
             error = as_model_error(refused, model)
-            self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
+            self._counter.count_request(UNKNOWN_ADAPTER, "refused", request.seconds())
             self._refuse(spans, error.status, error.code)
             await send_refusal(send, error, path=route_path(scope), param="model")
             return None
@@ -189,6 +188,16 @@ class AdapterGateway:
     ) -> None:
         path = route_path(scope)
         response = DeferredResponse(request, receive, send, self._unavailable, path, begin_answer)
+        try:
+            await self._answer(request, response, scope)
+        finally:
+            if request.background is not None:
+                self._count(request, response, await request.background)
+            request.detach()
+
+    async def _answer(
+        self, request: RequestContext, response: DeferredResponse, scope: Scope
+    ) -> None:
         before = set_request(request)
         try:
             await self._app(scope, response.receive, response.send)
@@ -198,9 +207,9 @@ class AdapterGateway:
                 raise
         finally:
             reset_request(before)
-            self._count(request, response)
+            if request.background is None:
+                self._count(request, response)
         await response.finish()
-        request.detach()
 
     def _is_engine_failure(self, error: Exception, request: RequestContext) -> bool:
         """When vLLM stops, its parts stop one after the other and raise various errors."""
@@ -208,8 +217,11 @@ class AdapterGateway:
         request.failure = request.failure or reason
         return request.failure is not None
 
-    def _count(self, request: RequestContext, response: DeferredResponse) -> None:
-        if response.client_disconnected:
+    def _count(
+        self, request: RequestContext, response: DeferredResponse, ended: str | None = None
+    ) -> None:
+        """`ended`: how the work ended that went on behind the answer."""
+        if ended == "cancelled" or (ended is None and response.client_disconnected):
             request.spans.record_response(None, "cancelled")
         elif (refusal := response.refusal) is not None:
             self._refuse(request.spans, refusal.status, refusal.code)
@@ -218,22 +230,12 @@ class AdapterGateway:
             request.spans.record_response(response.status, failure.code if failure else None)
         if request.version is None and not request.is_admitted:
             return  # it may be for no engine
-        if outcome := response.outcome():
-            seconds = _seconds_since(request)
+        if outcome := response.outcome(ended):
             if request.version is not None:
-                self._counter.count_request(request.version.adapter, outcome, seconds)
-            ended = EndedRequest(
-                request.arrived_at,
-                request.version,
-                current_caller().tenant,
-                request.lease,
-                request.work,
-                outcome,
-                seconds,
-            )
-            self._trace.add_request(ended)
+                self._counter.count_request(request.version.adapter, outcome, request.seconds())
+            self._trace.add_request(request.ended(outcome))
 
 
-def _seconds_since(request: RequestContext) -> float:
-    """Since it arrived; 0 if the clock was set back."""
-    return max(time.time() - request.arrived_at, 0.0)
+def _ends_another(path: str) -> bool:
+    """It ends work in the background, for which there may be no limit left to it."""
+    return path.startswith("/v1/responses/") and path.endswith("/cancel")

@@ -4,6 +4,7 @@ Stored in a context variable. vLLM's routes find the adapter through `RequestedA
 replaces their own table, and the engine client takes the lease through `RequestLeases`.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -34,6 +35,7 @@ class RequestContext:
     `is_reported`: its answer is an unexpected error that has its id already. `is_admitted`: one of
     its prompts may enter the engine. `asks_within`: its route sends requests within the server, in
     place of asking the engine.
+    `background`: its outcome, once the work is done that goes on behind its answer.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -50,6 +52,7 @@ class RequestContext:
     is_admitted: bool = False
     asks_within: bool = False
     has_invocation: bool | None = None
+    background: "asyncio.Future[str] | None" = None
     work: WorkTotals | None = None  # of all its prompts, once one is admitted
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:

@@ -43,6 +43,7 @@ from engine.vllm.generate_api import router as generate_router
 from engine.vllm.grammars.empty_grammars import accepts_nothing
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
+from engine.vllm.responses.background import follow_background_responses
 from engine.vllm.tokenizing.bounds import bound_prompts
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
@@ -92,6 +93,7 @@ class EngineBinding:
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)
+        follow_background_responses(getattr(self._app.state, "openai_serving_responses", None))
         speech = getattr(self._app.state, "openai_serving_realtime", None)
         if speech is not None:
             speech.engine_client = RealtimeEngine(engine, lora_request)

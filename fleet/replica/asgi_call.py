@@ -38,6 +38,7 @@ class AsgiCall:
         self._unread_bytes = 0
         self._sent = asyncio.Event()
         self._taken = asyncio.Event()
+        self._is_complete = False  # what it does from here on is behind its answer
         self._left = asyncio.Event()
 
     async def messages(self) -> AsyncGenerator[Messages]:
@@ -62,7 +63,7 @@ class AsgiCall:
     async def _has_sent(self) -> bool:
         """False if nothing came in time."""
         try:
-            async with asyncio.timeout(self._silent_seconds):
+            async with asyncio.timeout(None if self._is_complete else self._silent_seconds):
                 await self._sent.wait()
         except TimeoutError:
             return False
@@ -96,6 +97,8 @@ class AsgiCall:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._head = message
+        elif message["type"] == "http.response.body":
+            self._is_complete = not message.get("more_body", False)
         if self._left.is_set():
             return
         self._pending.append(message)

@@ -226,6 +226,22 @@ async def test_a_replicas_answer_that_stops_is_cut_off() -> None:
             assert [b async for b in call(start(b"application/json")).messages()]
 
 
+async def test_a_replica_may_work_on_behind_its_answer() -> None:
+    """As `/v1/responses` does in the background: it is in flight until it ends."""
+
+    async def working_on(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(b"application/json"))
+        await send({"type": "http.response.body", "body": b"{}"})
+        await asyncio.sleep(3 * SILENT_SECONDS)
+        worked.append(True)
+
+    worked: list[bool] = []
+    behind = AsgiCall(working_on, {"path": "/"}, b"", silent_seconds=SILENT_SECONDS)
+    (batch,) = [batch async for batch in behind.messages()]
+    assert [message["type"] for message in batch] == ["http.response.start", "http.response.body"]
+    assert worked
+
+
 def test_a_replica_has_the_time_to_wait_for_a_slot_besides() -> None:
     settings = EngineSettings(slot_timeout_seconds=100, silent_answer_seconds=50)
     assert settings.silent_request_seconds() == 150

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
-from engine.errors import EnginePaused, EngineUnavailable
+from engine.errors import EngineError, EnginePaused, EngineUnavailable, QueueFull
 from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
@@ -470,6 +470,54 @@ async def test_a_first_token_is_awaited_until_it_comes() -> None:
         await stage.gateway(stage.streamed_answer)(client.scope, client.receive, send)
         parts = [("http.response.body", False)] * 4
         assert awaited == [("http.response.start", True), *parts]
+
+
+@pytest.mark.parametrize(
+    ("ended", "failure", "outcome"),
+    [
+        ("completed", None, "completed"),
+        ("cancelled", None, "cancelled"),
+        ("failed", None, "failed"),
+        ("failed", QueueFull(1, 1), "refused"),
+        ("failed", EngineUnavailable("it ended"), "failed"),
+    ],
+)
+async def test_work_behind_an_answer_is_in_flight_until_it_ends(
+    ended: str, failure: EngineError | None, outcome: str
+) -> None:
+    """Whoever has reached his limit by it may still end it."""
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+        work: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def queued_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            asked = current_request()
+            assert asked is not None
+            asked.background = work
+            await send_json(send, 200, {"status": "queued"})
+            asked.failure = failure
+
+        first, second = (Client(asking("support"), path="/v1/responses") for _ in range(2))
+        gateway = stage.gateway(queued_answer)
+        serving = asyncio.ensure_future(gateway(first.scope, first.receive, first.send))
+        while not stage.in_flight.of("acme") or not first.messages:
+            await asyncio.sleep(0)
+        await gateway(second.scope, second.receive, second.send)
+        assert second.status == 429
+        assert (stage.in_flight.of("acme"), stage.tally.ended) == (1, [])
+
+        async def cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_json(send, 200, {"status": "cancelled"})
+
+        third = Client(b"", path="/v1/responses/resp_1/cancel")
+        await stage.gateway(cancelled)(third.scope, third.receive, third.send)
+        assert third.status == 200
+        first.leave()
+        work.set_result(ended)
+        await serving
+        assert stage.tally.ended == [("support", outcome)]
+        assert not stage.in_flight.has_any()
 
 
 async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -> None:
