@@ -70,6 +70,7 @@ RegistryError
 ├── BodyMemoryFull       503  of all bodies at work together
 ├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
+├── TooManyInspections   429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
 ├── NameTaken            409  an adapter, or a served name of another one, is called so
 ├── TooManyNames         409  served names of one adapter
@@ -184,6 +185,7 @@ from registry.errors.uploads import (
     InvalidAdapter,
     InvalidArchive,
     InvalidUpload,
+    TooManyInspections,
     TooManyUploads,
 )
 
@@ -249,6 +251,7 @@ __all__ = [
     "TenantLimit",
     "TenantNotEmpty",
     "TooManyAliases",
+    "TooManyInspections",
     "TooManyKeys",
     "TooManyNames",
     "TooManyPromptSets",

@@ -72,6 +72,14 @@ class TooManyUploads(RegistryError):
         super().__init__(f"{limit} uploads are under way already{whose}: try again later")
 
 
+class TooManyInspections(RegistryError):
+    status = 429
+    code = "too_many_inspections"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} inspections are under way already: try again later")
+
+
 class InvalidArchive(RegistryError):
     """The archive can't be imported; `code` names the defect."""
 

@@ -16,6 +16,7 @@ from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
 from registry.ingest.content_digests import ContentDigests, MissingDigests
+from registry.ingest.inspection_places import InspectionPlaces
 from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.precedence import NO_REST, Rest
@@ -27,6 +28,7 @@ from registry.inspection.peft_config import config_problems, read_json_config
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
 from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.local import LocalSource
 from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 _ATTEMPTS = 5
@@ -55,6 +57,7 @@ class Registrar:
         self._reserved_names = reserved_names
         self._contents = ContentDigests(database, store.path_of)
         self._observer: OutcomeObserver = null_outcome_observer
+        self._inspections = InspectionPlaces()
         self._base_ids: dict[tuple[str, str], int] = {}  # by name and digest
 
     def observe_outcomes(self, observer: OutcomeObserver) -> None:
@@ -95,7 +98,8 @@ class Registrar:
     ) -> Registration:
         await rest.take()
         limits = await self.fetch_limits(name)
-        async with self._quarantine(source, within, limits) as (folder, fetched):
+        local = await self._store.local(source, within=within)
+        async with self._quarantine(local, limits) as (folder, fetched):
             await rest.take()
             inspection = await inspect(folder, partial(self.inspect, remarks=fetched.remarks))
             async with keep(self._store, folder, fetched, inspection) as artifact:
@@ -106,21 +110,24 @@ class Registrar:
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """The verdict that `register` would reach on the files at `source`; nothing is stored.
 
-        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, SourceTimeout, StoreUnavailable.
+        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, SourceTimeout, StoreUnavailable,
+        TooManyInspections.
         """
+        local = await self._store.local(source, within=within)
         try:
-            limits = self._store.limits
-            async with self._quarantine(source, within, limits) as (folder, fetched):
+            async with (
+                self._inspections.hold(local.share.owner),
+                self._quarantine(local, self._store.limits) as (folder, fetched),
+            ):
                 return await inspect(folder, partial(self._judge, remarks=fetched.remarks))
         except InvalidAdapter as problem:  # a file that can't be copied
             return Verdict.from_problem(problem)
 
     @asynccontextmanager
     async def _quarantine(
-        self, source: str, within: str | None, limits: FetchLimits
+        self, local: LocalSource, limits: FetchLimits
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """Context manager around a copy in quarantine."""
-        local = await self._store.local(source, within=within)
         async with new_workspace(self._store) as workspace:
             with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)

@@ -23,7 +23,7 @@ from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.disks.folders import resolve, share_of
-from registry.sources.disks.reads import look_in_thread
+from registry.sources.disks.reads import Share, look_in_thread
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
 
@@ -70,18 +70,21 @@ class LocalSource:
         self._roots = roots
         self._tenant = tenant
 
+    @property
+    def share(self) -> Share:
+        """Whose reads of which disk these are."""
+        return share_of(self._folder, self._roots, self._tenant)
+
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`. Raises SourceTimeout if the folder's disk hangs."""
-        share = share_of(self._folder, self._roots, self._tenant)
         copy = partial(self.copy, into, limits, progress)
-        copying = run_in_thread(copy, progress.stop, share=share)
+        copying = run_in_thread(copy, progress.stop, share=self.share)
         return await _while_it_moves(asyncio.create_task(copying), progress)
 
     async def total_bytes(self) -> int:
         """As `size_bytes`. Raises SourceTimeout and SourceUnavailable too."""
-        share = share_of(self._folder, self._roots, self._tenant)
         try:
-            return await look_in_thread(share, self.size_bytes)
+            return await look_in_thread(self.share, self.size_bytes)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise SourceUnavailable(f"the folder can't be read now: {reason}") from None

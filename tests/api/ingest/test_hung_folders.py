@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from registry.ingest import inspection_places
 from registry.sources import local
 from registry.sources.disks.reads import MAX_READS
 from registry.sources.local import LocalSource
@@ -247,3 +248,27 @@ async def test_a_tenant_whose_folders_hang_holds_up_no_other(
             assert await (await store.local("good", within="globex")).total_bytes() > 0
         hung_looks.answers.set()
         await asyncio.gather(*begun)
+
+
+async def test_inspections_that_hang_leave_places_to_those_of_other_folders(
+    start: Start, make_adapter: AdapterMaker, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four places one folder has two; further inspections of it wait for these."""
+    monkeypatch.setattr(inspection_places, "WAIT_SECONDS", 0.3)
+    hung, good = str(make_adapter("hung")), str(make_adapter("b", seed=1))
+    async with start() as registry:
+
+        async def inspect(source: str) -> tuple[int, str]:
+            answer = await registry.http.post("/inspect", json={"source": source})
+            return answer.status_code, answer.json().get("code", "")
+
+        begun = [asyncio.create_task(inspect(hung)) for _ in range(6)]
+        assert await asyncio.to_thread(disk.is_asked.wait, 20)
+        async with asyncio.timeout(20):
+            assert await inspect(good) == (200, "")
+            while len(refused := [task for task in begun if task.done()]) < 4:
+                await asyncio.sleep(0.02)
+        assert [task.result() for task in refused] == [(429, "too_many_inspections")] * 4
+        disk.answers.set()
+        assert sorted(await asyncio.gather(*begun))[:2] == [(200, "")] * 2
+        await registry.no_leftovers()
