@@ -17,6 +17,7 @@ RegistryError
 ├── UnknownPromptSet     404
 ├── PromptSetExists      409
 ├── TooManyPromptSets    409
+├── TooManyWebhooks      409
 ├── AmbiguousBase        400  several base models are called so
 ├── SameBase             400  where two base models are needed
 ├── UnknownServer        404  none of that name has started on this database
@@ -135,6 +136,7 @@ from registry.errors.conflicts import (
     TooManyAliases,
     TooManyNames,
     TooManyPromptSets,
+    TooManyWebhooks,
     TransitionRefused,
     VersionAliased,
     VersionInUse,
@@ -257,6 +259,7 @@ __all__ = [
     "TooManyPromptSets",
     "TooManyStreams",
     "TooManyUploads",
+    "TooManyWebhooks",
     "TransitionRefused",
     "UnknownAdapter",
     "UnknownAlias",

@@ -122,6 +122,14 @@ class TooManyAliases(RegistryError):
         )
 
 
+class TooManyWebhooks(RegistryError):
+    status = 409
+    code = "too_many_webhooks"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit} webhooks: remove one first")
+
+
 class PromptSetExists(RegistryError):
     status = 409
     code = "prompt_set_exists"

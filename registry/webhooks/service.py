@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
-from registry.errors import InvalidUrl, UnknownDelivery, UnknownWebhook
+from registry.errors import InvalidUrl, TooManyWebhooks, UnknownDelivery, UnknownWebhook
 from registry.events.watermark import EventWatermark
 from registry.models import MAX_BIG_ID, Event, EventKind, now, row_id
 from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
@@ -24,6 +24,7 @@ from registry.webhooks.retry_policy import disable, enable
 from registry.webhooks.sender import WebhookSender
 from registry.webhooks.signing import new_secret
 
+MAX_WEBHOOKS = 100  # each event is written once for each
 _SETTLE_SECONDS = 1.0
 
 
@@ -99,7 +100,7 @@ class WebhookService:
     ) -> Webhook:
         """Add a webhook for events from now on.
 
-        Raises InvalidUrl, HostUnknown, AddressNotAllowed.
+        Raises InvalidUrl, HostUnknown, AddressNotAllowed, TooManyWebhooks.
         """
         await self._check(url)
         begins_after = await self._watermark.catch_up(_SETTLE_SECONDS)
@@ -113,7 +114,10 @@ class WebhookService:
             created_by=actor,
         )
         async with self._database.transaction() as session:
-            await WebhookRepository(session).add(webhook)
+            repository = WebhookRepository(session)
+            if len(await repository.webhooks(after=0, limit=MAX_WEBHOOKS)) == MAX_WEBHOOKS:
+                raise TooManyWebhooks(MAX_WEBHOOKS)
+            await repository.add(webhook)
             session.add(_event(EventKind.WEBHOOK_ADDED, webhook, actor))
         return webhook
 

@@ -256,3 +256,14 @@ async def test_refusals(
     refused = await client.request(method, path, json=body)
     assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_there_are_so_many_webhooks_at_most(
+    client: httpx.AsyncClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.webhooks.service.MAX_WEBHOOKS", 2)
+    first, _ = [await add(client, receiver) for _ in range(2)]
+    refused = await client.post("/webhooks", json={"url": receiver.url})
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
+    assert (await client.delete(f"/webhooks/{first['id']}")).is_success
+    await add(client, receiver)
