@@ -18,9 +18,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from registry.database.urls import check_url
+from registry.defaults import DATABASE_URL, STORE
 from registry.sources.urls import UrlRules
 
-HOME = Path(".adaptry")
 MAX_ALIASES = 256
 
 
@@ -30,7 +30,7 @@ class RegistrySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
     database_url: Annotated[str, AfterValidator(check_url)] = Field(
-        f"sqlite+aiosqlite:///{HOME}/registry.db",
+        DATABASE_URL,
         description="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
     base_id: str | None = Field(
@@ -45,7 +45,7 @@ class RegistrySettings(BaseSettings):
         description="Name of this server among those on its database: it keeps its pins and what "
         "it had in memory under it. Unset: HOST:PORT, on SQLite localhost:PORT.",
     )
-    store: Path = Field(HOME / "store", description="Folder of the verified files.")
+    store: Path = Field(STORE, description="Folder of the verified files.")
     source_roots: tuple[Path, ...] = Field(
         (), description="Folders from which adapters may be registered by path."
     )

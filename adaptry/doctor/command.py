@@ -90,13 +90,10 @@ def _checks(database: str | None, store: Path | None, server: str) -> Iterator[t
     yield "memory", doctor_machine.check_memory
     yield "file limit", doctor_machine.check_file_limit
     from adaptry.doctor.service import Service, check_settings
-    from registry.settings import RegistrySettings
+    from registry.defaults import DATABASE_URL, STORE
 
     yield "settings", check_settings
-    fields = RegistrySettings.model_fields
-    service = Service(
-        database or str(fields["database_url"].default), store or fields["store"].default, server
-    )
+    service = Service(database or DATABASE_URL, store or STORE, server)
     has_own = database is None and store is None and service.answers()
     if not has_own:  # else what is here is not what the running server uses
         yield "database", service.check_database

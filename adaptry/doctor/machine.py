@@ -49,7 +49,7 @@ def _requirements_of(distribution: importlib.metadata.Distribution) -> set[str]:
 
 def _is_missing(name: str) -> bool:
     try:
-        importlib.metadata.version(name)
+        importlib.metadata.distribution(name)  # whose version would have to be read
     except importlib.metadata.PackageNotFoundError:
         return True
     return False

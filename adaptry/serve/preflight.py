@@ -28,7 +28,7 @@ def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
     """The installed distribution of vLLM. Not imported for this, which takes ten seconds."""
     for name in wanted:
         try:
-            importlib.metadata.version(name)
+            importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
         return name

@@ -14,7 +14,6 @@ from adaptry.sizing.inputs import (
     recorded_of,
     setting_of,
 )
-from adaptry.sizing.plot import draw
 from adaptry.sizing.question import Question
 from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Choices, Goal, Sizer
@@ -125,6 +124,8 @@ def _progress(sizer: Sizer) -> Iterator[None]:
 
 
 def _save_plot(path: Path, report: Report) -> None:
+    from adaptry.sizing.plot import draw
+
     try:
         path.write_text(draw(report.sizing), encoding="utf-8")
     except OSError as error:

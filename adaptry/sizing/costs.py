@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -46,10 +45,12 @@ class KnownCosts:
         """At most `MOST_VALUES`, from the smallest to the largest: each the mean of as large a part
         of all, so that what seldom takes long stays in their mean.
         """
+        from statistics import fmean  # takes as long to import as a small simulation
+
         ordered, most = sorted(values), min(len(values), MOST_VALUES)
         ends = [len(ordered) * n // most for n in range(most + 1)] if most else []
         parts = (ordered[begin:end] for begin, end in itertools.pairwise(ends))
-        chosen = tuple(round(statistics.fmean(part), 6) for part in parts)
+        chosen = tuple(round(fmean(part), 6) for part in parts)
         return KnownCosts(replace(self.costs, **{name: chosen}), self.sources)  # type: ignore[arg-type]  # of floats
 
     def with_loads_of(self, trace: Trace) -> "KnownCosts":
@@ -101,9 +102,11 @@ def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]
 
     The mean, not the median: a load that took long keeps others waiting as long.
     """
+    from statistics import fmean, linear_regression
+
     if len(sizes) < 8 or max(sizes) <= 2 * min(sizes):
-        return statistics.fmean(seconds), 0.0
-    slope, fixed = statistics.linear_regression(sizes, seconds)
+        return fmean(seconds), 0.0
+    slope, fixed = linear_regression(sizes, seconds)
     if slope <= 0 or fixed < 0:
-        return statistics.fmean(seconds), 0.0
+        return fmean(seconds), 0.0
     return fixed, slope

@@ -1,6 +1,5 @@
 """Tables of a sizing, for people: one for each dimension, and the line of `adaptry serve`."""
 
-import statistics
 from collections.abc import Iterable, Sequence
 
 from adaptry.sizing.prediction import Prediction, Setting
@@ -42,7 +41,7 @@ class Tables:
         ]
         costs = self._report.known.costs
         step, prompt = costs.step_seconds_per_request, costs.prefill_seconds_per_token
-        overhead = statistics.median(costs.overheads) if costs.overheads else 0.0
+        overhead = _median(costs.overheads)
         server = f", server {_ms(overhead)}" if overhead else ""
         lines.append(
             f"step {_ms(costs.step_seconds)} + {_ms(step)} a request, "
@@ -179,6 +178,14 @@ def _goal_text(goal: Goal) -> str:
     return f"first token within {goal.first_token_seconds:g} s for {goal.share:.3%}".replace(
         ".000%", "%"
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    if not values:
+        return 0.0
+    from statistics import median  # takes as long to import as a small simulation
+
+    return median(values)
 
 
 def _ms(seconds: float) -> str:

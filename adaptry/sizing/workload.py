@@ -1,17 +1,20 @@
 """Workload to size for: the arrivals of a trace, or of rates, by adapter number."""
 
 import itertools
-import random
 from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from adaptry.terminal.errors import UsageError
 from adaptry.traces.trace import Trace
 from engine.simulation.replay import Arrival
 from engine.simulation.shared_engine import BASE_MODEL
 from engine.types import VersionId
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,9 @@ def workload_of_rates(
     lengths are geometric."""
     if rate * seconds > 5_000_000:
         raise UsageError("more than 5 million requests: a shorter time, or a lower rate")
-    chance = random.Random(seed)
+    from random import Random
+
+    chance = Random(seed)
     sums = list(itertools.accumulate(1 / rank_**zipf for rank_ in range(1, adapters + 1)))
     arrivals, at = [], 0.0
     while (at := at + chance.expovariate(rate)) <= seconds:
@@ -104,7 +109,7 @@ def workload_of_rates(
     return Workload(arrivals, adapters, sizes, dict.fromkeys(versions, rank) if rank else {})
 
 
-def _geometric(chance: random.Random, mean: int) -> int:
+def _geometric(chance: "Random", mean: int) -> int:
     return 1 + (int(chance.expovariate(1 / (mean - 0.5))) if mean > 1 else 0)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from engine.trace.lines import FORMAT
+from engine.trace import FORMAT
 
 
 class TracedRequest(NamedTuple):

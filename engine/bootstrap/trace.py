@@ -12,7 +12,8 @@ from fastapi import APIRouter
 from engine.api.trace import create_trace_router
 from engine.ports import Observer
 from engine.settings import EngineSettings
-from engine.trace.lines import FORMAT, ServerLine
+from engine.trace import FORMAT
+from engine.trace.lines import ServerLine
 from engine.trace.recorder import NullTrace, RequestTrace, TraceRecorder
 from engine.trace.segments import TraceSegments
 

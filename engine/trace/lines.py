@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-FORMAT = 2
-"""2: a request's adapter may be null, the base model. A reader of 1 refuses such a line."""
-
 
 class ServerLine(msgspec.Struct, frozen=True, array_like=True, tag="server"):
     """The engine that the lines after it are of, and its limits. Times are seconds since 1970."""

@@ -165,11 +165,13 @@ sys.setprofile(count)
 sys.setprofile(None)
 print(calls)
 """
-COMMAND = """
+ALONE = """
 from adaptry.cli import main
 with contextlib.redirect_stdout(io.StringIO()) as out:
     assert main(sys.argv[1:]) == 0 and out.getvalue()
-assert not {"_ssl", "_hashlib"} & set(sys.modules), "nothing is encrypted here"
+"""
+COMMAND = f"""{ALONE}
+assert not {{"_ssl", "_hashlib"}} & set(sys.modules), "nothing is encrypted here"
 """
 AT = "2026-11-29T02:41:00Z"
 ROW = {
@@ -206,9 +208,19 @@ def server() -> Iterator[str]:
 
 
 def test_doctor_looks_at_an_sqlite_file_without_sqlalchemy(tmp_path: Path) -> None:
+    """Nor are the settings read, where the environment has none: their classes take 0.1 s."""
     database = f"sqlite:///{tmp_path}/registry.db"
     loaded = run(["doctor", "--database", database, "--server", NOBODY])
-    assert not loaded & (HEAVY - {"psutil", "pydantic_settings"})
+    assert not loaded & (HEAVY - {"psutil"})
+
+
+def test_a_small_simulation_loads_only_what_it_runs() -> None:
+    program = "import sys; from adaptry.cli import main; main(sys.argv[1:])"
+    asked = ["size", "--adapters", "2", "--rate", "1", "--seconds", "5"]
+    loaded = set(modules_after(program, *asked))
+    assert "engine.policy.policy" in loaded
+    unused = {"adaptry.sizing.plot", "asyncio", "http.client", "msgspec", "statistics"}
+    assert not loaded & (HEAVY | unused)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +244,16 @@ def calls_of(program: str, *arguments: str) -> int:
 )
 def test_a_command_ends_soon(command: str, server: str, calls_for_libraries: int) -> None:
     calls = calls_of(COMMAND, *command.split(), "--server", server)
+    assert calls <= MOST_CALLS * calls_for_libraries, (calls, calls_for_libraries)
+
+
+@pytest.mark.parametrize(
+    "command", ["doctor --database sqlite:///{0}/r.db", "size --adapters 2 --rate 1 --seconds 5"]
+)
+def test_a_command_without_a_server_ends_soon(
+    command: str, tmp_path: Path, calls_for_libraries: int
+) -> None:
+    calls = calls_of(ALONE, *command.format(tmp_path).split(), "--server", NOBODY)
     assert calls <= MOST_CALLS * calls_for_libraries, (calls, calls_for_libraries)
 
 

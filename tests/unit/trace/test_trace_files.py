@@ -18,7 +18,8 @@ from adaptry.traces.parquet import write_parquet
 from adaptry.traces.reader import read_trace
 from engine.api.trace import create_trace_router
 from engine.events import MovedIn
-from engine.trace.lines import FORMAT, Line, RequestLine, ServerLine, encode_for_export
+from engine.trace import FORMAT
+from engine.trace.lines import Line, RequestLine, ServerLine, encode_for_export
 from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import (

@@ -26,8 +26,9 @@ from engine.policy.policy import CachePolicy
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NullTracing
+from engine.trace import FORMAT
 from engine.trace import recorder as trace_recorder
-from engine.trace.lines import FORMAT, RequestLine, ServerLine, decode_lines, encode_line
+from engine.trace.lines import RequestLine, ServerLine, decode_lines, encode_line
 from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import AdapterVersion, Transition, VersionId, WorkDone
