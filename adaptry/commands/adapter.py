@@ -51,8 +51,9 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION, "
-            "s3://BUCKET/FOLDER, gs://…, azure://…, mlflow:/NAME@ALIAS, oci://…, https://…"
+            "s3://BUCKET/FOLDER, gs://…, azure://…, mlflow:/NAME@ALIAS, oci://…, https://…",
         ),
     ],
     description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
@@ -74,7 +75,9 @@ def add(
 @app.command()
 def push(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="A local PEFT folder, or a tar of one.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A local PEFT folder, or a tar of one.")
+    ],
     description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
@@ -88,7 +91,7 @@ def push(
 @app.command()
 def pull(
     reference: Reference,
-    folder: Annotated[Path, typer.Argument(help="A new local folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new local folder.")],
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
@@ -111,7 +114,10 @@ def pull(
 @app.command()
 def inspect(
     source: Annotated[
-        Path, typer.Argument(help="A PEFT folder, on the server's machine or on this one.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A PEFT folder, on the server's machine or on this one."
+        ),
     ],
     here: Annotated[
         bool, typer.Option("--here", help="Inspect on this machine, without asking a server.")
@@ -176,7 +182,7 @@ def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
     if as_json:
         show_json(found)
         return
-    search_commands.show_versions(found)
+    search_commands.show_versions(found, empty=f"{name} has no versions yet")
 
 
 def _show_registered(done: "Registration", as_json: bool) -> None:

@@ -37,6 +37,8 @@ Sort = Literal[
 ]
 SHOWN = 100
 ROWS_AT_ONCE = 100  # in one request
+NONE_YET = "no adapters yet: `adaptry adapter add NAME FOLDER` registers one"
+NO_ADAPTER = "no adapter meets these conditions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def list_(
                 "DESCRIPTION",
             ),
             _rows(client, adapters, uses),
+            empty=NO_ADAPTER if any((text_, tag, owner, base)) else NONE_YET,
         )
     if more:
         print(f"there are more: --limit N shows more than {shown}", file=sys.stderr)

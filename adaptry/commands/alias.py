@@ -129,7 +129,9 @@ def aliases(
     if as_json:
         show_json(found)
     else:
-        show_table(("ALIAS", "VERSION", "REVISION", "FROM", "TO", "BY", "REASON"), map(_row, found))
+        headings = ("ALIAS", "VERSION", "REVISION", "FROM", "TO", "BY", "REASON")
+        none = f"{name} has no alias: `adaptry adapter promote {name}:VERSION` sets its default"
+        show_table(headings, map(_row, found), empty=none)
 
 
 def unalias(
@@ -184,7 +186,8 @@ def names(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) 
         show_json(found)
     else:
         rows = ((n.name, n.reference, moment(n.created_at), n.created_by) for n in found)
-        show_table(("NAME", "MEANS", "SINCE", "BY"), rows)
+        none = f"{name} has no served name: `adaptry adapter name {name} TEXT` gives it one"
+        show_table(("NAME", "MEANS", "SINCE", "BY"), rows, empty=none)
 
 
 def unname(

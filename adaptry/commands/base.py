@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptry.client import ApiError
+from adaptry.terminal.errors import CommandError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, text
 
 if TYPE_CHECKING:
     from adaptry.client import Client
-    from adaptry.client.models import BaseList, VersionRead
+    from adaptry.client.models import BaseList, BaseRead, VersionRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -75,7 +76,7 @@ def recheck(
     Without --from: those that are bound to it, or to none. Exits with 1 if any does not fit.
     """
     with connect(server) as client:
-        own = next(base for base in client.bases.list().items if base.is_this)
+        own = _own(client, server)
         served = {own.name, *own.links}
         outcomes = [
             _recheck(client, version, from_)
@@ -86,9 +87,18 @@ def recheck(
         show_json([{"reference": name, "problem": problem} for name, problem in outcomes])
     else:
         rows = [(name, problem or f"fits {own.name}") for name, problem in outcomes]
-        show_table(("REFERENCE", "OUTCOME"), rows)
+        none = "no version to inspect is bound to it: `adaptry base list` shows how many each has"
+        show_table(("REFERENCE", "OUTCOME"), rows, empty=none)
     if any(problem for _, problem in outcomes):
         raise typer.Exit(1)
+
+
+def _own(client: "Client", server: str) -> "BaseRead":
+    """The base model that the server serves. Raises CommandError."""
+    for base in client.bases.list().items:
+        if base.is_this:
+            return base
+    raise CommandError(f"{server} serves no base model: name a server that does, with --server URL")
 
 
 def _chosen(client: "Client", references: list[str]) -> "Iterator[VersionRead]":

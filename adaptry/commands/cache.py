@@ -97,6 +97,7 @@ def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
             (each.reference, each.tier, text(each.expires_at), text(each.replicas or "all"))
             for each in pinned
         ],
+        empty="nothing is pinned: `adaptry cache pin NAME` pins an adapter",
     )
 
 

@@ -14,7 +14,7 @@ import typer
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import moment, show_json, text
+from adaptry.terminal.output import moment, say, show_json, text
 from registry.events.hash_chain import BrokenChain, ChainEnd, verify_chain
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
     help="The log of all changes: who, when, from where, what.",
+)
+
+_NONE = "no events yet: the first change, such as `adaptry adapter add NAME FOLDER`, makes one"
+_WAITING = (
+    "events are printed as they happen, until Ctrl-C; `adaptry events list` shows the last ones"
 )
 
 Moment = Annotated[
@@ -100,6 +105,9 @@ def list_(
         return
     for event in events:
         print(line_of(event))
+    if not events:
+        is_filtered = any((adapter, kind, actor, since, until))
+        say("no event meets these conditions" if is_filtered else _NONE)
 
 
 @app.command()
@@ -113,8 +121,11 @@ def tail(
     as_json: AsJson = False,
 ) -> None:
     """Print events as they happen; Ctrl-C ends it. --json: one per line."""
+    kinds = cast("list[EventKind]", kind or ())
     with connect(server) as client, suppress(KeyboardInterrupt):  # the way to end it
-        kinds = cast("list[EventKind]", kind or ())
+        if not as_json:
+            any_ = next(iter(client.events.list(newest_first=True, page_size=1)), None)
+            say(_WAITING if any_ else f"{_NONE}; {_WAITING}")
         for event in client.events.stream(adapter=adapter, kinds=kinds, after=after):
             print(event.model_dump_json() if as_json else line_of(event), flush=True)
 

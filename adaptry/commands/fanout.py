@@ -30,7 +30,7 @@ Stream = Annotated[
 
 
 def fanout(
-    prompt: Annotated[str, typer.Argument(help="What all of them read.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What all of them read.")],
     model: Models,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 16,
     temperature: Annotated[float | None, typer.Option(min=0)] = None,

@@ -61,6 +61,7 @@ def list_(
             )
             for job in jobs
         ],
+        empty="no job meets these conditions" if state or adapter or tenant else "no jobs yet",
     )
 
 

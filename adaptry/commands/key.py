@@ -139,7 +139,8 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         show_json(keys)
         return
     titles = ("NAME", "SCOPES", "PREFIX", "LAST USED", "EXPIRES", "STATE", "LIMITS")
-    show_table(titles, map(_row, keys))
+    none = "no keys yet: `adaptry key create NAME --scope admin` makes the first one"
+    show_table(titles, map(_row, keys), empty=none)
 
 
 def _row(key: "KeyRead") -> tuple[str, ...]:
@@ -165,7 +166,9 @@ def _state(key: "KeyRead") -> str:
 def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Show what each key with limits per minute has used of them."""
     with connect(server) as client:
-        show_rates(list(client.keys.rates()), as_json)
+        found = list(client.keys.rates())
+    none = "no key has limits: `adaptry key limit NAME requests_per_minute=N` sets one"
+    show_rates(found, as_json, empty=none)
 
 
 @app.command()

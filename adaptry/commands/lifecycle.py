@@ -91,7 +91,8 @@ def restore(
         show_json([{"reference": name, "problem": problem} for name, problem in outcomes])
     else:
         rows = [(name, problem or "ready") for name, problem in outcomes]
-        show_table(("REFERENCE", "OUTCOME"), rows)
+        none = "no version is quarantined for a failed load: nothing was to be restored"
+        show_table(("REFERENCE", "OUTCOME"), rows, empty=none)
     if any(problem for _, problem in outcomes):
         raise typer.Exit(1)
 

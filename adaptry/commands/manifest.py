@@ -14,7 +14,7 @@ from adaptry.commands.kubernetes_objects import (
 )
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import Json, show_json
+from adaptry.terminal.output import Json, say, show_json
 from registry.references import DEFAULT_ALIAS
 
 if TYPE_CHECKING:
@@ -101,3 +101,5 @@ def _show(objects: list[Json], as_json: bool) -> None:
         import yaml  # not needed by most commands
 
         print(yaml.safe_dump_all(objects, sort_keys=False), end="")
+    else:
+        say("there is nothing to write: `adaptry adapter list` shows the adapters and aliases")

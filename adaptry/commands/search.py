@@ -55,7 +55,7 @@ def search(
     if as_json:
         show_json(found)
     else:
-        show_versions(found)
+        show_versions(found, empty="no version meets these conditions")
 
 
 def update(
@@ -129,7 +129,7 @@ def update(
 COMMANDS = (search, update)
 
 
-def show_versions(found: "Iterable[VersionRead]") -> None:
+def show_versions(found: "Iterable[VersionRead]", *, empty: str) -> None:
     show_table(
         ("REFERENCE", "STATE", "KIND", "RANK", "SIZE", "DIGEST", "BASE", "TARGET MODULES", "TAGS"),
         (
@@ -146,6 +146,7 @@ def show_versions(found: "Iterable[VersionRead]") -> None:
             )
             for version in found
         ),
+        empty=empty,
     )
 
 

@@ -62,7 +62,8 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         show_json(tenants)
         return
     rows = ((t.name, moment(t.created_at), format_limits(t, LIMITS) or "none") for t in tenants)
-    show_table(("NAME", "CREATED", "LIMITS"), rows)
+    none = "no tenants yet: `adaptry tenant create NAME` makes one"
+    show_table(("NAME", "CREATED", "LIMITS"), rows, empty=none)
 
 
 @app.command()
@@ -80,7 +81,9 @@ def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
 def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Show what each tenant with limits per minute has used of them."""
     with connect(server) as client:
-        show_rates(list(client.tenants.rates()), as_json)
+        found = list(client.tenants.rates())
+    none = "no tenant has limits per minute: `adaptry tenant limit TENANT requests_per_minute=N`"
+    show_rates(found, as_json, empty=f"{none} sets one")
 
 
 @app.command()
@@ -133,7 +136,8 @@ def grants(adapter: Adapter, server: Server = DEFAULT_SERVER, as_json: AsJson = 
         show_json(found)
         return
     rows = ((g.tenant, moment(g.granted_at), g.granted_by) for g in found)
-    show_table(("TENANT", "GRANTED", "BY"), rows)
+    none = f"no other tenant may use it: `adaptry tenant grant {adapter} TENANT` lets one"
+    show_table(("TENANT", "GRANTED", "BY"), rows, empty=none)
 
 
 def _print(text: str, answer: object, as_json: bool) -> None:

@@ -66,7 +66,10 @@ def _last_moved(client: "Client") -> tuple[str, str]:
         was_elsewhere = event.from_version is not None or event.kind == "alias.deleted"
         if was_elsewhere and event.adapter is not None and event.alias is not None:
             return event.adapter, event.alias
-    raise CommandError("no alias has moved yet: there is nothing to undo")
+    raise CommandError(
+        "no alias has moved yet, so there is nothing to undo: undo takes back what "
+        "`adaptry adapter promote NAME:VERSION` does"
+    )
 
 
 def _states(client: "Client", name: str, alias: str) -> "tuple[AliasRead | None, AliasRead]":
@@ -77,4 +80,7 @@ def _states(client: "Client", name: str, alias: str) -> "tuple[AliasRead | None,
     for state in client.aliases.history(name, alias):
         if now is None or state.weights != now.weights:
             return now, state
-    raise CommandError(f"{name}@{alias} has never been anywhere else [nothing_to_roll_back]")
+    raise CommandError(
+        f"{name}@{alias} has never been anywhere else [nothing_to_roll_back]: "
+        f"`adaptry adapter aliases {name} --alias {alias}` shows where it was"
+    )

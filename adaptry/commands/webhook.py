@@ -73,6 +73,7 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
             )
             for webhook in webhooks
         ),
+        empty="no webhooks yet: `adaptry webhook add URL` makes one",
     )
 
 
@@ -158,6 +159,9 @@ def deliveries(
             )
             for delivery in found
         ),
+        empty=f"none is {state}"
+        if state
+        else f"none yet: `adaptry webhook test {webhook}` sends one",
     )
 
 

@@ -7,7 +7,7 @@ import typer
 
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
-from adaptry.terminal.output import line_of, show_json
+from adaptry.terminal.output import line_of, say, show_json
 
 if TYPE_CHECKING:
     from adaptry.client.models import DecisionRead
@@ -55,6 +55,8 @@ def decisions(
             return
         for decision in found.items:
             _print(decision, as_json)
+        if not (found.items or as_json):
+            say("no decisions yet: a request for an adapter makes the first ones")
         if follow:
             with suppress(KeyboardInterrupt):  # the way to end it
                 for decision in client.cache.stream(adapter=adapter, after=found.newest_id):

@@ -4,17 +4,14 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from adaptry.doctor.findings import Check, Finding, Health, broken, ok, run_checks
+from adaptry.doctor.findings import Check, Finding, Health, run_checks
 from adaptry.terminal.errors import FAILED
 from adaptry.terminal.options import API_KEY, DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.terminal.output import show_json
-
-if TYPE_CHECKING:
-    from adaptry.client import Client
 
 SIGNS = {Health.OK: "ok     ", Health.WARNING: "warning", Health.BROKEN: "BROKEN "}
 
@@ -57,17 +54,10 @@ def _of_server(server: str) -> Iterator[tuple[str, Check]]:
     from adaptry.doctor.running import RunningServer
 
     with connect(server) as client:
-        yield "server", lambda: _check_answers(server, client)
+        running = RunningServer(server, client, os.environ.get(API_KEY) or None)
+        yield "server", running.check_answers
         if client.is_alive():
-            yield from RunningServer(server, client, os.environ.get(API_KEY) or None).checks()
-
-
-def _check_answers(server: str, client: "Client") -> Finding:
-    if client.is_alive():
-        return ok("server", f"{server} answers")
-    return broken(
-        "server", f"no answer from {server}", "start it, or write --server http://HOST:PORT"
-    )
+            yield from running.checks()
 
 
 def _in_short(findings: Sequence[Finding]) -> str:

@@ -22,6 +22,8 @@ THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS, LONG_QUEUE_SECONDS = 0.2, 30.0, 1800
 NOTABLE = ("refused", "load_failed", "drifted", "engine_lost", "engine_ready", "fell_back")
 RUNBOOKS = "see docs/runbooks.md"
 KEY = "set ADAPTRY_API_KEY to a key that may operate"
+START = "start it, or write --server http://HOST:PORT"
+ELSEWHERE = "see whether `adaptry serve` runs there, or name another with --server URL"
 _SAMPLE = re.compile(r"^(adaptry_\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
 
@@ -63,12 +65,22 @@ class RunningServer:
         yield "cache", self.check_cache
         yield "decisions", self.check_decisions
 
+    def check_answers(self) -> Finding:
+        """Whether anything answers there, and as a server of ours."""
+        try:
+            status = self._get("/healthz").status_code
+        except OSError:
+            return broken("server", f"no answer from {self.url}", START)
+        if status != 200:
+            return broken("server", f"{self.url}/healthz answers {status}", _fix_of(status))
+        return ok("server", f"{self.url} answers")
+
     def check_parts(self) -> Finding:
         """Its database, engine and store, as the server itself finds them."""
         answer = self._get("/readyz")
         if not (parts := _parts_of(answer)):
             why = f"/readyz answers {answer.status_code} and names no parts"
-            return broken("parts", why, "is this a server of Adaptry?")
+            return broken("parts", why, ELSEWHERE)
         bad = [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
         if bad:
             return broken("parts", f"not ready: {'; '.join(bad)}", RUNBOOKS)
@@ -78,10 +90,11 @@ class RunningServer:
         """What the alert rules would say of this moment."""
         answer = self._get("/metrics")
         if answer.status_code != 200:
-            return _unreadable("alerts", f"/metrics answers {answer.status_code}")
+            fix = _fix_of(answer.status_code)
+            return _unreadable("alerts", f"/metrics answers {answer.status_code}", fix)
         metrics = read_metrics(answer.content.decode(errors="replace"))
         if not metrics.values:
-            return _unreadable("alerts", "/metrics has none of Adaptry's series")
+            return _unreadable("alerts", "/metrics has none of Adaptry's series", ELSEWHERE)
         critical, other = list(_critical(metrics)), list(_warnings(metrics))
         if critical:
             return broken("alerts", "; ".join([*critical, *other]), RUNBOOKS)
@@ -118,9 +131,10 @@ class RunningServer:
     def _cache(self, check: str) -> CacheRead | Finding:
         try:
             return self.client.cache.show()
-        except AdaptryError as error:  # no key mends an engine that is away
-            is_away = isinstance(error, ApiError) and error.status >= 500
-            return _unreadable(check, str(error), RUNBOOKS if is_away else KEY)
+        except ApiError as error:
+            return _unreadable(check, str(error), _fix_of(error.status))
+        except AdaptryError as error:
+            return _unreadable(check, str(error), RUNBOOKS)
 
     def _get(self, path: str) -> Answer:
         exchange = PlainExchange(Options(self.url, self.key, SECONDS))
@@ -202,5 +216,12 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
             yield f"{count:.0f} {what} since the start"
 
 
-def _unreadable(check: str, why: str, fix: str = KEY) -> Finding:
+def _fix_of(status: int) -> str:
+    """No key mends an engine that is away, or another server."""
+    if status in {401, 403}:
+        return KEY
+    return RUNBOOKS if status >= 500 else ELSEWHERE
+
+
+def _unreadable(check: str, why: str, fix: str) -> Finding:
     return warning(check, f"can't be read: {why}", fix)

@@ -10,6 +10,8 @@ import typer
 from adaptry.terminal.errors import FAILED, MISUSED, CommandError
 from adaptry.terminal.extras import missing_extra
 
+NEW_KEY = "who may administer makes another with `adaptry key create`"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -64,6 +66,9 @@ def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:
 
     if not isinstance(error, client.AdaptryError):
         return None
+    from adaptry.terminal import missing_routes
+    from adaptry.terminal.suggestions import suggest
+
     line = str(error)
     code = str(getattr(error, "code", ""))
     match error:
@@ -73,10 +78,14 @@ def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:
             line = "the server ended the upload early: `adaptry job list` may show why"
         case client.NoAnswer():
             line = f"{line}. Is `adaptry serve` running there?"
-        case client.Unauthorized(code="key_required" | "invalid_key"):
-            line = f"{line}: the key is read from ADAPTRY_API_KEY"
+        case client.Unauthorized(code="key_required"):
+            line = f"this server needs an API key: set ADAPTRY_API_KEY to one [{code}]"
+        case client.Unauthorized(code="invalid_key"):
+            line = f"the key in ADAPTRY_API_KEY is unknown, expired or revoked: {NEW_KEY} [{code}]"
+        case client.UnexpectedAnswer():
+            line = missing_routes.explain_server(arguments)
+        case client.ApiError() if missing_routes.is_missing_route(error):
+            line = missing_routes.explain_missing_route(arguments)
         case client.ApiError():
-            from adaptry.terminal.suggestions import suggest
-
-            line = f"{line} {suggest(error, arguments)}".rstrip()
+            line = ": ".join(filter(None, (line, suggest(error, arguments))))
     return Failure(line, FAILED, code)

@@ -1,6 +1,7 @@
 """Options and arguments that many commands share: server, API key, adapter, version."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = requests.DEFAULT_SERVER
 API_KEY = "ADAPTRY_API_KEY"
+BRIEF_SECONDS = 2.0
 
 Server = Annotated[
     str,
@@ -45,6 +47,23 @@ def connect(server: str) -> "Client":
     from adaptry.client.client import CommandClient
 
     return CommandClient(server, api_key=os.environ.get(API_KEY) or None)
+
+
+def connect_briefly(arguments: Sequence[str]) -> "Client":
+    """For a hint after a refusal, with the server that the command line names."""
+    from adaptry.client.client import CommandClient
+
+    key = os.environ.get(API_KEY) or None
+    return CommandClient(server_of(arguments), api_key=key, timeout_seconds=BRIEF_SECONDS)
+
+
+def server_of(arguments: Sequence[str]) -> str:
+    """The server of a command line that has not been parsed."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--server":
+            return value if equals else "".join(arguments[place + 1 : place + 2])
+    return os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER
 
 
 def show_help(context: typer.Context) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +36,21 @@ def plain(content: object) -> object:
     return content if dump is None else dump(mode="json")
 
 
-def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """One line per row; numbers are right-aligned."""
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
+    """One line per row; numbers are right-aligned. `empty`: what to say where there is no row."""
     lines = [tuple(headings), *map(tuple, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(headings))]
     for line in lines:
         cells = (_align(cell, width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
+    if len(lines) == 1:
+        say(empty)
+
+
+def say(hint: str) -> None:
+    """To a person, beside the output."""
+    if hint:
+        print(hint, file=sys.stderr)
 
 
 def _align(cell: str, width: int) -> str:

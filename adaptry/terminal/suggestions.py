@@ -1,4 +1,4 @@
-"""Suggestions for a mistyped name: adapters or aliases of the server that are written alike."""
+"""Suggestions after a refusal: names of the server that are written alike, or what to type next."""
 
 import os
 import re
@@ -7,26 +7,27 @@ from difflib import get_close_matches
 from itertools import islice
 
 from adaptry.client import AdaptryError, ApiError
-from adaptry.client.client import CommandClient
-from adaptry.client.transport.requests import DEFAULT_SERVER
+from adaptry.terminal.hints import hint_of
+from adaptry.terminal.options import connect_briefly
 
-SECONDS = 2.0
 MOST_NAMES = 5000
 NAMED = frozenset({"unknown_adapter", "unknown_alias", "unknown_version", "model_not_found"})
 _QUOTED = re.compile(r"'([^']+)'")
 
 
 def suggest(error: ApiError, arguments: Sequence[str]) -> str:
-    """`did you mean upper?`, or nothing."""
-    if error.code not in NAMED:
-        return _without_asking(error, arguments)
+    """`did you mean upper?`, or the command that shows what there is, or nothing."""
+    alike = _alike(error, arguments) if error.code in NAMED else _without_asking(error, arguments)
+    return alike or hint_of(error.code, error.detail)
+
+
+def _alike(error: ApiError, arguments: Sequence[str]) -> str:
     quoted = _QUOTED.findall(error.detail)
     if error.code == "model_not_found" and len(quoted) > 1:  # the model, and what of it is unknown
         del quoted[0]
     name, alias, *_ = [*quoted, "", ""]
-    key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
-        with CommandClient(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
+        with connect_briefly(arguments) as client:
             if error.code == "unknown_version":
                 versions = islice(client.versions.list(name, page_size=500), MOST_NAMES)
                 numbers = [each.number for each in versions]
@@ -43,9 +44,6 @@ def suggest(error: ApiError, arguments: Sequence[str]) -> str:
 def _without_asking(error: ApiError, arguments: Sequence[str]) -> str:
     if error.code == "source_not_allowed":
         return _advise_push(arguments)
-    if error.status == 404 and error.code in {"", "not_found"}:  # no route: the name is in the path
-        slashed = next((name for name in arguments[2:3] if "/" in name), None)
-        return "" if slashed is None else f"{slashed!r} can be no adapter's name, as it has a '/'"
     if error.code != "invalid_request":
         return ""
     choices = set(_QUOTED.findall(error.detail)).difference(arguments)  # else what was refused
@@ -59,8 +57,8 @@ def _advise_push(arguments: Sequence[str]) -> str:
     if not any(map(os.path.isdir, arguments[2:])):  # a Path raises, for a long description
         paths = [each for each in arguments[2:] if each.startswith(("./", "../", "/"))]
         missing = next((each for each in paths if not os.path.exists(each)), None)
-        return "" if missing is None else f"On this machine there is no {missing}"
-    return "To send the files of this machine: adaptry adapter push NAME FOLDER"
+        return "" if missing is None else f"on this machine there is no {missing}"
+    return "to send the files of this machine: adaptry adapter push NAME FOLDER"
 
 
 def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:
@@ -69,12 +67,3 @@ def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:
     found = [] if wanted in names else get_close_matches(wanted, names, n=2)
     shown = [f"{adapter}@{each}" if adapter else each for each in found]
     return f"did you mean {' or '.join(shown)}?" if shown else ""
-
-
-def _server(arguments: Sequence[str]) -> str:
-    """As the command was told."""
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--server":
-            return value if equals else "".join(arguments[place + 1 : place + 2])
-    return os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER

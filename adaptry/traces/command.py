@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adaptry.client import UnexpectedAnswer
+from adaptry.client.transport.requests import WRONG_SERVER
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_json
@@ -99,4 +101,15 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from map(json.loads, whole)
+        yield from map(_parsed, whole)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Raises UnexpectedAnswer."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UnexpectedAnswer(WRONG_SERVER)
+    return content

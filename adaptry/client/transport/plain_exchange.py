@@ -240,5 +240,7 @@ def _reason(error: OSError | HTTPException) -> str:
             return "what it says is not HTTP"
         case IncompleteRead():
             return "the answer broke off before its end"
+        case OSError() if error.strerror and error.errno:  # without the number of the error
+            return error.strerror
         case _:
             return str(error) or type(error).__name__

@@ -221,7 +221,7 @@ def test_a_folder_of_this_machine_is_advised_to_be_pushed_beside_any_option(tmp_
     asked = ["adapter", "add", "bot", "--description", "very " * 100]
     assert suggest(error, asked) == ""
     assert "adaptry adapter push" in suggest(error, [*asked, str(tmp_path)])
-    assert suggest(error, [*asked, "./nope"]) == "On this machine there is no ./nope"
+    assert suggest(error, [*asked, "./nope"]) == "on this machine there is no ./nope"
     assert suggest(error, [*asked, __file__]) == ""
 
 

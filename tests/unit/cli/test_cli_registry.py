@@ -180,7 +180,7 @@ def test_served_names_are_set_shown_and_removed(run: Run, bot: str) -> None:
 def test_a_folder_that_only_this_machine_may_read_is_to_be_pushed(run: Run, tmp_path: Path) -> None:
     code, out, err = run("add", "elsewhere", str(tmp_path))
     assert (code, out) == (1, "")
-    assert "[source_not_allowed] To send the files of this machine: adaptry adapter push" in err
+    assert "[source_not_allowed]: to send the files of this machine: adaptry adapter push" in err
     assert "push" not in run("add", "elsewhere", str(tmp_path / "none"))[2]
 
 
