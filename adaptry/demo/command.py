@@ -95,7 +95,9 @@ class DemoPlan:
 
 
 def demo(
-    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where to listen on 127.0.0.1.")
+    ] = 8000,
     state: Annotated[Path, typer.Option(help="Database, adapter store and log.")] = Path(
         ".adaptry/demo"
     ),

@@ -1,6 +1,7 @@
 """Failures of commands: an exception as one line, or as JSON, and an exit code."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import typer
 from adaptry.terminal.errors import FAILED, MISUSED, CommandError
 from adaptry.terminal.extras import missing_extra
 
+_PLACE = re.compile(r"\b(?:body|path|query)\.(\w+)(?:\.\d+)?(?=: )")
 NEW_KEY = "who may administer makes another with `adaptry key create`"
 
 
@@ -50,7 +52,7 @@ def _line_of(error: typer.TyperException) -> str:
     if possible := getattr(error, "possibilities", None):
         return f"{error.message}: did you mean {' or '.join(sorted(possible))}?"
     if error.__cause__ is None:
-        return line
+        return _with_help(error, line)
     from pydantic import ValidationError
 
     from registry.validation import explain
@@ -59,6 +61,14 @@ def _line_of(error: typer.TyperException) -> str:
         return line
     problem = error.__cause__.errors()[0]
     return line.replace(str(problem["msg"]), explain(problem))
+
+
+def _with_help(error: typer.TyperException, line: str) -> str:
+    """Of what a command is and takes, its help knows more; of a value the line says all."""
+    context = getattr(error, "ctx", None)
+    if context is None or "Invalid value" in line or "Did you mean" in line:
+        return line
+    return f"{line.rstrip('.')}: `{context.command_path} --help` shows what there is"
 
 
 def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:
@@ -87,5 +97,6 @@ def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:
         case client.ApiError() if missing_routes.is_missing_route(error):
             line = missing_routes.explain_missing_route(arguments)
         case client.ApiError():
+            line = _PLACE.sub(r"\1", line)
             line = ": ".join(filter(None, (line, suggest(error, arguments))))
     return Failure(line, FAILED, code)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
 _NUMBER = re.compile(r"\d[\d.,/]*(%| [A-Za-z]|$)")  # no digest and no time
+_NO_NUMBER = frozenset({"", "-", "?", "none"})
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -37,12 +38,11 @@ def plain(content: object) -> object:
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
-    """One line per row; numbers are right-aligned. `empty`: what to say where there is no row."""
+    """One line per row; columns of numbers are right-aligned. `empty`: a hint for no row."""
     lines = [tuple(headings), *map(tuple, rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(headings))]
-    for line in lines:
-        cells = (_align(cell, width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    columns = [_aligned(column) for column in zip(*lines, strict=True)]
+    for line in zip(*columns, strict=True):
+        print("  ".join(line).rstrip())
     if len(lines) == 1:
         say(empty)
 
@@ -53,8 +53,14 @@ def say(hint: str) -> None:
         print(hint, file=sys.stderr)
 
 
-def _align(cell: str, width: int) -> str:
-    return cell.rjust(width) if _NUMBER.match(cell) else cell.ljust(width)
+def _aligned(column: Sequence[str]) -> list[str]:
+    """`column` has its heading too."""
+    width = max(map(len, column))
+    is_number = all(cell in _NO_NUMBER or _NUMBER.match(cell) for cell in column[1:])
+    return [
+        cell.rjust(width) if is_number and _NUMBER.match(cell) else cell.ljust(width)
+        for cell in column
+    ]
 
 
 def show_fields(content: "ResponseModel | Mapping[str, JsonValue]") -> None:

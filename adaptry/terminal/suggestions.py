@@ -12,6 +12,7 @@ from adaptry.terminal.options import connect_briefly
 
 MOST_NAMES = 5000
 NAMED = frozenset({"unknown_adapter", "unknown_alias", "unknown_version", "model_not_found"})
+_PLACES_OF_SOURCES: dict[tuple[str, ...], int] = {("adapter", "add"): 3, ("adapter", "inspect"): 2}
 _QUOTED = re.compile(r"'([^']+)'")
 
 
@@ -47,18 +48,19 @@ def _without_asking(error: ApiError, arguments: Sequence[str]) -> str:
     if error.code != "invalid_request":
         return ""
     choices = set(_QUOTED.findall(error.detail)).difference(arguments)  # else what was refused
-    return next(filter(None, (_closest(each, choices) for each in arguments)), "")
+    given = arguments[2:]  # a command's own words are no value of an option
+    return next(filter(None, (_closest(each, choices) for each in given)), "")
 
 
 def _advise_push(arguments: Sequence[str]) -> str:
-    """For `adapter add NAME FOLDER`, where the folder is on this machine, or is not."""
-    if list(arguments[:2]) != ["adapter", "add"]:
-        return ""
-    if not any(map(os.path.isdir, arguments[2:])):  # a Path raises, for a long description
-        paths = [each for each in arguments[2:] if each.startswith(("./", "../", "/"))]
-        missing = next((each for each in paths if not os.path.exists(each)), None)
-        return "" if missing is None else f"on this machine there is no {missing}"
-    return "to send the files of this machine: adaptry adapter push NAME FOLDER"
+    """For a folder that is on this machine, or is not."""
+    place = _PLACES_OF_SOURCES.get(tuple(arguments[:2]), len(arguments))
+    if any(map(os.path.isdir, arguments[place:])):  # a Path raises, for a long description
+        return "to send the files of this machine: adaptry adapter push NAME FOLDER"
+    paths = [each for each in arguments[place:] if each.startswith(("./", "../", "/"))]
+    paths += [each for each in arguments[place : place + 1] if not each.startswith("-")]
+    missing = next((each for each in paths if ":" not in each and not os.path.exists(each)), None)
+    return "" if missing is None else f"on this machine there is no {missing}"
 
 
 def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:

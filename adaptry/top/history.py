@@ -119,9 +119,11 @@ def _show_unknown(found: "HistoryRead") -> None:
 
 
 def _gap(unknown: "UnknownRead") -> str:
-    since = "before" if unknown.since is None else f"from {moment(unknown.since)}"
-    until = "" if unknown.until is None else f" to {moment(unknown.until)}"
-    return f"nothing is recorded {since}{until}: the server did not run, or could not save it"
+    since = "" if unknown.since is None else f" from {moment(unknown.since)}"
+    until = (
+        "" if unknown.until is None else f" {'to' if since else 'before'} {moment(unknown.until)}"
+    )
+    return f"nothing is recorded{since}{until}: the server did not run, or could not save it"
 
 
 def _show_state(client: "Client", at: datetime, around: int, of: str | None, as_json: bool) -> None:

@@ -111,6 +111,9 @@ def _open_sqlite(file: Path, mode: str = "rw") -> sqlite3.Connection:
     try:
         return sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode={mode}", uri=True)
     except sqlite3.Error as error:
+        if not file.exists():
+            advice = "name the server's database with --database or ADAPTRY_DATABASE_URL"
+            raise BackupFailed(f"there is no {file}: {advice}") from error
         raise BackupFailed(f"{file} can't be opened: {error}") from error
 
 

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from adaptry.cli import app, main
-from adaptry.client.models import CacheRead
+from adaptry.client import ApiError
 from adaptry.terminal.hints import hint_of
+from adaptry.terminal.suggestions import suggest
 from registry.errors import (
     NothingToRollBack,
     RegistryError,
@@ -30,7 +32,6 @@ from registry.errors import (
     UnknownWebhook,
 )
 from tests.support.servers.registry_threaded import ROOT, registry_server
-from tests.support.servers.scripted_http import answering
 from tests.support.servers.web import WebServer, web_server
 
 Run = Callable[..., tuple[int, str, str]]
@@ -173,77 +174,6 @@ def test_who_waits_for_events_is_told_so(server: str) -> None:
         process.communicate()
 
 
-ENGINES = ["cache show", "cache why upper", "why upper", "cache top --once", "size", "trace export"]
-REGISTRY = ["adapter list", "whoami", "job show 1", "events list", "events tail"]
-
-
-@pytest.mark.parametrize("line", ENGINES)
-def test_a_server_without_an_engine_is_told_from_others(line: str, run: Run, server: str) -> None:
-    code, out, err = run(line, server)
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"adaptry: {server} has no engine, and so no cache: ask a server that")
-
-
-@pytest.mark.parametrize("line", [*ENGINES, *REGISTRY])
-def test_a_server_of_something_else_is_named(line: str, run: Run, other: WebServer) -> None:
-    code, out, err = run(line, other.url)
-    assert (code, out, err.count("\n")) == (1, "", 1), err
-    assert f"what answers at {other.url} is no server of Adaptry: name one with --server" in err
-
-
-@pytest.mark.parametrize("line", ["cache show", "why upper", "trace export", *REGISTRY[:3]])
-@pytest.mark.parametrize("answer", [b"[]\n", b"<html>\n"])
-def test_a_page_of_something_else_is_no_answer(
-    line: str, answer: bytes, run: Run, other: WebServer
-) -> None:
-    for path in ("adapters", "cache", "cache/why/upper", "cache/trace", "jobs/1", "whoami"):
-        other.file(f"/api/v1/{path}", answer)
-    code, out, err = run(line, other.url)
-    assert (code, out, err.count("\n")) == (1, "", 1), err
-    assert f"what answers at {other.url} is no server of Adaptry" in err
-
-
-def test_what_a_server_of_ours_can_not_do_is_not_for_want_of_an_engine(
-    run: Run, other: WebServer
-) -> None:
-    cache = {**dict.fromkeys(CacheRead.model_fields), "slots": 2, "host_capacity": 4}
-    cache |= {"host_bytes": 0, "slots_by_state": {}, "waiting": 0, "loading": [], "replicas": []}
-    cache |= {"gpu": [], "host": [], "hidden": {"gpu": 0, "host": 0}}
-    other.file("/api/v1/cache", json.dumps(cache).encode())
-    other.file("/api/v1/adapters", NO_ITEMS)
-    code, _, err = run("trace export", other.url)
-    assert (code, err.count("\n")) == (1, 1)
-    assert f"{other.url} can't do this: it is of another release, or several engines" in err
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("key_required", "this server needs an API key: set ADAPTRY_API_KEY to one"),
-        ("invalid_key", "the key in ADAPTRY_API_KEY is unknown, expired or revoked: who may"),
-    ],
-)
-def test_who_lacks_a_key_is_told_the_variable(code: str, said: str, run: Run) -> None:
-    with answering() as server:
-        server.will_say(401, {"code": code, "detail": "send Authorization: Bearer adp_…"})
-        failed, out, err = run("whoami", server.url)
-    assert (failed, out, err.count("\n")) == (1, "", 1)
-    assert said in err
-    assert f"[{code}]" in err
-    assert "Bearer" not in err
-
-
-def test_doctor_asks_for_no_key_where_another_server_answers(run: Run, other: WebServer) -> None:
-    code, out, _ = run("doctor", other.url)
-    assert code == 1
-    assert f"BROKEN   server: {other.url}/healthz answers 404" in out
-    other.file("/healthz", b"{}")
-    code, out, _ = run("doctor", other.url)
-    assert code == 1
-    assert "see whether `adaptry serve` runs there" in out
-    assert "ADAPTRY_API_KEY" not in out
-
-
 def commands(group: TyperGroup) -> Iterator[TyperCommand]:
     for each in group.commands.values():
         if isinstance(each, TyperGroup):
@@ -266,15 +196,49 @@ def test_arguments_are_written_in_capitals() -> None:
     assert [each for each in found if not each.isupper()] == []
 
 
-def test_a_server_without_a_base_model_rechecks_nothing(run: Run, other: WebServer) -> None:
-    other.file("/api/v1/bases", json.dumps({"items": []}).encode())
-    code, out, err = run("adapter recheck", other.url)
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "serves no base model: name a server that does, with --server URL" in err
+@pytest.mark.parametrize(
+    ("line", "exit_code", "said"),
+    [
+        ("nope", 2, "`adaptry --help` shows what there is"),
+        ("cache nope", 2, "`adaptry cache --help` shows what there is"),
+        ("cache pin", 2, "'REFERENCE': `adaptry cache pin --help` shows"),
+        ("cache show --nope", 2, "--nope: `adaptry cache show --help` shows"),
+        ("demo --port 99999", 2, "'--port': must be at most 65535"),
+        ("db backup to --database sqlite:///none/r.db", 1, "there is no none/r.db: name the"),
+    ],
+)
+def test_a_mistake_without_a_server_is_told_with_what_to_type(
+    line: str,
+    exit_code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == exit_code
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert said in captured.err
 
 
-def test_where_nothing_listens_no_number_of_an_error_is_told(run: Run) -> None:
-    code, _, err = run("cache show", "http://127.0.0.1:1")
+def test_the_place_of_a_value_is_named_as_on_the_command_line(run: Run, server: str) -> None:
+    line = "adapter search --state happy"
+    said = run(line, server)[2]
+    assert said.startswith("adaptry: state: must be 'pending', ")
+
+
+def test_the_words_of_a_command_are_no_mistyped_values() -> None:
+    refused = ApiError(422, "invalid_request", "body.scopes.0: must be 'infer' or 'operate'")
+    assert suggest(refused, ["key", "create", "app", "--scope", "everything"]) == ""
+    assert suggest(refused, ["key", "create", "app", "--scope", "opperate"]) == (
+        "did you mean operate?"
+    )
+
+
+@pytest.mark.parametrize("verb", ["add upper", "inspect"])
+@pytest.mark.parametrize("folder", ["/nowhere", "nowhere"])
+def test_a_folder_that_is_nowhere_is_told(verb: str, folder: str, run: Run, server: str) -> None:
+    code, _, err = run(f"adapter {verb} {folder}", server)
     assert code == 1
-    assert "no answer from http://127.0.0.1:1: Connection refused. Is `adaptry serve`" in err
-    assert "Errno" not in err
+    assert f"[source_not_allowed]: on this machine there is no {folder}" in err

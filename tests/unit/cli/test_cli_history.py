@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adaptry.client import InvalidRequest
-from adaptry.client.models import HistoryRead, PastDecisionList, PastRead
+from adaptry.client.models import HistoryRead, PastDecisionList, PastRead, UnknownRead
 from adaptry.terminal.errors import UsageError
 from adaptry.top import history
 
@@ -182,3 +182,20 @@ def test_each_replica_of_a_fleet_is_shown(capsys: pytest.CaptureFixture[str]) ->
     ]
     history._show_timeline(client, 24, "there", as_json=False)
     assert capsys.readouterr().out.count("in UTC, in steps") == 1
+
+
+END, SHOWN_END = "2026-11-30T17:24:15Z", "2026-11-30 17:24:15Z"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        (None, END, f"nothing is recorded before {SHOWN_END}: "),
+        (END, None, f"nothing is recorded from {SHOWN_END}: "),
+        (END, END, f"nothing is recorded from {SHOWN_END} to {SHOWN_END}: "),
+        (None, None, "nothing is recorded: "),
+    ],
+)
+def test_a_gap_is_told_by_its_ends(since: str | None, until: str | None, said: str) -> None:
+    gap = UnknownRead.model_validate({"since": since, "until": until})
+    assert history._gap(gap).startswith(said)

@@ -23,9 +23,17 @@ def test_columns_are_aligned_and_numbers_are_right_aligned(
 
 def test_digests_and_times_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     cells = ("3c0d66f12404", "2026-11-30 03:22:21Z", "156.0 KiB", "37.5%", "12/60")
-    show_table([""], [(each,) for each in cells])
-    _, *lines = capsys.readouterr().out.splitlines()
-    assert [line.startswith(" ") for line in lines] == [False, False, True, True, True]
+    aligned = []
+    for cell in cells:
+        show_table(["A HEADING THAT IS LONGER THAN IT"], [(cell,)])
+        aligned.append(capsys.readouterr().out.splitlines()[1].startswith(" "))
+    assert aligned == [False, False, True, True, True]
+
+
+def test_a_number_beside_text_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the version of an alias is, beside those of a split."""
+    show_table(["VERSION"], [("1 (90%), 2 (10%)",), ("-",), ("1",)])
+    assert capsys.readouterr().out.splitlines()[1:] == ["1 (90%), 2 (10%)", "-", "1"]
 
 
 def test_rates_show_what_is_used_of_what(capsys: pytest.CaptureFixture[str]) -> None:
