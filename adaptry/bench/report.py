@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptry.bench.traffic import Result
-from adaptry.terminal.output import show_table
+from adaptry.terminal.output import counted, show_table
 
 OUTCOMES = ("gpu_hit", "host_hit", "miss")
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -83,8 +83,9 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def show_report(report: Report) -> None:
-    adapters = len({result.model for result in report.results})
-    print(f"{len(report.results)} requests to {adapters} adapters in {report.seconds:.1f} s")
+    requests = counted(len(report.results), "request")
+    adapters = counted(len({result.model for result in report.results}), "adapter")
+    print(f"{requests} to {adapters} in {report.seconds:.1f} s")
     tokens = f"{report.tokens_per_second:.0f} tokens/s"
     print(f"{report.requests_per_second:.1f} requests/s, {tokens}")
     print(f"hit ratio {'-' if report.hit_ratio is None else f'{report.hit_ratio:.1%}'}")

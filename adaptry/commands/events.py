@@ -14,7 +14,7 @@ import typer
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import moment, say, show_json, text
+from adaptry.terminal.output import counted, moment, say, show_json, text
 from registry.events.hash_chain import BrokenChain, ChainEnd, verify_chain
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def export(
     if as_json:
         _show_end(written)
     else:
-        print(f"{output}  {written.events} events, the last is {written.after}: {written.chain}")
+        count = counted(written.events, "event")
+        print(f"{output}  {count}, the last is {written.after}: {written.chain}")
 
 
 Kind = Annotated[list[str] | None, typer.Option("--kind", help="Such as alias.moved; repeatable.")]
@@ -155,7 +156,7 @@ def verify(
     if as_json:
         _show_end(end)
     else:
-        print(f"intact: {end.events} events, the last is {end.after}: {end.chain}")
+        print(f"intact: {counted(end.events, 'event')}, the last is {end.after}: {end.chain}")
 
 
 def _show_end(end: ChainEnd) -> None:

@@ -9,7 +9,7 @@ from adaptry.client import ApiError
 from adaptry.terminal.completion import version_references
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, Version, connect
-from adaptry.terminal.output import show_json, show_table, size, text
+from adaptry.terminal.output import counted, show_json, show_table, size, text
 
 if TYPE_CHECKING:
     from adaptry.client import Client
@@ -186,7 +186,7 @@ def _show_collection(done: "GarbageRead") -> None:
             [(each.reference, each.state, size(each.size_bytes)) for each in done.purged],
         )
     outcome = "would be deleted" if done.dry_run else "deleted"
-    counts = f"{len(done.purged)} versions and {len(done.orphans)} orphans"
+    counts = f"{counted(len(done.purged), 'version')} and {counted(len(done.orphans), 'orphan')}"
     print(f"{counts} {outcome}, {size(done.freed_bytes)}")
     if done.kept:
         print(f"kept: {text(done.kept)}")

@@ -12,7 +12,7 @@ from adaptry.client.transport.http import Answer, Options
 from adaptry.client.transport.plain_exchange import PlainExchange
 from adaptry.client.transport.requests import Request
 from adaptry.doctor.findings import Check, Finding, broken, ok, warning
-from adaptry.terminal.output import moment, size
+from adaptry.terminal.output import counted, moment, size
 
 SECONDS = 10.0
 WINDOW = timedelta(minutes=5)
@@ -172,8 +172,9 @@ def explain_decisions(decisions: list[DecisionRead], cache: CacheRead) -> Findin
     asked = {each.reference for each in last if each.kind == "looked_up" and each.reference}
     evicted = [each for each in last if each.kind == "evicted" and each.tier == "host"]
     notable = [f"{moment(each.at)} {each.sentence}" for each in last if each.kind in NOTABLE]
+    versions = counted(len(asked), "version")
     detail = (
-        f"since {moment(last[0].at)}: {len(asked)} versions asked for, {cache.slots} slots and "
+        f"since {moment(last[0].at)}: {versions} asked for, {cache.slots} slots and "
         f"{cache.host_capacity} places, {len(evicted)} evicted from host memory"
     )
     shown = "; ".join([detail, *notable[-3:]])
@@ -192,7 +193,7 @@ def _critical(metrics: Metrics) -> Iterator[str]:
     if (waited := metrics.worst("oldest_wait_seconds")) > LONG_WAIT_SECONDS:
         yield f"a request has waited {waited:.0f} s for a slot"
     if loads := metrics.total("in_step_loads_total"):
-        yield f"{loads:.0f} loads within the engine's steps"
+        yield f"{counted(loads, 'load')} within the engine's steps"
 
 
 def _warnings(metrics: Metrics) -> Iterator[str]:
@@ -202,18 +203,19 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
         yield f"a registration is {age / 60:.0f} minutes old"
     if (waited := metrics.worst("ingest_wait_seconds")) > LONG_QUEUE_SECONDS:
         yield f"a registration has waited {waited / 60:.0f} minutes for its turn"
-    for name, what in (  # with the command that shows more
-        ("rates_counted_alone_total", "rates counted by this server alone"),
-        ("engine_ends_total", "engines replaced"),
-        ("load_failures_total", "loads failed (`adaptry cache decisions`)"),
-        ("drift_total", "adapters were not where the controller had them"),
+    for name, noun, what in (  # with the command that shows more
+        ("rates_counted_alone_total", "rate", "counted by this server alone"),
+        ("engine_ends_total", "engine", "replaced"),
+        ("load_failures_total", "load", "failed (`adaptry cache decisions`)"),
+        ("drift_total", "adapter", "elsewhere than the controller had recorded"),
         (
             "quarantines_total",
-            "versions quarantined (`adaptry adapter search --state quarantined`)",
+            "version",
+            "quarantined (`adaptry adapter search --state quarantined`)",
         ),
     ):
         if count := metrics.total(name):
-            yield f"{count:.0f} {what} since the start"
+            yield f"{counted(count, noun)} {what} since the start"
 
 
 def _fix_of(status: int) -> str:

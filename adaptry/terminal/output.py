@@ -47,6 +47,11 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
         say(empty)
 
 
+def counted(number: float, noun: str) -> str:
+    """`1 version`, `2 versions`."""
+    return f"{number:,.0f} {noun}{'s' * (number != 1)}"
+
+
 def say(hint: str) -> None:
     """To a person, beside the output."""
     if hint:
@@ -65,7 +70,7 @@ def _aligned(column: Sequence[str]) -> list[str]:
 
 def show_fields(content: "ResponseModel | Mapping[str, JsonValue]") -> None:
     """One `name  value` line for each field that has a value."""
-    fields = content if isinstance(content, Mapping) else content.model_dump(mode="json")
+    fields = content if isinstance(content, Mapping) else content.model_dump()  # times, not texts
     shown = {key: text(value) for key, value in fields.items() if value not in (None, [], {})}
     width = max(map(len, shown), default=0)
     for key, value in shown.items():

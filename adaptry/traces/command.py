@@ -14,7 +14,7 @@ from adaptry.client import UnexpectedAnswer
 from adaptry.client.transport.requests import WRONG_SERVER
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import show_json
+from adaptry.terminal.output import counted, show_json
 from adaptry.traces.hidden_tenants import HiddenTenants
 from adaptry.traces.parquet import write_parquet
 
@@ -63,7 +63,7 @@ def export(
     if as_json:
         show_json({"file": output, "format": kind, "lines": count})
     else:
-        print(f"{output}  {count} lines")
+        print(f"{output}  {counted(count, 'line')}")
 
 
 def _write(path: Path, kind: str, lines: Iterator[dict[str, Any]]) -> int:

@@ -114,6 +114,8 @@ def test_the_plain_install_has_all_commands_but_the_servers(
     for group in (*asks, "webhook", "db"):
         done = run(light.adaptry, group, "--help", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+    sized = run(light.adaptry, "size", "--adapters", "2", "--rate", "1", cwd=tmp_path)
+    assert "adaptry serve MODEL" in sized.stdout, sized.stderr
     exported = run(light.adaptry, "grafana", "export", "dashboards", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     for file in ("grafana/dashboards/cache.json", "grafana/rules/cache.yml"):

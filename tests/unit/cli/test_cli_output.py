@@ -8,7 +8,7 @@ import pytest
 from adaptry.client.models import RateUsageRead, ResidentRead, UsedRateRead
 from adaptry.commands.cache import _row
 from adaptry.terminal.job_progress import PhaseLine
-from adaptry.terminal.output import JsonValue, show_fields, show_table, size, text
+from adaptry.terminal.output import JsonValue, counted, show_fields, show_table, size, text
 from adaptry.terminal.rates import show_rates
 from adaptry.top.model import Row
 from adaptry.top.screen import _cells
@@ -123,3 +123,8 @@ def test_progress_on_a_terminal_rewrites_its_line_and_clears_it() -> None:
     progress.end()
     assert "\n" not in stream.getvalue()
     assert stream.getvalue().endswith("\r\033[K")
+
+
+def test_one_thing_is_counted_as_one() -> None:
+    shown = [counted(number, "version") for number in (0, 1.0, 2, 1234)]
+    assert shown == ["0 versions", "1 version", "2 versions", "1,234 versions"]

@@ -114,6 +114,11 @@ def test_the_list_is_sorted_by_any_column_of_the_table(run: Run) -> None:
     assert names("--sort", "rank", "--text", "owel") == ["vowels"], "as the table finds it"
 
 
+def test_one_adapter_has_the_times_of_the_list(run: Run) -> None:
+    for shown in ("upper", "upper:1"):
+        assert re.search(rf"^created_at +{MOMENT}$", run("adapter", "show", shown)[1], re.MULTILINE)
+
+
 def test_the_list_shows_the_shares_of_a_split(run: Run) -> None:
     run("adapter", "promote", "upper:1", "--alias", "canary", "--no-warm")
     run("adapter", "promote", "upper:2", "--alias", "canary", "--percent", "10", "--no-warm")
