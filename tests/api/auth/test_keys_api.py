@@ -14,9 +14,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from registry.api.access.keys import create_key_router
 from registry.api.access.whoami import create_whoami_router
+from registry.auth.caller import current_caller
 from registry.auth.key_secret import new_key, parse_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
 from registry.auth.scopes import RULES, Scope, scopes_for
@@ -184,6 +187,38 @@ async def test_other_schemes_are_refused(guarded: Guarded) -> None:
     await guarded.key("root", ADMIN)
     answer = await guarded.http.get("/api/v1/adapters", auth=("root", "password"))
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_key")
+    good = await guarded.key("second", ADMIN)
+    for scheme, status in (("Basic", 401), ("Token", 401), ("bearer", 200), ("BEARER", 200)):
+        headers = {"authorization": f"{scheme} {good}"}
+        answer = await guarded.http.get("/api/v1/adapters", headers=headers)
+        assert answer.status_code == status, scheme
+
+
+async def test_a_websocket_needs_a_key_as_a_request_does(keys: KeyService) -> None:
+    reached: list[str] = []
+    sent: list[Message] = []
+
+    async def inside(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        reached.append(current_caller().name)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    guard = AuthenticationMiddleware(inside, authenticate=keys.authenticate)
+    good, _ = await keys.create("app", [INFER], actor="tests")
+    other, _ = await keys.create("ci", [PUBLISH], actor="tests")
+    given = {"": "key_required", "Bearer x": "invalid_key", f"Bearer {other}": "scope_missing"}
+    for authorization in (*given, f"Bearer {good}"):
+        headers = [(b"authorization", authorization.encode())] if authorization else []
+        scope = {"type": "websocket", "path": "/v1/realtime", "headers": headers}
+        await guard(scope, receive, send)
+    assert sent == [
+        {"type": "websocket.close", "code": 1008, "reason": code} for code in given.values()
+    ]
+    assert reached == ["app"]
 
 
 async def test_keys_end_when_they_expire(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
