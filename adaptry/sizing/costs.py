@@ -2,13 +2,15 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace
 from engine.simulation.shared_engine import Costs
+from engine.types import CacheOutcome
 
 MEASURED, RECORDED, ASSUMED = "measured", "recorded", "assumed"
 
@@ -23,7 +25,9 @@ _DEFAULTS = Costs(
 _TRANSITIONS = {"load": "disk_to_host", "activate": "host_to_gpu"}
 SPREADS = ("overheads", "load_factors")
 MOST_VALUES = 100  # of a spread
-_NAMES = frozenset(each.name for each in fields(Costs)) - set(SPREADS)
+FEWEST_USES = 8
+_FIRST_USE = "first_use_seconds"
+_NAMES = frozenset(each.name for each in fields(Costs)) - {*SPREADS, "steps", _FIRST_USE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,28 @@ class KnownCosts:
     def with_values(self, source: str, **values: float) -> "KnownCosts":
         costs = replace(self.costs, **values)  # type: ignore[arg-type]  # one is an int
         return KnownCosts(costs, {**self.sources, **dict.fromkeys(values, source)})
+
+    def with_first_uses_of(self, trace: Trace) -> "KnownCosts":
+        """How much longer an adapter's first request takes, beside its load, than a later one that
+        loads it: its name is looked up in the registry.
+        """
+        used, firsts, later = set[str](), list[float](), list[float]()
+        for each in trace.requests:
+            if each.adapter is not None and each.first_token_seconds is not None:
+                seconds = each.first_token_seconds - each.wait_seconds
+                if each.source == CacheOutcome.MISS:
+                    (later if each.adapter in used else firsts).append(seconds)
+                used.add(each.adapter)
+        if min(len(firsts), len(later)) < FEWEST_USES:
+            return self
+        from statistics import median  # takes as long to import as a small simulation
+
+        more = max(median(firsts) - median(later), 0.0)
+        return KnownCosts(replace(self.costs, first_use_seconds=round(more, 6)), self.sources)
+
+    def with_steps(self, steps: Iterable[tuple[float, float]]) -> "KnownCosts":
+        """Of so many requests together, fewer first."""
+        return KnownCosts(replace(self.costs, steps=tuple(steps)), self.sources)
 
     def with_spread(self, name: str, values: Sequence[float]) -> "KnownCosts":
         """At most `MOST_VALUES`, from the smallest to the largest: each the mean of as large a part
@@ -81,20 +107,29 @@ def load_costs(path: Path) -> KnownCosts:
     """What `save` wrote. Raises CommandError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        values = {name: float(content["costs"][name]) for name in _NAMES}
-        spreads = {name: tuple(map(float, content["costs"].get(name, ()))) for name in SPREADS}
+        costs = _costs_of(content["costs"])
         sources = {name: str(content["sources"][name]) for name in _NAMES}
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CommandError(f"{path} was not written by --save-costs: {error}") from error
-    lowest = min(*values.values(), *itertools.chain(*spreads.values()))
-    if lowest < 0 or values["max_running"] < 1:
+    values = [getattr(costs, name) for name in (*_NAMES, _FIRST_USE)]
+    spreads = itertools.chain(*(getattr(costs, name) for name in SPREADS), *costs.steps)
+    if min(*values, *spreads) < 0 or costs.max_running < 1:
         raise CommandError(f"{path} has a cost below 0")
-    running = int(values.pop("max_running"))
-    overheads, load_factors = (spreads[name] for name in SPREADS)
-    costs = Costs(**values, max_running=running)  # type: ignore[arg-type]  # no spread is in them
-    return KnownCosts(replace(costs, overheads=overheads, load_factors=load_factors), sources)
+    if any(later <= before for (before, _), (later, _) in itertools.pairwise(costs.steps)):
+        raise CommandError(f"{path} has steps in no order")
+    return KnownCosts(costs, sources)
+
+
+def _costs_of(saved: Mapping[str, Any]) -> Costs:
+    """Raises ValueError, TypeError, KeyError."""
+    values: dict[str, Any] = {name: float(saved[name]) for name in _NAMES}
+    values["max_running"] = int(values["max_running"])
+    values[_FIRST_USE] = float(saved.get(_FIRST_USE, 0.0))
+    values |= {name: tuple(map(float, saved.get(name, ()))) for name in SPREADS}
+    steps = tuple((float(count), float(seconds)) for count, seconds in saved.get("steps", ()))
+    return Costs(**values, steps=steps)
 
 
 def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:

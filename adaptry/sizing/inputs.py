@@ -3,12 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptry.client.errors import ApiError
 from adaptry.client.transport.http import Options, parse_success
 from adaptry.sizing.costs import MEASURED, KnownCosts
+from adaptry.sizing.pace import at_recorded_pace
 from adaptry.sizing.prediction import Setting, predict, quantile
 from adaptry.sizing.report import Recorded
 from adaptry.sizing.workload import Workload
@@ -41,16 +43,21 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def calibrate(server: str, known: KnownCosts) -> KnownCosts:
-    """Steps and prompts timed from here; loads and copies as the server recorded them."""
+    """Steps and prompts timed from here, and at the pace of what the server had recorded until
+    then; loads, copies and first uses as it recorded them.
+    """
     import asyncio  # which takes longer to import than a small simulation
 
     measured = asyncio.run(_measure(server))
-    known = known.with_values(MEASURED, **measured.values)
+    known = known.with_values(MEASURED, **measured.values).with_steps(measured.steps)
     try:
         trace = fetch_trace(server)
     except ApiError:  # it records none, or this key may not read it: loads stay assumed
         trace = Trace()
-    return known.with_loads_of(trace).with_spread("overheads", measured.overheads(trace))
+    known = known.with_loads_of(trace).with_spread("overheads", measured.overheads(trace))
+    before = replace(trace, requests=trace.requests[: -measured.asked])
+    known = known.with_first_uses_of(before)
+    return at_recorded_pace(known, before, setting_of(trace.server))
 
 
 async def _measure(server: str) -> "Measured":

@@ -7,6 +7,7 @@ from adaptry.sizing.rank_split import RankSplit
 from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Goal, Sweep
 from adaptry.terminal.output import size
+from engine.simulation.shared_engine import Costs
 
 GIB = 2**30
 _HEADINGS = {"slots": "SLOTS", "host_places": "HOST PLACES", "replicas": "REPLICAS"}
@@ -40,11 +41,11 @@ class Tables:
             f"{workload.seconds:,.0f} s; goal: {_goal_text(goal)}"
         ]
         costs = self._report.known.costs
-        step, prompt = costs.step_seconds_per_request, costs.prefill_seconds_per_token
+        prompt = costs.prefill_seconds_per_token
         overhead = _median(costs.overheads)
         server = f", server {_ms(overhead)}" if overhead else ""
         lines.append(
-            f"step {_ms(costs.step_seconds)} + {_ms(step)} a request, "
+            f"{_step(costs)}, "
             f"prompt {_ms(costs.prefill_seconds)} + {_ms(prompt)} a token, "
             f"load {_cost(costs.load_seconds, costs.load_seconds_per_byte)}, "
             f"copy {_cost(costs.activate_seconds, costs.activate_seconds_per_byte)}{server}"
@@ -195,3 +196,11 @@ def _ms(seconds: float) -> str:
 
 def _cost(fixed: float, per_byte: float) -> str:
     return _ms(fixed) + (f" + {_ms(per_byte * 2**20)} a MiB" if per_byte else "")
+
+
+def _step(costs: Costs) -> str:
+    if not costs.steps:
+        step, each = costs.step_seconds, costs.step_seconds_per_request
+        return f"step {_ms(step)} + {_ms(each)} a request"
+    (few, soon), (many, late) = costs.steps[0], costs.steps[-1]
+    return f"step {_ms(soon)} for {few:.3g} to {_ms(late)} for {many:.3g} requests"

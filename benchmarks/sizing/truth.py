@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from adaptry.sizing.inputs import fetch_trace
 from adaptry.sizing.prediction import Prediction, quantile
 from adaptry.sizing.workload import Workload
+from adaptry.traces.trace import Trace
 from engine.simulation.replay import Arrival
 from engine.types import CacheOutcome, Transition
 
@@ -57,12 +58,15 @@ async def send(workload: Workload, ask: Callable[[Arrival], Awaitable[None]]) ->
 
 
 def measure_since(server: str, at: float, loads_at: float | None = None) -> Measured:
-    """`at`: in seconds since 1970; `loads_at`: of the first load that counts, if it is another.
+    """Of what a running server has recorded, see `measured_of`."""
+    return measured_of(fetch_trace(server), at, at if loads_at is None else loads_at)
+
+
+def measured_of(trace: Trace, at: float, loads_at: float) -> Measured:
+    """`at`: in seconds since 1970; `loads_at`: of the first load that counts.
 
     Raises RuntimeError if a request since then has failed.
     """
-    since = at if loads_at is None else loads_at
-    trace = fetch_trace(server)
     requests = [each for each in trace.requests if each.at >= at and each.adapter is not None]
     if failed := [each for each in requests if each.outcome != "completed"]:
         raise RuntimeError(f"{len(failed)} requests were not completed: {failed[0]}")
@@ -72,7 +76,7 @@ def measure_since(server: str, at: float, loads_at: float | None = None) -> Meas
         len(requests),
         found.count(CacheOutcome.GPU_HIT) / len(found),
         1 - found.count(CacheOutcome.MISS) / len(found),
-        sum(x.at >= since and x.transition == Transition.DISK_TO_HOST for x in trace.loads),
+        sum(x.at >= loads_at and x.transition == Transition.DISK_TO_HOST for x in trace.loads),
         quantile(firsts, 0.5),
         quantile(firsts, 0.99),
     )

@@ -64,12 +64,20 @@ class Replica:
         self._sizes = sizes or {}
         self._engine = SharedEngine(agenda, costs, self._on_ended, shape.whole_steps)
         self._pending: dict[Ticket, Request] = {}  # in order of arrival
+        self._used = {BASE_MODEL}  # at any time
         self._drains = Drains(
             self.policy, self._overdue, lambda hot, cold: None, lambda: agenda.now, shape.limits
         )
         self._checks = False
 
     def take(self, request: Request) -> None:
+        if request.adapter not in self._used and self._costs.first_use_seconds:
+            self._used.add(request.adapter)
+            self._agenda.after(self._costs.first_use_seconds, partial(self._take, request))
+        else:
+            self._take(request)
+
+    def _take(self, request: Request) -> None:
         adapter = request.adapter
         if adapter == BASE_MODEL:
             self.load += 1

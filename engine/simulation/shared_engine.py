@@ -7,10 +7,12 @@ which a request ends is known as long as no other request comes or goes.
 
 import heapq
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 
 from engine.simulation.agenda import Agenda
 from engine.types import CacheOutcome, VersionId
@@ -25,7 +27,10 @@ _NOTHING = 1e-6  # of a step
 class Costs:
     """Measured times: see docs/scale.md.
 
-    The last two are spreads, each value as likely as another; empty: nothing, and none.
+    `overheads` and `load_factors` are spreads, each value as likely as another; empty: nothing, and
+    none. `steps`: the seconds of a step of so many requests, where that was measured, fewer first;
+    between them a step is on the line. It takes as long for as many tokens of a prompt, which is
+    computed in one step with the others' tokens.
     """
 
     step_seconds: float
@@ -39,12 +44,31 @@ class Costs:
     activate_seconds_per_byte: float = 0.0
     overheads: tuple[float, ...] = ()  # until the first token, outside of the engine
     load_factors: tuple[float, ...] = ()  # of a load's time
+    steps: tuple[tuple[float, float], ...] = ()
+    first_use_seconds: float = 0.0  # of an adapter, before its request waits for a slot
 
-    def step(self, running: int) -> float:
-        return self.step_seconds + running * self.step_seconds_per_request
+    def step(self, running: float) -> float:
+        if not self.steps:
+            return self.step_seconds + running * self.step_seconds_per_request
+        at = bisect_right(self.steps, running, key=itemgetter(0))
+        before, seconds = self.steps[max(at - 1, 0)]
+        more = self.step_seconds_per_request
+        if at < len(self.steps):
+            after, later = self.steps[at]
+            more = (later - seconds) / (after - before) if at else 0.0
+        return seconds + (running - before) * more
 
-    def prefill(self, prompt_tokens: int) -> float:
-        return self.prefill_seconds + prompt_tokens * self.prefill_seconds_per_token
+    def prefill(self, prompts: int, tokens: int, decoding: int) -> float:
+        """What so many prompts of so many tokens in all add to a step, in which as many others get
+        a token. Those for which they are computed are counted in the step itself.
+        """
+        each = prompts * self.prefill_seconds
+        if not self.steps:
+            return each + tokens * self.prefill_seconds_per_token
+        running = decoding + prompts
+        total, known = decoding + max(tokens, prompts), max(self.steps[-1][0], running)
+        longer = self.step(min(total, known)) - self.step(running)
+        return each + longer + max(total - known, 0) * self.prefill_seconds_per_token
 
     def overhead(self, number: int) -> float:
         """Of that request."""
@@ -101,6 +125,7 @@ class SharedEngine:
     _beginning: deque[tuple[float, Request]] = field(default_factory=deque)
     """In whole steps, those whose first token is made when `_made` is so many."""
     _plan: int = 0
+    _steps: list[float] = field(default_factory=list)  # seconds, by how many run
 
     def add(self, request: Request) -> None:
         """It joins the others when the step that has begun is done."""
@@ -109,7 +134,7 @@ class SharedEngine:
         if left <= _NOTHING and self._beginning:
             left = 1.0  # of the step that makes their first tokens
         if left > _NOTHING and (self._beginning or self._since <= self.agenda.now):
-            at = self._since + left * self.costs.step(len(self._running))
+            at = self._since + left * self._step_seconds()
             self.agenda.at(at, lambda: self._join(request))
         else:
             self._join(request)
@@ -119,13 +144,27 @@ class SharedEngine:
             self._waiting.append(request)
             return
         self._advance()
-        self._since = max(self._since, self.agenda.now) + self.costs.prefill(request.prompt_tokens)
+        self._since = max(self._since, self.agenda.now) + self._prefill(request.prompt_tokens)
         heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
         if self.whole_steps:
             self._beginning.append((self._made + 1, request))
         else:
-            self._make_first(request, self._since + self.costs.step(len(self._running)))
+            self._make_first(request, self._since + self._step_seconds())
         self._foresee()
+
+    def _step_seconds(self) -> float:
+        running, known = len(self._running), self._steps
+        while len(known) <= running:
+            known.append(self.costs.step(len(known)))
+        return known[running]
+
+    def _prefill(self, prompt_tokens: int) -> float:
+        """What one more prompt adds to the step that begins."""
+        prompts = len(self._beginning)
+        tokens = sum(each.prompt_tokens for _, each in self._beginning)
+        decoding = len(self._running) - prompts
+        before = self.costs.prefill(prompts, tokens, decoding) if prompts else 0.0
+        return self.costs.prefill(prompts + 1, tokens + prompt_tokens, decoding) - before
 
     def _make_first(self, request: Request, at: float) -> None:
         request.first_token_at = at + self.costs.overhead(request.number)
@@ -134,7 +173,7 @@ class SharedEngine:
         now = self.agenda.now
         if now > self._since:
             if self._running:
-                step = self.costs.step(len(self._running))
+                step = self._step_seconds()
                 made = self._made + (now - self._since) / step
                 while self._beginning and self._beginning[0][0] <= made + _NOTHING:
                     first_made, request = self._beginning.popleft()
@@ -148,7 +187,7 @@ class SharedEngine:
         if not self._running:
             return
         plan, left = self._plan, max(self._running[0][0] - self._made, 0.0)
-        at = self._since + left * self.costs.step(len(self._running))
+        at = self._since + left * self._step_seconds()
         self.agenda.at(at, lambda: self._end(plan))
 
     def _end(self, plan: int) -> None:

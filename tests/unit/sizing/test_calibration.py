@@ -1,68 +1,147 @@
-"""Calibration: the costs that it finds are those of a server whose costs are known."""
+"""Calibration: the costs that it finds are those of an engine whose costs are known."""
 
 import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
 
 from adaptry.client.errors import InvalidRequest
-from adaptry.sizing.calibration import ALONE, SHORT, TOKENS, Calibration, Measured, Timed
+from adaptry.sizing.calibration import ALONE, SHORT, TOGETHER, Calibration, Measured
+from adaptry.sizing.step_times import Answer, line_of, prompt_seconds, whole_steps
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace, TracedRequest
+from benchmarks.fairness.simulated_loop import run
 
-STEP, PER_REQUEST, PREFILL, PER_TOKEN = 0.010, 0.002, 0.030, 0.0005
+ALONE_STEP, SECOND, EACH = 0.010, 0.004, 0.0005
+PROMPT = 0.003  # beside its tokens
 OVERHEAD = 0.004  # and twice as much for one in ten
 
 
-class KnownServer(Calibration):
-    """A server of these costs, which takes prompts of `context` tokens."""
+def step(tokens: float) -> float:
+    """A second token costs more than each further one."""
+    return ALONE_STEP + (SECOND + (tokens - 2) * EACH if tokens > 1 else 0.0)
 
-    def __init__(self, context: int = 1000) -> None:
+
+@dataclass
+class Asked:
+    """One request in the engine."""
+
+    prompt_tokens: int
+    tokens: int
+    times: list[float] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class KnownServer(Calibration):
+    """A server whose engine works in steps, as vLLM's, and takes prompts of `context` tokens.
+
+    `slower`: by how much each step takes longer at a time.
+    """
+
+    def __init__(
+        self, context: int = 1000, slower: Callable[[float], float] = lambda now: 1.0
+    ) -> None:
         super().__init__(httpx.AsyncClient(), ["a", "b"])
         self._context = context
+        self._slower = slower
         self.asked: list[tuple[str, int, int]] = []
-        self._running = 0
-        self._first_token_count = 0
-        self._joined = 0  # prompts that began while others ran
+        self._pairs = itertools.count()
+        self._running: list[Asked] = []
+        self._coming: list[Asked] = []
+        self._arrived = asyncio.Event()
 
-    async def _ask(self, adapter: str, prompt_tokens: int, tokens: int = TOKENS) -> Timed:
+    async def found(self) -> Measured:
+        working = asyncio.create_task(self._work())
+        try:
+            return await self.measure()
+        finally:
+            working.cancel()
+
+    async def _work(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            if not (self._running or self._coming):
+                self._arrived.clear()
+                await self._arrived.wait()
+            begun, self._coming = self._coming, []
+            tokens = len(self._running) + sum(each.prompt_tokens for each in begun)
+            seconds = step(tokens) + PROMPT * len(begun)
+            await asyncio.sleep(seconds * self._slower(clock()))
+            self._running += begun
+            for each in self._running:
+                each.times.append(clock())
+                if len(each.times) == each.tokens:
+                    each.ended.set()
+            self._running = [each for each in self._running if not each.ended.is_set()]
+
+    async def _send(self, adapter: str, prompt_tokens: int, tokens: int) -> Answer:
         if prompt_tokens > self._context:
             raise InvalidRequest(400, "", "too long", retry_after_seconds=None, problem={})
         self.asked.append((adapter, prompt_tokens, tokens))
-        self._running += 1
-        self._joined += tokens == 1 and self._running > 1
-        began = self._joined
-        await asyncio.sleep(0.06 if tokens == TOKENS else 0)  # all that ask together are counted
-        step = STEP + PER_REQUEST * (1 if tokens < TOKENS else self._running)
-        await asyncio.sleep(0)
-        self._running -= 1
-        self._first_token_count += tokens == 2
-        overhead = OVERHEAD * (2 if self._first_token_count % 10 == 1 else 1)
-        first = overhead + PREFILL + PER_TOKEN * prompt_tokens + step
-        joint = step + PER_REQUEST + PREFILL + PER_TOKEN * SHORT
-        joints = self._joined - began
-        return Timed(first, [joint] * joints + [step] * (tokens - 1 - joints))
+        began, asked = asyncio.get_running_loop().time(), Asked(prompt_tokens, tokens)
+        is_slow = tokens == 2 and next(self._pairs) % 10 == 0
+        await asyncio.sleep(OVERHEAD * (2 if is_slow else 1))
+        self._coming.append(asked)
+        self._arrived.set()
+        await asked.ended.wait()
+        return Answer(began, asked.times)
 
 
 @pytest.mark.parametrize("context", [1000, 100])
-async def test_known_costs_are_found(context: int) -> None:
+def test_known_costs_are_found(context: int) -> None:
     server = KnownServer(context)
-    found = await server.measure()
-    assert found.values == pytest.approx(
-        {
-            "step_seconds": STEP,
-            "step_seconds_per_request": PER_REQUEST,
-            "prefill_seconds": PREFILL,
-            "prefill_seconds_per_token": PER_TOKEN,
-        }
-    )
+    found = run(server.found())
+    assert dict(found.steps) == pytest.approx({count: step(count) for count in TOGETHER})
+    assert found.values["prefill_seconds"] == pytest.approx(PROMPT, rel=0.05)
+    assert found.values["prefill_seconds_per_token"] == pytest.approx(EACH)
     usual, slow = [OVERHEAD] * (ALONE * 9 // 10), [2 * OVERHEAD] * (ALONE // 10)
-    assert sorted(found.overheads(Trace())) == pytest.approx(usual + slow), "not the engine's"
+    measured = sorted(found.overheads(Trace()))
+    assert measured == pytest.approx(usual + slow, abs=2e-4), "not the engine's"
     assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
 
 
+def test_a_machine_that_is_slow_for_a_while_is_so_for_all_counts() -> None:
+    """And not for those only that were measured just then."""
+    found = run(KnownServer(slower=lambda now: 2.0 if now > 7 else 1.0).found())
+    by_count = {count: seconds / step(count) for count, seconds in found.steps}
+    assert min(by_count.values()) > 1.3
+    assert max(by_count.values()) < 1.2 * min(by_count.values())
+
+
+def test_no_first_token_comes_sooner_than_the_engine_s_part_of_it() -> None:
+    """Steps may take longer while the client reads another answer: prompts alone do not."""
+    server = KnownServer(slower=lambda now: 1.5 if now < 5.0 else 1.0)
+    found = run(server.found())
+    assert found.in_engine_seconds <= min(found.first_tokens) + 1e-9
+    assert min(found.overheads(Trace())) >= 0
+
+
+def test_only_steps_in_which_all_ran_count() -> None:
+    first, second = Answer(0.0, [1.0, 2.0, 4.0, 6.0, 8.0]), Answer(0.5, [4.0, 6.0])
+    assert whole_steps([first, second]) == [2.0, 2.0]
+    assert whole_steps([first, Answer(0.5, [4.0])]) == []
+
+
+def test_the_step_of_a_prompt_is_the_one_that_ends_with_its_token() -> None:
+    stream = Answer(0.0, [1.0, 2.0, 5.0, 6.0])
+    assert prompt_seconds(stream, [Answer(1.5, [5.01])]) == pytest.approx([2.0])
+    assert prompt_seconds(stream, []) == []
+    assert prompt_seconds(stream, [Answer(6.5, [7.0])]) == [], "after its end"
+    each = [Answer(0.0, [at]) for at in (2.0, 5.0, 6.0)]
+    assert prompt_seconds(stream, each) == [], "nothing to compare with"
+
+
+def test_a_line_through_steps_is_nowhere_below_nothing() -> None:
+    assert line_of([(1, 0.012), (2, 0.014), (4, 0.018)]) == pytest.approx((0.010, 0.002))
+    assert line_of([(1, 0.012), (2, 0.010)]) == pytest.approx((0.014, 0.0))
+    assert line_of([(1, 0.001), (8, 0.1)])[0] == 0.0
+
+
 def test_the_server_s_part_is_as_the_server_recorded_it_not_as_the_client_saw_it() -> None:
-    measured = Measured({}, 0.020, [0.030] * 10)
+    measured = Measured({}, [], 0.020, [0.030] * 10, 10)
     others = [TracedRequest(1.0, "a:1", 2, prompt_tokens=9, first_token_seconds=5.0)] * 10
     earlier = [TracedRequest(2.0, "a:1", 2, prompt_tokens=SHORT, first_token_seconds=4.0)] * 10
     times = [0.021 + n / 1000 for n in range(10)]
@@ -72,15 +151,20 @@ def test_the_server_s_part_is_as_the_server_recorded_it_not_as_the_client_saw_it
     assert measured.overheads(Trace(others)) == pytest.approx([0.010] * 10)
 
 
-async def test_each_adapter_is_asked_once_so_that_its_load_is_recorded() -> None:
+def test_each_adapter_is_asked_once_so_that_its_load_is_recorded() -> None:
     server = KnownServer()
-    await server.touch_adapters()
-    assert [adapter for adapter, _, _ in server.asked] == ["a", "b"]
+    run(server.found())
+    assert [adapter for adapter, _, _ in server.asked[:3]] == ["a", "b", "b"]
 
 
-async def test_a_context_that_takes_no_prompt_is_a_clear_error() -> None:
+def test_it_says_how_many_requests_it_asked() -> None:
+    server = KnownServer()
+    assert run(server.found()).asked == len(server.asked)
+
+
+def test_a_context_that_takes_no_prompt_is_a_clear_error() -> None:
     with pytest.raises(CommandError, match="takes no prompt of 16 tokens"):
-        await KnownServer(12).measure()
+        run(KnownServer(12).found())
 
 
 def test_a_server_without_adapters_is_a_clear_error() -> None:

@@ -1,0 +1,67 @@
+"""Pace: how fast an engine was in what it recorded, beside what a calibration says of that.
+
+A calibration sees some seconds of a machine, which may have been slow or fast just then. Recorded
+requests show the engine over minutes, with all that runs beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adaptry.sizing.costs import KnownCosts
+from adaptry.sizing.prediction import Setting
+from adaptry.sizing.workload import workload_of
+from adaptry.traces.trace import Trace, TracedRequest
+from engine.simulation.replay import replay
+from engine.simulation.shared_engine import Costs, Request
+
+MOST_REQUESTS = 5000  # the last ones
+FEWEST_TOKENS = 1000
+_ROUNDS = 4
+"""Slower steps let more requests run at a time, which makes them slower again."""
+
+_IN_ENGINE = (
+    "step_seconds",
+    "step_seconds_per_request",
+    "prefill_seconds",
+    "prefill_seconds_per_token",
+)
+
+
+def at_recorded_pace(known: KnownCosts, trace: Trace, setting: Setting) -> KnownCosts:
+    """The costs with which a simulation generates the recorded tokens in the recorded time.
+
+    `setting`: of the server that recorded them. Unchanged if it recorded too little.
+    """
+    requests = trace.requests[-MOST_REQUESTS:]
+    if sum(map(_tokens, requests)) < FEWEST_TOKENS:
+        return known
+    workload, costs = workload_of(trace, MOST_REQUESTS), known.costs
+    for _ in range(_ROUNDS):
+        done = replay(workload.arrivals, costs, setting.shape(), orders=setting.orders())
+        costs = _scaled(costs, _ratio(requests, done.requests, costs))
+    return KnownCosts(costs, known.sources)
+
+
+def _tokens(request: TracedRequest) -> int:
+    """After the first: of those it is known how long they took."""
+    is_known = request.outcome == "completed" and request.first_token_seconds is not None
+    return max(request.generated_tokens - 1, 0) if is_known else 0
+
+
+def _ratio(recorded: Sequence[TracedRequest], simulated: Sequence[Request], costs: Costs) -> float:
+    """Of the seconds that tokens took and those that they are said to take."""
+    took = said = 0.0
+    for real, other in zip(recorded, simulated, strict=True):
+        if not _tokens(real) or real.first_token_seconds is None:
+            continue
+        if other.first_token_at is None or other.ended_at is None:  # refused
+            continue
+        took += real.seconds - real.first_token_seconds
+        said += other.ended_at + costs.overhead(other.number) - other.first_token_at
+    return took / said if took > 0 and said > 0 else 1.0
+
+
+def _scaled(costs: Costs, factor: float) -> Costs:
+    values = {name: getattr(costs, name) * factor for name in _IN_ENGINE}
+    steps = tuple((count, seconds * factor) for count, seconds in costs.steps)
+    return replace(costs, **values, steps=steps)

@@ -1,0 +1,67 @@
+"""Kept runs of the sizing benchmark, predicted anew: by their costs alone, and with their trace.
+
+    python -m benchmarks.sizing --keep FOLDER
+    python -m benchmarks.sizing.kept FOLDER
+
+The second prediction also takes first uses and the pace from the trace of the run that was
+calibrated, as `adaptry size --calibrate` does. Nothing is run.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from adaptry.sizing.costs import KnownCosts, load_costs
+from adaptry.sizing.inputs import setting_of
+from adaptry.sizing.pace import at_recorded_pace
+from adaptry.sizing.workload import Workload
+from adaptry.traces.reader import read_lines
+from adaptry.traces.trace import Trace
+from benchmarks.common.tables import print_table
+from benchmarks.sizing.__main__ import predict_run
+from benchmarks.sizing.halves import WARM_SECONDS, halves, zipf_ids
+from benchmarks.sizing.machines import MACHINES
+from benchmarks.sizing.runs import Run
+from benchmarks.sizing.truth import Errors, errors_of, measured_of
+
+ADAPTERS, SEED = 40, 1
+_BEFORE_SECONDS = 0.5  # the last of the warm-up came earlier, the first after it later
+
+
+def workloads(requests: int) -> list[Workload]:
+    chosen = MACHINES["cpu"]
+    ids = zipf_ids(requests, ADAPTERS, SEED)
+    return halves(ids, chosen.rate, chosen.mean_tokens, SEED)
+
+
+def compared(name: str, trace: Trace, workload: Workload, known: KnownCosts) -> Errors:
+    trace = replace(trace, requests=trace.requests[: len(workload.arrivals)])
+    began = trace.requests[0].at
+    at = began + WARM_SECONDS - _BEFORE_SECONDS
+    run = Run("again" if name.startswith("again") else "ours", setting_of(trace.server), workload)
+    return errors_of(predict_run(workload, known, run), measured_of(trace, at, began))
+
+
+def rows(folder: Path) -> Iterator[dict[str, object]]:
+    chosen = MACHINES["cpu"].recorded
+    paths = sorted(folder.glob("*.jsonl"))
+    traces = {each.stem: read_lines(each.read_bytes().splitlines(), str(each)) for each in paths}
+    calibrated = f"ours-{chosen.slots}-{chosen.host_places}"
+    recorded, alone = traces[calibrated], load_costs(folder / "costs.json")
+    first, held_out = workloads(MACHINES["cpu"].requests)
+    with_trace = alone.with_first_uses_of(recorded)
+    with_trace = at_recorded_pace(with_trace, recorded, setting_of(recorded.server))
+    for name, trace in traces.items():
+        workload = first if name == calibrated else held_out
+        row: dict[str, object] = {"run": name}
+        for label, known in (("costs", alone), ("costs and trace", with_trace)):
+            found = compared(name, trace, workload, known)
+            row[f"loads, {label}"] = f"{found.loads:+.1%}"
+            row[f"p50, {label}"] = f"{found.first_token_p50:+.0%}"
+            row[f"p99, {label}"] = f"{found.first_token_p99:+.0%}"
+        yield row
+
+
+if __name__ == "__main__":
+    print_table(list(rows(Path(sys.argv[1]))))

@@ -1,0 +1,133 @@
+"""Pace: an engine's trace says how fast it was, and how long first uses of adapters took."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adaptry.sizing.costs import KnownCosts, load_costs
+from adaptry.sizing.pace import at_recorded_pace
+from adaptry.sizing.prediction import Setting
+from adaptry.terminal.errors import CommandError
+from adaptry.traces.trace import Trace, TracedRequest
+from engine.simulation.replay import Arrival, replay
+from engine.simulation.replica import Shape
+from engine.simulation.shared_engine import BASE_MODEL, Costs, Request
+from engine.types import VersionId
+
+STEPS = ((1, 0.010), (2, 0.016), (4, 0.018), (8, 0.024))
+COSTS = Costs(
+    0.0, 0.001, 0.004, 0.0, 0.0, prefill_seconds_per_token=0.0005, overheads=(0.003,), steps=STEPS
+)
+
+
+def recorded(costs: Costs, rate: float, count: int = 1500) -> list[TracedRequest]:
+    """What a server of these costs records of requests at random."""
+    chance, now, arrivals = random.Random(1), 0.0, []
+    for _ in range(count):
+        now += chance.expovariate(rate)
+        tokens = 1 + int(chance.expovariate(1 / 12))
+        arrivals.append(Arrival(now, VersionId(1 + chance.randrange(4)), tokens, 8))
+    done = replay(arrivals, costs, Shape(4, 8, whole_steps=True))
+    return [_line(each) for each in done.requests]
+
+
+def _line(each: Request) -> TracedRequest:
+    assert each.first_token_at is not None
+    assert each.ended_at is not None
+    first = each.first_token_at - each.arrived_at
+    seconds = max(each.ended_at + 0.003 - each.arrived_at, first)
+    return TracedRequest(
+        each.arrived_at, "a:1", each.tokens, 8, first_token_seconds=first, seconds=seconds
+    )
+
+
+def setting_of_recorded() -> Setting:
+    return Setting(slots=4, host_places=8)
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.5])
+def test_costs_of_another_pace_become_those_of_the_engine_that_recorded(factor: float) -> None:
+    """As if the machine had been slow or fast while it was calibrated."""
+    trace = Trace(recorded(COSTS, 9.0))
+    steps = tuple((count, seconds * factor) for count, seconds in STEPS)
+    other = replace(
+        COSTS,
+        steps=steps,
+        prefill_seconds=0.004 * factor,
+        prefill_seconds_per_token=0.0005 * factor,
+    )
+    found = at_recorded_pace(KnownCosts(other), trace, setting_of_recorded()).costs
+    for count in (1, 2, 4, 8):
+        assert found.step(count) == pytest.approx(COSTS.step(count), rel=0.02)
+    assert found.prefill_seconds == pytest.approx(0.004, rel=0.02)
+    assert found.load_seconds == COSTS.load_seconds
+
+
+def test_what_is_recorded_of_few_tokens_changes_nothing() -> None:
+    known, lines = KnownCosts(COSTS), recorded(COSTS, 9.0, count=20)
+    failed = [each._replace(outcome="failed", seconds=90.0) for each in recorded(COSTS, 9.0)]
+    for requests in ([], lines, failed):
+        assert at_recorded_pace(known, Trace(requests), setting_of_recorded()) == known
+
+
+def test_an_adapter_s_first_request_takes_as_much_longer_as_was_recorded() -> None:
+    """Of those that load it: until then its name was looked up in no registry."""
+    first = [_miss(n, f"a{n}:1", 0.040) for n in range(9)]
+    later = [_miss(10 + n, f"a{n}:1", 0.028) for n in range(9)]
+    hits = [_miss(20 + n, f"a{n}:1", 0.9)._replace(source="host_hit") for n in range(9)]
+    known = KnownCosts().with_first_uses_of(Trace([*first, *later, *hits]))
+    assert known.costs.first_use_seconds == pytest.approx(0.012)
+    few = KnownCosts().with_first_uses_of(Trace([*first[:7], *later]))
+    assert few.costs.first_use_seconds == 0
+    sooner = KnownCosts().with_first_uses_of(Trace([*first[:1], *later[1:], *later, *later]))
+    assert sooner.costs.first_use_seconds == 0
+
+
+def _miss(at: float, adapter: str, seconds: float) -> TracedRequest:
+    wait = 0.005
+    return TracedRequest(
+        at, adapter, 2, 8, source="miss", wait_seconds=wait, first_token_seconds=seconds + wait
+    )
+
+
+def test_a_first_use_is_simulated_once_for_each_adapter_and_never_for_the_base_model() -> None:
+    costs = replace(COSTS, overheads=(), first_use_seconds=0.012)
+    versions = (VersionId(1), VersionId(2), VersionId(1), BASE_MODEL)
+    arrivals = [Arrival(float(n), version, 1) for n, version in enumerate(versions)]
+    shape = Shape(2, 2, whole_steps=True)
+    with_it, without = (
+        replay(arrivals, each, shape).requests
+        for each in (costs, replace(costs, first_use_seconds=0.0))
+    )
+    more = [
+        (x.first_token_at or 0.0) - (y.first_token_at or 0.0)
+        for x, y in zip(with_it, without, strict=True)
+    ]
+    assert more == pytest.approx([0.012, 0.012, 0.0, 0.0])
+
+
+def test_a_step_is_between_those_measured_and_takes_as_long_for_tokens_of_a_prompt() -> None:
+    costs = replace(COSTS, prefill_seconds=0.0)
+    assert [costs.step(n) for n in (1, 2, 3, 8, 10)] == pytest.approx(
+        [0.010, 0.016, 0.017, 0.024, 0.026]
+    )
+    assert costs.step(1) + costs.prefill(1, 8, 0) == pytest.approx(0.024), "8 tokens"
+    assert costs.step(1) + costs.prefill(1, 12, 0) == pytest.approx(0.024 + 4 * 0.0005)
+    assert costs.step(2) + costs.prefill(1, 7, 1) == pytest.approx(0.024), "1 and 7"
+    assert costs.step(3) + costs.prefill(2, 7, 1) == pytest.approx(0.024), "1, and 7 of two"
+    assert costs.step(31) + costs.prefill(1, 8, 30) == pytest.approx(costs.step(31) + 7 * 0.0005)
+    assert costs.prefill(1, 0, 3) == costs.prefill(1, 1, 3) == 0
+
+
+def test_saved_steps_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    KnownCosts().with_steps(STEPS).save(path)
+    assert load_costs(path).costs.steps == STEPS
+    path.write_text(path.read_text().replace("0.016", "-0.016"))
+    with pytest.raises(CommandError, match="below 0"):
+        load_costs(path)
+    KnownCosts().with_steps(STEPS[::-1]).save(path)
+    with pytest.raises(CommandError, match="in no order"):
+        load_costs(path)
