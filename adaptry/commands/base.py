@@ -62,7 +62,7 @@ def unlink(
 def recheck(
     references: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME[:VERSION]]...", help="Default: all adapters."),
+        typer.Argument(metavar="NAME[:VERSION]", help="Repeatable [default: all adapters]."),
     ] = None,
     from_: Annotated[
         str | None,

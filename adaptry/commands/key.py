@@ -174,7 +174,9 @@ def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 @app.command()
 def limit(
     name: KeyName,
-    change: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="As `key create`.")],
+    change: Annotated[
+        list[str], typer.Argument(metavar="NAME=N", help="As for `key create`; repeatable.")
+    ],
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:

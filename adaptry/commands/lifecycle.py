@@ -55,7 +55,9 @@ def restore(
     version: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME:VERSION]", help="Such as upper:3.", autocompletion=version_references
+            metavar="NAME:VERSION",
+            help="Such as upper:3; or --all-unproven.",
+            autocompletion=version_references,
         ),
     ] = None,
     all_unproven: Annotated[

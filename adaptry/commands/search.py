@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def search(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORD]...", help="Beginnings of words.")
+        list[str] | None, typer.Argument(metavar="WORD", help="Beginning of a word; repeatable.")
     ] = None,
     tag: TagOption = None,
     state: Annotated[

@@ -89,7 +89,9 @@ def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 @app.command()
 def limit(
     tenant: Tenant,
-    change: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="As `tenant create`.")],
+    change: Annotated[
+        list[str], typer.Argument(metavar="NAME=N", help="As for `tenant create`; repeatable.")
+    ],
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:

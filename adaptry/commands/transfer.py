@@ -51,8 +51,9 @@ def import_registry(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
-            help="An export (folder, tar or - for stdin), or as --from describes.",
+            metavar="SOURCE",
+            help="An export (folder, tar or - for stdin), or as --from describes; several "
+            "for lora-modules.",
         ),
     ],
     origin: Annotated[

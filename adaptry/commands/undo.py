@@ -22,7 +22,7 @@ def undo(
     alias: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME[@ALIAS]]",
+            metavar="NAME[@ALIAS]",
             help="Whose last move; by default that of the alias that moved last.",
             autocompletion=adapter_names,
         ),
