@@ -90,6 +90,21 @@ async def test_a_grant_is_given_and_withdrawn_by_the_adapters_owner(
     assert await asked.says("other~boss", "GET", grants) == (404, "unknown_adapter")
 
 
+async def test_a_tenant_that_reuses_a_name_has_none_of_its_grants(
+    asked: Asked, make_adapter: AdapterMaker
+) -> None:
+    for tenant in ("acme", "other"):
+        await asked.ask("root", "POST", "/tenants", json={"name": tenant})
+    body = {"source": str(make_adapter("one"))}
+    await asked.ask("root", "POST", "/adapters/acme~bot/versions", json=body)
+    assert (await asked.ask("root", "PUT", "/adapters/acme~bot/grants/other")).status_code == 200
+    assert (await asked.ask("root", "DELETE", "/tenants/other")).status_code == 204
+    await asked.ask("root", "POST", "/tenants", json={"name": "other"})
+    await asked.key("other~boss", *Scope)
+    assert await asked.says("other~boss", "GET", "/adapters/acme~bot") == (404, "unknown_adapter")
+    assert (await asked.ask("root", "GET", "/adapters/acme~bot/grants")).json() == {"items": []}
+
+
 # ---- what may not be seen is what does not exist -------------------------------------------------
 
 MARKER = "zebra-7f3a"

@@ -15,6 +15,7 @@ from engine.gateway.model_list import PAGE, ModelList, model_list
 from engine.resolver import RegistryResolver
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
+from registry.auth.visibility import Reader
 from registry.bases.repository import BaseRepository
 from registry.catalog.types import ServedReference
 from registry.database.engine import Database
@@ -256,6 +257,9 @@ async def test_a_tenants_own_names_hide_the_platforms_and_no_others_are_listed(
     with as_caller(Caller("acme~app", EVERY_SCOPE, frozenset({"a"}))):
         page = await listed(service, after="acme~x")
         assert ids(page) == ["Org/A", "X", "größe"]
+    texts = ("Org/A", "X", "b-prod", "Y", "nothing")
+    known = [text for text in texts if await service.names.has(text, Reader("acme"))]
+    assert known == ["Org/A", "X"], "of others' names it must not learn that they are there"
     assert ids(await listed(service))[-3:] == ["Org/A", "b-prod", "größe"]
 
 

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from engine.vllm.arguments import parse_engine_arguments
 from registry.http.csrf import CsrfMiddleware
@@ -63,6 +64,32 @@ async def test_other_pages_may_not_change_anything(headers: dict[str, str]) -> N
         assert (refused.status_code, refused.json()["code"]) == (403, "cross_origin")
         assert refused.headers["content-type"] == "application/problem+json"
     assert (await answer("GET", headers)).text == "reached", "whose answer they can't read"
+
+
+async def test_other_pages_may_open_no_websocket() -> None:
+    """A browser sends it as a GET, and its page could read the answers."""
+    reached: list[str] = []
+    sent: list[Message] = []
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append("reached")
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def opened_by(origin: str) -> None:
+        headers = [(b"host", b"127.0.0.1:8000"), (b"origin", origin.encode())]
+        scope = {"type": "websocket", "path": "/v1/realtime", "headers": headers}
+        await CsrfMiddleware(inside)(scope, receive, send)
+
+    await opened_by("https://evil.example")
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": "cross_origin"}]
+    assert not reached
+    await opened_by(BASE)
+    assert reached == ["reached"]
 
 
 async def test_pages_that_are_allowed_may() -> None:

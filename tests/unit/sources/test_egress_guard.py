@@ -108,6 +108,14 @@ def test_a_private_address_may_be_called_where_its_network_is_allowed() -> None:
     assert not guard.allows("192.168.0.1")
 
 
+def test_an_allowed_tunnel_leads_to_public_addresses_alone() -> None:
+    guard = EgressGuard((ipaddress.ip_network("2001::/32"), ipaddress.ip_network("2002::/16")))
+    assert guard.allows("2001:0:808:808:0:0:f7f7:f7f7")
+    assert guard.allows("2002:808:808::")
+    assert not guard.allows("2001:0:808:808:0:0:f5ff:fffe")
+    assert not guard.allows("2002:a00:1::")
+
+
 @pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "localhost", "::1"])
 def test_the_system_s_other_spellings_of_this_machine_are_refused(host: str) -> None:
     with pytest.raises(AddressNotAllowed):
