@@ -91,7 +91,11 @@ async def test_a_running_job_is_told_to_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It ends as cancelled once its work has stopped."""
-    monkeypatch.setattr(JobRunner, "_source", lambda *_: Endless())
+
+    async def endless(*_: object) -> Endless:
+        return Endless()
+
+    monkeypatch.setattr(JobRunner, "_source", endless)
     async with running_registry(database_url, tmp_path, base_model, max_direct_bytes=0) as registry:
         job = await registry.register("bot", make_adapter("a"))
         number = job.json()["id"]
