@@ -125,8 +125,9 @@ def tail(
     kinds = cast("list[EventKind]", kind or ())
     with connect(server) as client, suppress(KeyboardInterrupt):  # the way to end it
         if not as_json:
-            any_ = next(iter(client.events.list(newest_first=True, page_size=1)), None)
-            say(_WAITING if any_ else f"{_NONE}; {_WAITING}")
+            found = client.events.list(kinds=kinds, newest_first=True, page_size=1)
+            newest = next(iter(found), None)  # unknown kinds are refused here
+            say(_WAITING if newest or kinds else f"{_NONE}; {_WAITING}")
         for event in client.events.stream(adapter=adapter, kinds=kinds, after=after):
             print(event.model_dump_json() if as_json else line_of(event), flush=True)
 

@@ -97,6 +97,7 @@ def test_each_refusal_names_the_command_that_shows_more(error: RegistryError, co
         ("webhook remove 99", "`adaptry webhook list` shows"),
         ("adapter show nobody", "`adaptry adapter list` shows"),
         ("undo", "nothing to undo: undo takes back what `adaptry adapter promote"),
+        ("events tail --kind nope", "adaptry: kind: must be 'adapter.imported', "),
         ("undo nobody", "[unknown_adapter]: `adaptry adapter list`"),
         ("diff Org/A Org/B", "'Org/A' is no adapter name: lower-case"),
         ("adapter show Org/A", "`adaptry adapter name NAME Org/A`"),
