@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.utils.hashing import sha256
+from vllm.v1.core import block_pool
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.request import Request
 from vllm.v1.worker.gpu.lora_utils import LoraState
@@ -110,6 +111,26 @@ def test_blocks_are_shared_if_and_only_if_their_contents_are_the_same(
             what = contents(model, start, everything, number * BLOCK, salt)
             assert found.setdefault(what, digest) == digest
     assert len(set(found.values())) == len(found), "two contents, one key"
+
+
+def test_up_to_an_invocation_blocks_are_the_base_models_and_from_it_the_adapters(
+    hasher: Any,
+) -> None:
+    prompt = [*[9] * 2 * BLOCK, *INVOCATION, *[9] * (BLOCK - 2), *[9] * BLOCK]
+    invoked, start = engine_request(hasher, "judge", prompt, [], None)
+    base, _ = engine_request(hasher, "base", prompt, [], None)
+    assert start == 2 * BLOCK
+    assert invoked.lora_request is not None, "it is still the adapter's"
+    pairs = zip(invoked.block_hashes, base.block_hashes, strict=True)
+    assert [ours == theirs for ours, theirs in pairs] == [True, True, False, False]
+
+
+def test_a_process_is_hooked_once_and_where_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooked = block_pool.generate_block_hash_extra_keys
+    key_blocks()
+    assert block_pool.generate_block_hash_extra_keys is hooked
+    monkeypatch.setattr(block_pool, "generate_block_hash_extra_keys", lambda *_: (None, 0))
+    assert not is_keyed()
 
 
 def test_an_invocation_that_ends_in_the_next_block_is_another_one(hasher: Any) -> None:

@@ -1,6 +1,7 @@
 """Prefix hashes: those that vLLM's own hasher computes, and how often it is asked for them."""
 
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +129,25 @@ def test_no_more_is_remembered_than_so_much(monkeypatch: pytest.MonkeyPatch) -> 
         assert hashing.check(prompt) == blocks
         assert hashing.check(prompt) == 0
     assert hashing.check(prompts[0]) == blocks
+
+
+def test_an_image_in_the_middle_is_left_to_vllm() -> None:
+    """What it shows is in no token."""
+    hashing = Hashing()
+    for name in ("cat", "dog"):
+        place = SimpleNamespace(offset=len(LONG) // 2, length=BLOCK)
+        image = SimpleNamespace(identifier=name, mm_position=place)
+        assert hashing.check(LONG, mm_features=[image]) == len(LONG) // BLOCK
+
+
+def test_a_conversation_that_goes_on_takes_no_place_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefix_hashes, "MAX_PROMPTS", 2)
+    hashing, other = Hashing(), [5, *LONG]
+    for prompt in (LONG, other, [*LONG, 1, 2, 3, 4]):
+        hashing.check(prompt)
+    assert hashing.check(other) == 0
 
 
 few = st.sampled_from([1, 2])

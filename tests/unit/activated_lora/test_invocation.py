@@ -44,6 +44,16 @@ def test_parts_of_neighbours_that_look_like_a_token_are_none() -> None:
     assert find_start([0x201, 0x01000000, 0x00000002], [0x201]) == 0
 
 
+def test_a_token_behind_what_looks_like_it_is_found() -> None:
+    """Its bytes and the next one's have the token's three more times, between the two."""
+    assert find_start([0, 0x01000000], [0]) == 0
+
+
+@pytest.mark.parametrize("after", range(250, 260))
+def test_an_invocation_may_lie_where_the_search_was_divided(after: int) -> None:
+    assert find_start([7] * 1000 + [4, 5, 6] + [7] * after, [4, 5, 6]) == 1000
+
+
 class Prompt(list[int]):
     """`read`: how many of its tokens were looked at."""
 

@@ -109,6 +109,13 @@ def test_patching_replaces_the_kernels_in_every_module() -> None:
         assert (getattr(kernels, name) is not shipped(name)) == needed
 
 
+def test_amx_is_asked_for_before_a_first_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: asked.append(True), raising=False)
+    cpu_patches.apply_patches()
+    assert asked == [True]
+
+
 def test_patching_again_changes_nothing() -> None:
     cpu_patches.apply_patches()
     once = [getattr(module, name) for module in MODULES for name in NAMES]

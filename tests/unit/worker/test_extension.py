@@ -1,14 +1,19 @@
-"""Worker extension: moves between the tiers, over vLLM's own managers."""
+"""Worker extension: moves between the tiers, over vLLM's own managers, and its connection."""
 
+import socket
+import sys
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.model_manager import AdapterLRUCache
 from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin
 
+from engine.worker.arena import HostArena
 from engine.worker.extension import AdapterCacheExtension
 from engine.worker.lora_managers import ControlledModelManager, ControlledWorkerManager
 
@@ -138,3 +143,81 @@ def test_a_call_that_fails_is_answered(worker: Worker) -> None:
     }
     assert "error" in worker.adaptry_apply([["evict"]])
     assert not worker.tiers.adaptry_moving
+
+
+def test_an_adapter_that_vllm_copied_in_part_is_in_no_slot(worker: Worker) -> None:
+    """The next request for it would be answered by a half of it."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    worker.bring_in(1)
+    worker.tiers.is_pooling_model = False
+    worker.tiers.modules = {"q": SimpleNamespace(set_lora=fail)}
+    weights = SimpleNamespace(lora_a=torch.zeros(1), lora_b=torch.zeros(1))
+    worker.tiers._registered_adapters[1].loras = {"q": weights}
+    assert worker.apply(("activate", 1, 0)) == [("RuntimeError: shapes differ", None)]
+    truth = worker.adaptry_truth()["value"]
+    assert (truth["gpu"], truth["host"]) == ([], [1])
+    assert worker.tiers.lora_index_to_id == [None, None]
+
+
+# ---- the connection ------------------------------------------------------------------------
+
+
+def connect(worker: Worker, folder: Path) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/loads")
+        server.listen()
+        answer: dict[str, Any] = worker.adaptry_connect(f"{folder}/loads", None)
+    return answer
+
+
+def configured(executor: str) -> Any:
+    parallel = SimpleNamespace(world_size=1, distributed_executor_backend=executor)
+    model = SimpleNamespace(
+        runner_type="generate", is_hybrid=False, is_attention_free=False, is_encoder_decoder=False
+    )
+    return SimpleNamespace(
+        parallel_config=parallel,
+        model_config=model,
+        lora_config=SimpleNamespace(),
+        speculative_config=None,
+        kv_transfer_config=None,
+    )
+
+
+@pytest.mark.parametrize(("executor", "is_masked"), [("uni", True), ("mp", False)])
+def test_a_connected_worker_masks_batches_where_activated_adapters_are_served(
+    worker: Worker, tmp_path: Path, executor: str, *, is_masked: bool
+) -> None:
+    worker.vllm_config = configured(executor)
+    state = SimpleNamespace(make_lora_inputs=test_moves_say_which_slot_and_what_went_wrong)
+    worker.model_runner.lora_state, worker.model_runner.req_states = state, SimpleNamespace()
+    before = sys.getswitchinterval()
+    try:
+        assert connect(worker, tmp_path) == {"value": None}
+        assert sys.getswitchinterval() < 0.001, "a load waits no longer for the step loop's thread"
+    finally:
+        sys.setswitchinterval(before)
+    assert (state.make_lora_inputs.__name__ == "make_masked") == is_masked
+    described = worker.adaptry_modules()["error"]
+    assert "packed_modules" in described or "model" in described, "there is no model here"
+
+
+def test_memory_is_reserved_and_kernels_are_compiled_before_the_first_load(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostArena, "is_pinned", True)
+    layer = SimpleNamespace(lora_a_stacked=(torch.zeros(SLOTS, 1, 8, 4096),), lora_b_stacked=())
+    warmed: list[tuple[Any, int]] = []
+    worker.tiers.modules = {"q": layer}
+    worker.tiers.adaptry_slot_writer = SimpleNamespace(warm=lambda *of: warmed.append(of))
+    worker.vllm_config = configured("mp")
+    before = sys.getswitchinterval()
+    try:
+        assert connect(worker, tmp_path) == {"value": None}
+    finally:
+        sys.setswitchinterval(before)
+    assert worker._adaptry_staging().arena.allocated_bytes >= PLACES * 8 * 4096 * 4
+    assert warmed == [(torch.float32, 8 * 4096 * 4)]

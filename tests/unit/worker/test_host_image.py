@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from engine.worker import host_image
 from engine.worker.arena import HostArena
@@ -107,6 +108,8 @@ def test_a_kind_whose_trace_failed_is_traced_again(monkeypatch: pytest.MonkeyPat
     ("error", "is_of_the_kind"),
     [
         (OSError(5, "read failed"), False),
+        (MemoryError("none left"), False),
+        (SafetensorError("cut off meanwhile"), False),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried … bytes"), False),
         (RuntimeError("can't start new thread"), False),
         (RuntimeError("The size of tensor a (4) must match the size of tensor b (8)"), True),

@@ -73,3 +73,13 @@ def test_layers_whose_weights_alone_are_read_are_bypassed() -> None:
     found = find_bypassed(model)
     assert {id(gate), id(shared), id(latent), id(latent.base_layer), id(unwrapped)} <= found
     assert not {id(called), id(called.base_layer)} & found
+
+
+def test_of_two_wrappers_of_a_layer_the_first_is_where_adapters_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layer_aliases, "LinearBase", Layer)
+    layer = Layer()
+    first, second, holder = Wrapper(layer), Wrapper(layer), holding(gate=layer)
+    rewire_aliases(holding(first=first, second=second, holder=holder), [first, second])
+    assert holder.gate is first

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from vllm.lora.request import LoRARequest
 from engine.worker.arena import HostArena
 from engine.worker.host_image import ImageReader
 from engine.worker.layout_tracer import Untraceable, trace
-from engine.worker.lora_managers import ControlledModelManager, host_bytes
+from engine.worker.lora_managers import ControlledModelManager, _read_and_pack, host_bytes
 from engine.worker.safetensors_file import CONFIG, WEIGHTS, open_adapter
 
 SLOTS, RANK = 2, 8
@@ -76,25 +76,33 @@ class Manager:
         ]
 
 
-def adapter(folder: Path, number: int = 1, dtype: torch.dtype = torch.float32) -> LoRARequest:
-    """For the first layer alone, with a scale of 3."""
+SHAPES = {"q": {"A": (4, 16), "B": (12, 4)}, "o": {"A": (4, 12), "B": (16, 4)}}
+
+
+def adapter(
+    folder: Path, number: int = 1, dtype: torch.dtype = torch.float32, layers: str = "q"
+) -> LoRARequest:
+    """With a scale of 3. In its file the first layer's B, which is scaled, is before another A."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(number)
-    shapes = {"A": (4, 16), "B": (12, 4)}
     tensors = {
-        f"base_model.model.q.lora_{name}.weight": torch.randn(shape, generator=generator).to(dtype)
-        for name, shape in shapes.items()
+        f"base_model.model.{layer}.lora_{name}.weight": torch.randn(shape, generator=generator)
+        for layer in layers
+        for name, shape in SHAPES[layer].items()
     }
-    save_file(tensors, folder / WEIGHTS)
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 12, "target_modules": ["q"]}
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, folder / WEIGHTS)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 12, "target_modules": list(layers)}
     (folder / CONFIG).write_text(json.dumps(config))
     return LoRARequest(f"a{number}", number, str(folder))
 
 
+@pytest.mark.parametrize("layers", ["q", "qo"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_slot_holds_what_vllm_would_put_there(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_slot_holds_what_vllm_would_put_there(
+    tmp_path: Path, dtype: torch.dtype, layers: str
+) -> None:
     manager, tiers = (made := Manager()), made._adapter_manager
-    request = adapter(tmp_path / "a", dtype=dtype)
+    request = adapter(tmp_path / "a", dtype=dtype, layers=layers)
     image: Any = manager.reader.read(manager, request)
     assert manager.reader.untraceable == 0
     assert manager._lora_model_cls is LoRAModel, "it is not changed"
@@ -136,6 +144,9 @@ def test_a_file_that_can_not_be_traced_is_left_to_vllm(tmp_path: Path) -> None:
     for number in (1, 2):
         assert manager.reader.read(manager, adapter(tmp_path / str(number), number)) is None
     assert manager.reader.untraceable == 2
+    packed: Any = _read_and_pack(cast(Any, manager), adapter(tmp_path / "3", 3))
+    values = load_file(tmp_path / "3" / WEIGHTS)["base_model.model.q.lora_B.weight"]
+    assert torch.equal(packed.loras["q"].lora_b, values * 3), "scaled, as a slot takes it"
 
 
 def test_a_read_that_fails_gives_its_memory_back(

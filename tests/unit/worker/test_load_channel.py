@@ -167,6 +167,24 @@ async def test_a_load_that_ends_after_the_channel_is_told_to_nobody(
     assert not [record for record in caplog.records if record.exc_info], "a traceback for nobody"
 
 
+async def test_of_a_load_that_vllm_had_to_place_nothing_is_certain(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    staging = Pending()
+    async with asyncio.timeout(30), connected(staging) as (channel, _):
+        loading = asyncio.create_task(channel.load(A))
+        await until(lambda: bool(staging.loads))
+        staging.loads[0].set_result(SimpleNamespace(loras={}))
+        _, loaded = await loading
+        assert (loaded.host_bytes, loaded.guaranteed, loaded.fell_back) == (0, False, True)
+        unstarted = asyncio.create_task(channel.load(B))
+        await until(lambda: len(staging.loads) == 2)
+        unstarted.cancel()
+        staging.loads[1].cancel()
+        await until(lambda: staging.discarded == [2])
+    assert not [record for record in caplog.records if record.exc_info], "it was discarded"
+
+
 async def test_a_cancelled_load_is_discarded_and_its_late_answer_dropped() -> None:
     staging = Pending()
     async with asyncio.timeout(30), connected(staging) as (channel, _):

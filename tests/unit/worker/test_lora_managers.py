@@ -1,6 +1,7 @@
 """LoRA managers: what a step costs for its adapters does not grow with the host tier."""
 
 import sys
+import threading
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -99,3 +100,19 @@ def test_slots_of_experts_alone_leave_nothing_to_warm() -> None:
     assert reservation_bytes(
         SimpleNamespace(**vars(nothing), capacity=1), SimpleNamespace(world_size=1), None
     )
+
+
+def test_what_vllm_reads_within_a_step_is_counted() -> None:
+    worker, _ = create_managers(SLOTS)
+    request = LoRARequest("absent", 99, "/absent")
+
+    def load() -> None:
+        with pytest.raises(AttributeError):  # there is no model to load it for
+            worker._load_adapter(request)
+
+    loader = threading.Thread(target=load, name="adaptry-load_0")
+    loader.start()
+    loader.join()
+    assert worker.adaptry_in_step_loads == 0
+    load()
+    assert worker.adaptry_in_step_loads == 1

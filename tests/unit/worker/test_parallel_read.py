@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,20 @@ def test_small_machines_read_with_one_thread() -> None:
     assert [choose_thread_count(each) for each in cpus] == [1, 1, 1, 2, 4, 4]
     with_device = [choose_thread_count(each, with_device=True) for each in cpus]
     assert with_device == [1, 1, 3, 4, 8, 8]
+
+
+def test_all_is_there_when_it_returns_however_slow_the_other_threads_are(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still written then would be in another adapter's block."""
+    caller, real = threading.current_thread(), os.preadv
+
+    def be_slow_elsewhere(*arguments: object) -> int:
+        if threading.current_thread() is not caller:
+            time.sleep(0.05)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "preadv", be_slow_elsewhere)
+    memory = bytearray(SIZE)
+    read_ranges(descriptor, OFFSET, [Read(0, SIZE, 0)], memoryview(memory), 3)
+    assert memory == CONTENT[OFFSET:]

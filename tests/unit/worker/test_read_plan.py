@@ -72,6 +72,13 @@ def test_an_image_can_be_viewed_as_values_of_any_dtype() -> None:
     assert (plan.reads, plan.size_bytes) == ([Read(0, 6, 0)], 8)
 
 
+def test_neighbours_are_one_read_only_if_they_are_neighbours_in_the_image() -> None:
+    """Values of 32 bits begin at a multiple of four bytes, in the image too."""
+    half, whole = Source(torch.float16, (1, 3), (3, 1), 1), matrix(2, 1, 2)
+    plan = plan_reads([copy_of(half), copy_of(whole)], [], 1024)
+    assert plan.reads == [Read(2, 8, 0), Read(8, 16, 8)]
+
+
 def test_a_head_is_read_too() -> None:
     head = Head("score", matrix(200, 2, 8), Source(FLOAT, (2,), (1,), 216))
     plan = plan_reads([copy_of(matrix(0, 4, 8))], [head], 4096)

@@ -185,14 +185,16 @@ def test_a_buffer_is_not_written_to_before_the_device_was_waited_for(
         writer.write(0, image)
         assert writer._staging is waited[-1]
     assert len(waited) == 2
+    writer.prepare(large)
+    assert writer._larger is waited[-1], "it is large enough"
 
 
-def corner_layout(*, transposed: bool = False) -> SlotLayout:
+def corner_layout(*, transposed: bool = False, scales: tuple[float, ...] = ()) -> SlotLayout:
     """One matrix of 4 by 2 in the corner of slots of 4 by 8."""
     stacked = torch.zeros(3, 4, 8)
     source = Source(torch.float32, (4, 2), (1, 4) if transposed else (2, 1), 0)
     whole = Target(stacked, (4, 8), (8, 1), 0)
-    return SlotLayout(32, 2, [Copy(source, Target(stacked, (4, 2), (8, 1), 0), ())], [whole])
+    return SlotLayout(32, 2, [Copy(source, Target(stacked, (4, 2), (8, 1), 0), scales)], [whole])
 
 
 def has_views(layout: SlotLayout) -> bool:
@@ -264,3 +266,20 @@ def test_a_copy_waits_for_the_scatter_before_it_and_each_scatter_for_its_copy(
         )
     ]
     assert [image.last_read.name for image in images] == ["first", "second"]
+
+
+def test_what_no_kernel_takes_is_scaled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device", NoDevice)
+    layout = corner_layout(transposed=True, scales=(2.0,))
+    image = torch.arange(8, dtype=torch.float32).view(torch.uint8)
+    module._scatter_for(layout, torch.device("cpu")).write(1, image)
+    stacked = layout._copies[0].target.stacked
+    assert stacked[1, :, :2].tolist() == [[0.0, 8.0], [2.0, 10.0], [4.0, 12.0], [6.0, 14.0]]
+    assert not stacked[1, :, 2:].any()
+
+
+def test_on_the_host_too_an_image_has_to_be_prepared() -> None:
+    image = image_of(corner_layout(), size_bytes=32)
+    image.sources = None
+    with pytest.raises(RuntimeError, match="not prepared"):
+        HostSlotWriter().write(0, image)
