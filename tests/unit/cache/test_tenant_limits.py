@@ -240,6 +240,17 @@ async def test_cancelling_at_any_iteration_of_the_loop_leaks_no_place(iterations
 # ---- host bytes ------------------------------------------------------------------------------
 
 
+async def test_an_adapter_may_take_all_of_its_tenants_bytes_and_no_more() -> None:
+    for most, outcome in ((A.size_bytes, CacheOutcome.MISS), (A.size_bytes - 1, None)):
+        limited = Limited(max_host_bytes=most)
+        async with running(limited.cache) as cache:
+            if outcome is None:
+                with pytest.raises(TenantLimitReached):
+                    await cache.use(A)
+            else:
+                assert await cache.use(A) is outcome
+
+
 async def test_for_one_more_the_tenants_own_least_recently_used_is_evicted() -> None:
     limited = Limited(max_host_bytes=200)
     async with running(limited.cache) as cache:
