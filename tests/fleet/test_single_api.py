@@ -1,5 +1,6 @@
 """A fleet behaves as one server: the same API, one view of all caches."""
 
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ import httpx
 import psutil
 import pytest
 from openai import OpenAI
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from demo.tasks import TASKS, prompt_for
 from tests.fleet.conftest import REPLICAS, ServedFleet
@@ -306,3 +309,14 @@ def test_oversized_and_malformed_bodies_are_refused(fleet: ServedFleet) -> None:
     except httpx.TransportError:
         return
     assert answer.status_code == 413
+
+
+def test_a_web_socket_is_refused_in_words(fleet: ServedFleet) -> None:
+    url = str(fleet.client.base_url).replace("http://", "ws://").rstrip("/")
+    with pytest.raises(InvalidStatus) as refused, connect(f"{url}/v1/realtime"):
+        pass
+    response = refused.value.response
+    assert (response.status_code, json.loads(response.body)["error"]["code"]) == (
+        501,
+        "socket_unsupported",
+    )

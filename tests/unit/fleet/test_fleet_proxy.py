@@ -9,7 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from engine.errors import SlotWaitTimeout, TenantLimitReached
 from engine.gateway.openai_errors import send_refusal
@@ -32,6 +36,7 @@ from registry.rates.caller_rates import CallerRates
 from registry.rates.windows import RateWindows
 from tests.support.cache.controller_harness import A, B
 from tests.support.cache.fake_fleet import FACTS, FakeReplica, FakeReplicas
+from tests.support.servers.asgi_server import serving
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -581,3 +586,16 @@ async def test_an_application_that_waits_for_its_reader_ends_when_that_leaves() 
     async with asyncio.timeout(10):
         await messages.aclose()
     assert ended.is_set()
+
+
+async def test_a_client_of_a_web_socket_reads_why_it_is_refused() -> None:
+    """Over uvicorn, whose bare 403 says no more than that."""
+    app = FastAPI()
+    app.router.routes.append(Mount("/", Ingress(respond_with(200)).app))
+    async with serving(app) as url:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"{url.replace('http', 'ws')}/v1/realtime"):
+                pass
+    response = refused.value.response
+    assert (response.status_code, response.headers["content-type"]) == (501, "application/json")
+    assert json.loads(response.body)["error"]["code"] == "socket_unsupported"

@@ -265,6 +265,9 @@ async def test_a_slow_fetch_holds_up_no_other_name(
             await resolver.update("gone")
         assert models.means("gone") is None
         assert models.means("big") == "big:1"
+        running = len(asyncio.all_tasks())
+        await asyncio.sleep(0.2)  # twenty rounds
+        assert len(asyncio.all_tasks()) <= running + len(registry.means), "one for each name"
     finally:
         arrived.set()
     await until(lambda: models.means("big") == "big:2")
