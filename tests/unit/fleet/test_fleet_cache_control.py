@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from fleet.ingress.pins import FleetPins
 from fleet.ingress.promotion import FleetProbe, FleetPromotion
 from fleet.ingress.recent_residency import RecentResidency
 from fleet.ingress.replica_poller import ReplicaPoller
+from fleet.messages import ReplicaResults
 from fleet.placement import Bound, first_for, order
 from fleet.stock.replicas import StockReplicas
 from registry.catalog.types import ResolvedVersion
@@ -469,3 +471,102 @@ async def test_decisions_of_a_replica_that_missed_a_poll_enter_the_log_once(
     replicas.there.append(silent)
     await poller.poll()
     assert len(log.latest(100)) == known > 0
+
+
+class Dying(FakeReplicas):
+    """`one` is gone between the question who is there and its pins."""
+
+    async def call(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> ReplicaResults[Any]:
+        if operation == "hold_pins" and only == frozenset({"one"}):
+            raise EngineUnavailable("no replica answers")
+        return await super().call(operation, *arguments, only=only)
+
+
+class Asked(FakeReplicas):
+    """Notes what is asked, and of whom."""
+
+    def __init__(self, *replicas: FakeReplica) -> None:
+        super().__init__(*replicas)
+        self.calls: list[tuple[str, frozenset[str] | None]] = []
+
+    async def call(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> ReplicaResults[Any]:
+        self.calls.append((operation, only))
+        return await super().call(operation, *arguments, only=only)
+
+
+async def test_a_replica_that_goes_keeps_no_pin_from_the_others(store: Store) -> None:
+    async with fake_fleet(*(FakeReplica(name) for name in NAMES)) as fleet:
+        pins = FleetPins(Dying(*fleet.there), store, Names(), RecentResidency())
+        store.saved = {1: StoredPin(1, "a1:1", "host", None)}
+        await pins.restore()
+        await pins.hold()
+        assert pinned_on(fleet, A) == {"two", "three"}
+
+
+async def test_a_pin_tells_the_router_where_and_its_failure_is_logged_once(
+    replicas: FakeReplicas, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    recent = RecentResidency()
+    pins = FleetPins(replicas, store, Names(), recent)
+    await pins.pin(A, Tier.HOST, None, 1, actor="me")
+    assert recent.replicas_with(A.id) == first_for(A.reference, NAMES, 1)
+    full = replicas.of("two")
+    await pins.pin(B, Tier.HOST, None, None, actor="me")
+    full.of_other_base.add(B.reference)
+    await full.pins.unpin(B, actor="me")
+    caplog.clear()
+    for _ in range(3):
+        await pins.hold()
+    (record,) = caplog.records
+    assert "a2:1 is not pinned on two" in record.message
+
+
+async def test_a_promotion_warms_and_probes_one_replica_that_serves(
+    replicas: FakeReplicas,
+) -> None:
+    first, second, _ = order(C.reference, NAMES)
+    await replicas.of(first).controlled.controller.on_engine_lost(EngineUnavailable("gone"))
+    promotion = FleetPromotion(replicas, RecentResidency())
+    await promotion.warm(resolved(C), [])
+    assert C.reference in replicas.held()[second]
+    for each in replicas.there:
+        if each.name != first:
+            await each.controlled.use(C)
+    asked = Asked(*replicas.there)
+    await FleetPromotion(asked, RecentResidency()).probe(resolved(C))
+    (only,) = [only for operation, only in asked.calls if operation == "probe"]
+    assert only is not None
+    assert len(only) == 1
+    assert first not in only
+
+
+def test_what_is_seen_again_keeps_no_other_from_being_forgotten() -> None:
+    now = [0.0]
+    recent = RecentResidency(lambda: now[0])
+    recent.record(A.id, ["one"])
+    now[0] = 1.0
+    recent.record(B.id, ["two"])
+    now[0] = 2.9
+    recent.record(A.id, ["one"])
+    now[0] = 4.5
+    assert recent.replicas_with(B.id) == frozenset()
+    assert recent.replicas_with(A.id) == {"one"}
+
+
+async def test_more_decisions_than_one_report_has_come_with_the_next(
+    replicas: FakeReplicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.replica.operations._MOST_DECISIONS", 2)
+    one = replicas.of("one")
+    for version in (A, B):
+        await one.controlled.use(version)
+    await settle()
+    log = DecisionLog()
+    poller = ReplicaPoller(replicas, log)
+    for _ in range(20):
+        await poller.poll()
+    assert len(log.latest(100)) == len(one.log.latest(100)) > 4

@@ -58,3 +58,9 @@ def test_exemplars_are_preserved() -> None:
 def test_without_replicas_the_text_is_unchanged() -> None:
     text = scrape(True)
     assert samples(merge(text, {}), opened=True) == samples(text, opened=True)
+
+
+def test_an_exemplar_is_no_label() -> None:
+    text = '# TYPE a counter\na_total 1.0 # {trace_id="x"} 1.0\n# EOF\n'
+    merged = merge("# EOF\n", {"one": text})
+    assert 'a_total{replica="one"} 1.0 # {trace_id="x"} 1.0' in merged.splitlines()

@@ -599,3 +599,20 @@ async def test_a_client_of_a_web_socket_reads_why_it_is_refused() -> None:
     response = refused.value.response
     assert (response.status_code, response.headers["content-type"]) == (501, "application/json")
     assert json.loads(response.body)["error"]["code"] == "socket_unsupported"
+
+
+async def test_only_a_good_answer_tells_where_an_adapter_is_and_that_the_client_waits_no_more() -> (
+    None
+):
+    begun: list[int] = []
+
+    class Awaited(InFlight):
+        def begin_answer(self) -> None:
+            begun.append(self.now)
+
+    for status, held in ((404, set()), (200, {"r0"})):
+        ingress = Ingress(respond_with(status, b"{}"))
+        ingress.app._in_flight = Awaited()
+        await ingress.post()
+        assert ingress.recent.replicas_with(A.id) == held
+        assert begun == [1] * len(held)

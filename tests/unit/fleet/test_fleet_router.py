@@ -168,3 +168,12 @@ async def test_a_switched_router_chooses_at_random_while_its_file_is_there(
     assert await chosen() == set(NAMES)
     switch.unlink()
     assert await chosen() == {"one"}
+
+
+async def test_a_replica_that_failed_the_request_is_passed_over(router: AdapterRouter) -> None:
+    """Though it holds the adapter; if it is the only one, it is asked again."""
+    replicas = [replica("one", slots=(A,)), replica("two")]
+    assert await choose(router, replicas, {}, version=A) == "one"
+    assert await choose(router, replicas, {}, version=A, avoid=frozenset({"one"})) == "two"
+    down = [replica("one", slots=(A,)), replica("two", up=False)]
+    assert await choose(router, down, {}, version=A, avoid=frozenset({"one"})) == "one"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from fleet.stock.client import StockVllm
 from fleet.stock.process import StockStarter
 from fleet.stock.replicas import StockReplicas
 from registry.inspection.base_identity import identity_of
-from tests.support.cache.controller_harness import A, B, C
+from tests.support.cache.controller_harness import A, B, C, adapter
 from tests.support.cache.fake_fleet import FACTS, FakeReplica, fake_fleet
 from tests.support.servers.scripted_http import answering
 
@@ -395,3 +396,23 @@ async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is
         assert replicas._best(ForwardedRequest({}, b"", A)) is fakes.of("one").replica
         assert len((await replicas.call("snapshot")).all()) == 2
         assert VersionId(1) == A.id
+
+
+async def test_requests_go_to_the_least_busy_server_that_is_up_and_has_room_for_the_rank() -> None:
+    small, large = FakeReplica("small", max_rank=8), FakeReplica("large", max_rank=64)
+    async with fake_fleet(small, large) as fakes:
+        replicas = StockReplicas({"small": FACTS, "large": FACTS}, Bound())
+        replicas.connected = {each.name: each.replica for each in fakes.there}
+        base = ForwardedRequest({}, b"")
+        names = []
+        async with replicas.forward(base), replicas.forward(base):
+            names = sorted(name for name, count in replicas._running.items() if count)
+        assert names == ["large", "small"], "one each"
+        assert set(replicas._running.values()) == {0}, "and none once they have ended"
+        for number in range(1, 9):
+            version = replace(adapter(number), rank=64)
+            assert replicas._best(ForwardedRequest({}, b"", version)) is large.replica
+        await small.controlled.controller.on_engine_lost(EngineUnavailable("gone"))
+        for number in range(1, 9):
+            request = ForwardedRequest({}, b"", adapter(number))
+            assert replicas._best(request) is large.replica
