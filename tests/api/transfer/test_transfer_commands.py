@@ -83,7 +83,8 @@ async def test_some_adapters_may_be_chosen(run: Run, tmp_path: Path) -> None:
     await run("export", str(tmp_path / "some"), "--adapter", "other")
     assert [p.name for p in (tmp_path / "some" / "adapters").iterdir()] == ["other.json"]
     code, _, err = await run("export", str(tmp_path / "none"), "--adapter", "nobody")
-    assert (code, err) == (1, "adaptry: there is no adapter 'nobody' [unknown_adapter]\n")
+    hint = "`adaptry adapter list` shows all adapters"
+    assert (code, err) == (1, f"adaptry: there is no adapter 'nobody' [unknown_adapter]: {hint}\n")
     assert not (tmp_path / "none").exists()
 
 
@@ -228,7 +229,7 @@ async def test_an_adapter_that_can_t_be_served_is_refused_or_left_out(
         (["import", "--from", "lora-modules", "a=org/repo"], 1, "not a folder here"),
         (["import", "--from", "lora-modules", "a=notes"], 1, "has no adapter_config.json"),
         (["import", "--from", "mlflow", "http://127.0.0.1:1"], 1, "no answer from"),
-        (["import", "--from", "mlflow", "nonsense"], 1, "no answer from"),
+        (["import", "--from", "mlflow", "nonsense"], 1, "no URL of an MLflow server"),
         (["import", "text.txt"], 1, "[archive_invalid]"),
         (["import", "broken.tar.gz"], 1, "the archive can't be read"),
         (["import", "damaged.tar.gz"], 1, "the archive can't be read"),

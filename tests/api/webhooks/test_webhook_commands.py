@@ -45,7 +45,9 @@ async def test_a_webhook_is_added_tried_listed_and_removed(run: Run, receiver: R
     assert len(out.splitlines()) == 2
     assert await run("webhook", "remove", number) == (0, f"webhook {number} is removed\n", "")
     code, _, err = await run("webhook", "remove", number)
-    assert (code, err) == (1, f"adaptry: there is no webhook {number} [unknown_webhook]\n")
+    hint = "`adaptry webhook list` shows all webhooks"
+    said = f"adaptry: there is no webhook {number} [unknown_webhook]: {hint}\n"
+    assert (code, err) == (1, said)
 
 
 async def test_a_disabled_webhook_says_why_and_is_enabled_again(
