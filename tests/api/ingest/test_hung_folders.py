@@ -197,12 +197,12 @@ async def test_a_disk_that_hangs_holds_up_no_folder_of_another(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same root holds both. Looks at all that is on one disk take its threads only."""
-    hung, good = make_adapter("a").rename(tmp_path / "sources/hung"), make_adapter("b", seed=1)
-    write_mounts(tmp_path, hung, monkeypatch)
+    """The same root holds both. Those of one disk take all of its threads, and no more."""
+    good, hung = make_adapter("b", seed=1), [make_adapter(f"a{n}/hung") for n in range(20)]
+    write_mounts(tmp_path, good, monkeypatch)
     async with start() as registry:
-        looks = [registry.register(f"bot-{n}", hung) for n in range(2 * MAX_READS)]
-        begun = await hung_looks.begin(looks, MAX_READS // 2)
+        looks = [registry.register(f"bot-{n}", folder) for n, folder in enumerate(hung)]
+        begun = await hung_looks.begin(looks, MAX_READS)
         async with asyncio.timeout(20):
             assert (await registry.register("other", good)).status_code == 201
         hung_looks.answers.set()
