@@ -109,32 +109,32 @@ def become(request: Request) -> NoReturn:
 
 def spawn_by_fork(generations: int) -> None:
     """The next processes that multiprocessing spawns here are forks of this one as it is now."""
-    unused: list[tuple[int, socket.socket]] = []
+    unused: list[tuple[int, int]] = []  # files, as no object is to complain if it is never used
     for _ in range(SPAWNED):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
             ours.close()
             for _, other in unused:
-                other.close()  # or the others would not see that the server has ended
+                os.close(other)  # or the others would not see that the server has ended
             _forget_channel()
             _become_spawned(theirs, generations - 1)
         theirs.close()
-        unused.append((pid, ours))
+        unused.append((pid, ours.detach()))
     spawn_anew = util.spawnv_passfds
 
     def spawn_forked(path: Any, arguments: Sequence[Any], fds: Sequence[int]) -> int:
         if "--multiprocessing-fork" not in arguments or not unused:
             return spawn_anew(path, arguments, fds)
-        pid, asked = unused.pop()
+        pid, number = unused.pop()
         call = {"arguments": [os.fsdecode(each) for each in arguments], "fds": list(fds)}
         # on its own: an environment may be longer than a packet
         file = os.memfd_create("environment")
         with os.fdopen(os.dup(file), "w") as written:
             json.dump(dict(os.environ), written)
-        socket.send_fds(asked, [json.dumps(call).encode()], [file, *STANDARD_FILES, *fds])
+        with socket.socket(fileno=number) as asked:
+            socket.send_fds(asked, [json.dumps(call).encode()], [file, *STANDARD_FILES, *fds])
         os.close(file)
-        asked.close()
         return pid
 
     util.spawnv_passfds = spawn_forked  # type: ignore[assignment]  # what is spawned has strings
