@@ -44,6 +44,9 @@ async def test_a_tenants_admin_manages_its_own_keys_and_sees_no_other(asked: Ask
     body = {"name": "none~app", "scopes": ["infer"]}
     assert await asked.says("root", "POST", "/keys", json=body) == (404, "unknown_tenant")
     assert await asked.says("root", "DELETE", "/keys/root") == (409, "last_admin_key")
+    assert await asked.says("root", "DELETE", "/keys/other~boss") == (200, ""), (
+        "a tenant may have none"
+    )
     assert await asked.says("acme~boss", "GET", "/tenants") == (403, "platform_only")
     assert await asked.says("acme~boss", "GET", "/webhooks") == (403, "platform_only")
     assert await asked.says("acme~boss", "GET", "/tenants/acme") == (200, "")
