@@ -3,8 +3,8 @@
 import time
 from typing import Protocol
 
-REST_SECONDS = 0.025
-"""Of an upload while it is received, and again of its job: about what each of them works."""
+REST_SECONDS = 0.015
+"""Of an upload while it is received, and again of its job."""
 
 
 class Requests(Protocol):
