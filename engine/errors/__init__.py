@@ -37,6 +37,7 @@ EngineError
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── AnswerTimeout         504  nothing more of the answer came from the engine's server in time
 ├── EngineDied            503  the engine has died, or was shut down
+├── AdapterLost           503  a stock server has unloaded it, or was started again
 ├── EngineSuspended       503  an operator has suspended it
 ├── EnginePaused          503  an operator has paused it
 ├── EngineAsleep          503  an operator has put it to sleep
@@ -47,6 +48,7 @@ EngineError
 """
 
 from engine.errors.availability import (
+    AdapterLost,
     AnswerTimeout,
     CallRefused,
     EngineAsleep,
@@ -109,6 +111,7 @@ __all__ = [
     "AdapterForcedOut",
     "AdapterInUse",
     "AdapterLoadFailed",
+    "AdapterLost",
     "AdapterNotUsed",
     "AdapterPinned",
     "AdapterStoreAway",

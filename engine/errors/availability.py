@@ -33,6 +33,10 @@ class EngineDied(EngineUnavailable):
     """It died or was shut down: calls in flight will never be answered."""
 
 
+class AdapterLost(EngineUnavailable):
+    """Of a stock server: somebody else unloaded it there, or that server was started again."""
+
+
 class EngineSuspended(EngineUnavailable):
     """By an operator, whose own requests it still answers."""
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
-from engine.errors import EngineError
+from engine.errors import AdapterLost, EngineError
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.model_list import Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
@@ -36,7 +36,7 @@ from fleet.stock.answering import (
     whole_lines,
 )
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
-from fleet.stock.client import AdapterLost, StockVllm, check_not_lost
+from fleet.stock.client import StockVllm, check_not_lost
 from fleet.stock.routes import GENERATING, READ, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from engine.errors import AnswerTimeout, EngineError, EngineUnavailable
+from engine.errors import AdapterLost, AnswerTimeout, EngineError, EngineUnavailable
 from engine.types import AdapterVersion
 
 _CONNECT_SECONDS = 5.0
@@ -19,10 +19,6 @@ _NO_MODEL = "adaptry asks whether this is refused"
 _FOREIGN = (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError)
 """What an answer raises that has not vLLM's form."""
 _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
-
-
-class AdapterLost(EngineUnavailable):
-    """Somebody else unloaded it there, or the server was started again and nobody noticed."""
 
 
 class StockVllm:
