@@ -33,6 +33,7 @@ from registry.rates.caller_rates import RequestRates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 _NULL_TRACE = NullTrace()
+_RESPONSES = "/v1/responses/"
 
 
 class RequestCounter(Protocol):
@@ -81,7 +82,9 @@ class AdapterGateway:
         if scope["type"] != "http" or scope["method"] != "POST":
             return self._app(scope, receive, send)
         path = route_path(scope)
-        if path.startswith(self._own_prefix) or _ends_another(path):
+        # a cancel ends work in the background, for which there may be no limit left to it
+        is_cancel = path.startswith(_RESPONSES) and path.endswith("/cancel")
+        if is_cancel or path.startswith(self._own_prefix):
             return self._app(scope, receive, send)
         tracing = self._tracing.request(scope)
         if tracing is NO_REQUEST:
@@ -231,11 +234,7 @@ class AdapterGateway:
         if request.version is None and not request.is_admitted:
             return  # it may be for no engine
         if outcome := response.outcome(ended):
+            end = request.ended(outcome)
             if request.version is not None:
-                self._counter.count_request(request.version.adapter, outcome, request.seconds())
-            self._trace.add_request(request.ended(outcome))
-
-
-def _ends_another(path: str) -> bool:
-    """It ends work in the background, for which there may be no limit left to it."""
-    return path.startswith("/v1/responses/") and path.endswith("/cancel")
+                self._counter.count_request(request.version.adapter, outcome, end.seconds)
+            self._trace.add_request(end)
