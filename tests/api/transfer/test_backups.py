@@ -245,7 +245,7 @@ def one_line(capfd: Captured) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["backup", "b", "--database", "sqlite:///none.db"], "none.db can't be opened"),
+        (["backup", "b", "--database", "sqlite:///none.db"], "there is no none.db"),
         (["backup", "b", "--database", "sqlite:///text.txt"], "can't be copied"),
         (["backup", "b", "--database", "sqlite:///other.db"], "this is no registry"),
         (["backup", "b", "--database", "sqlite://"], "in memory"),
