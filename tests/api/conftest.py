@@ -47,7 +47,7 @@ MODULE = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel(name="tiny", shapes={MODULE: (WIDTH, WIDTH)})
 
 QUICK_WEBHOOKS = WebhookLimits(
-    timeout_seconds=1, first_backoff_seconds=0.02, max_backoff_seconds=1, poll_seconds=0.05
+    timeout_seconds=5, first_backoff_seconds=0.02, max_backoff_seconds=1, poll_seconds=0.05
 )
 
 AdapterMaker = Callable[..., Path]
@@ -120,13 +120,34 @@ def ingest(service: RegistryService) -> IngestService:
 
 
 @pytest.fixture
-async def events(database: Database) -> AsyncIterator[Notifications]:
+async def running_events(
+    database: Database,
+) -> AsyncIterator[tuple[Notifications, asyncio.Task[None]]]:
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
     async with open_notifications(database, settings, QUICK_WEBHOOKS) as parts:
         running = asyncio.create_task(parts.run(lambda: False))
-        yield parts
+        yield parts, running
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def events(running_events: tuple[Notifications, asyncio.Task[None]]) -> Notifications:
+    return running_events[0]
+
+
+@pytest.fixture
+def end_events(
+    running_events: tuple[Notifications, asyncio.Task[None]],
+) -> Callable[[], Awaitable[None]]:
+    """Ends the application's own dispatcher of webhooks, so that another server has to deliver."""
+
+    async def end() -> None:
+        _, running = running_events
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    return end
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -175,12 +175,16 @@ async def test_a_message_is_repeated_under_its_id_until_it_arrives(
 
 
 async def test_a_message_that_never_arrives_is_given_up_and_may_be_sent_again(
-    database: Database, app: Any, receiver: Receiver, client: httpx.AsyncClient, events: Any
+    database: Database,
+    app: Any,
+    receiver: Receiver,
+    client: httpx.AsyncClient,
+    end_events: Callable[[], Awaitable[None]],
 ) -> None:
     receiver.otherwise = Answer(400, body=b"I do not like it")
     webhook = await add(client, receiver)
     async with another_server(database, max_attempts=3, max_failures=100):
-        events.watermark.close()  # the other server alone delivers
+        await end_events()  # the other server alone delivers
         await write(database, "x")
         failed = (await settled(client, webhook, 1))[0]
     assert failed["state"] == "failed"
@@ -197,12 +201,15 @@ async def test_a_message_that_never_arrives_is_given_up_and_may_be_sent_again(
 
 
 async def test_an_endpoint_that_always_fails_is_disabled_and_loses_nothing_by_it(
-    client: httpx.AsyncClient, database: Database, receiver: Receiver, events: Any
+    client: httpx.AsyncClient,
+    database: Database,
+    receiver: Receiver,
+    end_events: Callable[[], Awaitable[None]],
 ) -> None:
     receiver.otherwise = Answer(500)
     webhook = await add(client, receiver)
     watcher = await add(client, receiver, kinds=["webhook.disabled"])
-    events.watermark.close()
+    await end_events()
     async with another_server(database, max_failures=4):
         await write(database, *"abcdefghij")
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -265,12 +272,12 @@ async def test_a_slow_endpoint_holds_up_no_other(
         webhook = await add(client, quick)
         await write(database, *"abcdefghijklmnopqrst")
         await settled(client, webhook, 20)
-        # on a busy machine one may come twice: its answer took longer than a second
+        # on a busy machine one may come twice: its answer took longer than the limit
         assert set(actors_in(quick.received, webhook["secret"])) == set("abcdefghijklmnopqrst")
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (failing := await deliveries(client, slow))[0]["error"]:
             await asyncio.sleep(0.05)
-    assert failing[0]["error"] == "no answer within 1 s"
+    assert failing[0]["error"] == "no answer within 5 s"
 
 
 async def test_an_endless_answer_is_not_read(
@@ -286,10 +293,13 @@ async def test_an_endless_answer_is_not_read(
 
 
 async def test_an_address_is_checked_at_each_connection(
-    client: httpx.AsyncClient, receiver: Receiver, database: Database, events: Any
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    database: Database,
+    end_events: Callable[[], Awaitable[None]],
 ) -> None:
     webhook = await add(client, receiver)
-    events.watermark.close()
+    await end_events()
     async with another_server(database, settings=RegistrySettings()):  # allows no private network
         await write(database, "x")
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -364,7 +374,7 @@ async def test_a_message_that_was_being_sent_in_a_crash_is_sent_again(
         await write(database, "while it was down")
         await process.start()
         await settled(client, webhook, 2)
-    # more often where the process lived on after the timeout of a second
+    # more often where the process lived on after the time for an answer
     assert [message.id for message in receiver.received].count(first.id) >= 2
     assert set(actors_in(receiver.received, webhook["secret"])) == {"while it was down", "x"}
 
