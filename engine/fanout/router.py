@@ -13,7 +13,7 @@ first would cost a turn where the prompt is in the cache, and save nothing where
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,6 +34,7 @@ from engine.gateway.openai_errors import error_content
 from engine.gateway.request_context import current_request
 from engine.gateway.requested_model import FANOUT
 from registry.http.headers import is_form
+from registry.http.leaving_client import while_connected
 from registry.http.unexpected_errors import describe_exception, report_internal
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
@@ -64,8 +65,8 @@ def create_fanout_router() -> APIRouter:
         """
         asked = await _read_request(raw_request)
         running = _FanOut(raw_request, asked)
-        answering = asyncio.create_task(answer(running, asked))
-        return await _while_connected(raw_request, answering)
+        answered = await while_connected(raw_request.receive, answer(running, asked))
+        return Response() if answered is None else answered  # the client has left
 
     async def answer(running: "_FanOut", asked: FanoutRequest) -> Response | FanoutResponse:
         if asked.stream:
@@ -101,31 +102,6 @@ async def _read_request(request: Request) -> FanoutRequest:
 def _is_too_large(asked: FanoutRequest) -> bool:
     shared = asked.model_dump(exclude={"models"})
     return len(json.dumps(shared)) * len(asked.models) > MAX_BYTES
-
-
-Answer = TypeVar("Answer")
-
-
-async def _while_connected(
-    request: Request, answering: "asyncio.Task[Answer]"
-) -> Answer | Response:
-    """The body has been read. A stream looks for the end of its client by itself."""
-    leaving = asyncio.create_task(_until_left(request))
-    try:
-        await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not answering.done():
-            answering.cancel()
-    if answering.done():
-        return answering.result()
-    await asyncio.wait([answering])
-    return Response()  # the client has left
-
-
-async def _until_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _body_schema() -> dict[str, Any]:

@@ -23,13 +23,13 @@ from engine.gateway.token_estimate import take_tokens, take_tokens_of_models
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.leaving_client import while_connected
 from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import NoReplica, ReplicaLost, Replicas
 from fleet.proxied_response import MISSING, NONE_ANSWERS, ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
+from registry.http.leaving_client import while_connected
 from registry.http.problems import route_path
 from registry.http.rate_limits import request_rates
 from registry.rates.caller_rates import RequestRates

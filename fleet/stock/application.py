@@ -26,7 +26,6 @@ from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
-from fleet.leaving_client import end_tasks, until_left
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import (
     AnswerCutShort,
@@ -41,6 +40,7 @@ from fleet.stock.routes import GENERATING, READ, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
+from registry.http.leaving_client import end_tasks, until_left
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 logger = logging.getLogger(__name__)

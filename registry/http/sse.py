@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.auth.caller import Check, current_caller, current_check
 from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, TooManyStreams
+from registry.http.leaving_client import end_tasks, until_left
 from registry.places import Places
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class _StreamResponse(Response):
         with self._limiter.acquire():
             sending = asyncio.create_task(self._send_all(send))
             revoked = asyncio.create_task(_wait_for_revocation(current_check()))
-            disconnected = asyncio.create_task(_wait_for_disconnect(receive))
+            disconnected = asyncio.create_task(until_left(receive))
             closing = asyncio.create_task(closed.wait())
             tasks: list[asyncio.Task[Any]] = [sending, revoked, disconnected, closing]
             try:
@@ -108,9 +109,7 @@ class _StreamResponse(Response):
                 if closed.is_set():  # let the frames end, unless the client stalls
                     await asyncio.wait([sending], timeout=CLOSE_SECONDS)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_tasks(*tasks)
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 sending.result()
             if sending.cancelled() and not revoked.cancelled():
@@ -139,8 +138,3 @@ async def _wait_for_revocation(check: Check) -> None:
             continue
         except RegistryError:
             return
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Receive
+
+Result = TypeVar("Result")
 
 
 async def until_left(receive: Receive) -> None:
@@ -13,17 +15,17 @@ async def until_left(receive: Receive) -> None:
         continue
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Without it servers would generate for nobody: uvicorn drops what is sent after that.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of `work`; None if the client has left, and the work has ended by that.
 
-    Raises what `work` raises.
+    Without it servers would generate for nobody: uvicorn drops what is sent after that. Raises what
+    `work` raises.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(until_left(receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            await working
+        return await working if working.done() else None
     finally:
         await end_tasks(working, leaving)
 
