@@ -121,10 +121,11 @@ class Transcription:
         request.spans.record_response(None, self._code_of(outcome))
         if request.version is None and not request.is_admitted:
             return
+        end = request.ended(outcome)
         if request.version is not None:
-            counter, adapter = self._controls.counter, request.version.adapter
-            counter.count_request(adapter, outcome, request.seconds())
-        self._controls.trace.add_request(request.ended(outcome))
+            adapter = request.version.adapter
+            self._controls.counter.count_request(adapter, outcome, end.seconds)
+        self._controls.trace.add_request(end)
 
     def _outcome(self, error: BaseException | None) -> str:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
