@@ -1,6 +1,6 @@
 """Walls between tenants at the cache's routes: who may use an adapter may not move it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import httpx
@@ -12,20 +12,20 @@ from engine.api.servers import create_server_router
 from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
 from engine.telemetry.decision_log import DecisionLog
-from engine.types import AdapterVersion, Tier
+from engine.types import Tier
 from registry.auth.caller import Caller
 from registry.auth.scopes import EVERY_SCOPE
-from registry.errors import UnknownAdapter
 from registry.http.authentication import AuthenticationMiddleware
 from registry.residency import NullResidencyStore, StoredPin
 from registry.servers import ServerDirectory, ServerResidency
 from tests.support.cache.controller_harness import Cache, adapter, running
+from tests.support.cache.resolvers import KnownAdapters
 from tests.support.servers.asgi_server import take_in
 
 OWN, SHARED, HIDDEN = (
     adapter(n, name) for n, name in enumerate(("acme~own", "zeta~shared", "zeta~hidden"), start=1)
 )
-KNOWN = {version.adapter: version for version in (OWN, SHARED, HIDDEN)}
+KNOWN = (OWN, SHARED, HIDDEN)
 CALLERS = {
     "acme": Caller("acme~boss", EVERY_SCOPE, frozenset({SHARED.adapter})),
     "root": Caller("root", EVERY_SCOPE),
@@ -36,17 +36,6 @@ CHANGES = [
     ("POST", "/prefetch", None),
     ("POST", "/evict", None),
 ]
-
-
-class Names:
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        return await self.find(text)
-
-    async def find(self, text: str) -> AdapterVersion:
-        name = text.partition(":")[0]
-        if name not in KNOWN:
-            raise UnknownAdapter(name)
-        return KNOWN[name]
 
 
 class Evictions:
@@ -61,7 +50,7 @@ class OneServer(ServerDirectory):
         pass
 
     async def all(self) -> list[ServerResidency]:
-        references = [version.reference for version in KNOWN.values()]
+        references = [version.reference for version in KNOWN]
         pins = [StoredPin(n, each, "host", None) for n, each in enumerate(references)]
         return [ServerResidency("here", "tiny", datetime.now(UTC), True, pins, references)]
 
@@ -89,7 +78,7 @@ class Asked:
 
 @pytest.fixture
 async def asked() -> AsyncIterator[Asked]:
-    cache, names = Cache(slots=3, host=4), Names()
+    cache, names = Cache(slots=3, host=4), KnownAdapters(KNOWN)
     pins = PinService(cache.controller, NullResidencyStore(), names)
     steered = EngineCacheControl(cache.controller, pins, DecisionLog())
     app = FastAPI()
@@ -105,7 +94,7 @@ async def asked() -> AsyncIterator[Asked]:
 async def test_what_is_granted_may_be_used_and_not_moved(
     asked: Asked, change: tuple[str, str, str | None]
 ) -> None:
-    for version in KNOWN.values():
+    for version in KNOWN:
         await asked.cache.controller.pin(version, Tier.HOST)
     policy = asked.cache.policy
     before = policy.residency(), list(policy.pins)
@@ -113,7 +102,7 @@ async def test_what_is_granted_may_be_used_and_not_moved(
     for unseen in (HIDDEN.reference, "zeta~nothing:1"):
         assert await asked.change("acme", change, unseen) == 404
     assert (policy.residency(), list(policy.pins)) == before
-    for version in KNOWN.values():
+    for version in KNOWN:
         asked.cache.controller.unpin(version.id)
     for who, reference in (("acme", OWN.reference), ("root", HIDDEN.reference)):
         if change[0] == "DELETE":
@@ -122,7 +111,7 @@ async def test_what_is_granted_may_be_used_and_not_moved(
 
 
 async def test_of_pins_and_servers_only_what_may_be_seen_is_listed(asked: Asked) -> None:
-    for version in KNOWN.values():
+    for version in KNOWN:
         pinned = await asked("root", "POST", "/pins", reference=version.reference, tier="host")
         assert pinned.status_code == 201, pinned.text
     seen = {

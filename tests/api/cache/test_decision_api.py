@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,31 +22,19 @@ from engine.operations.pins import PinService
 from engine.ports import Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.shadows import Shadows
-from engine.types import AdapterVersion, EvictionPolicy, Tier
+from engine.types import EvictionPolicy, Tier
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE, Scope
-from registry.errors import EngineAway, ScopeMissing, UnknownAdapter
+from registry.errors import EngineAway, ScopeMissing
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimiter, StreamLimits
 from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
+from tests.support.cache.resolvers import KnownAdapters
 from tests.support.servers.asgi_server import serving, take_in
 
-KNOWN = {version.adapter: version for version in (A, B, C, D)}
+KNOWN = (A, B, C, D)
 BEARER = {"authorization": "Bearer any"}
-
-
-class Names:
-    """Knows four adapters by their names and versions."""
-
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        return await self.find(text)
-
-    async def find(self, text: str) -> AdapterVersion:
-        name = text.partition(":")[0]
-        if name not in KNOWN:
-            raise UnknownAdapter(name)
-        return KNOWN[name]
 
 
 class Grants:
@@ -90,11 +78,15 @@ async def served(
     limiter = StreamLimiter(StreamLimits(**limits), closed)
     app = FastAPI()
     steered = EngineCacheControl(
-        cache.controller, PinService(cache.controller, NullResidencyStore(), Names()), log
+        cache.controller,
+        PinService(cache.controller, NullResidencyStore(), KnownAdapters(KNOWN)),
+        log,
     )
     current = keep_caller if grants is None else grants.current
     last_miss = shadows.describe_last_miss
-    take_in(app, create_decision_router(steered, log, Names(), limiter, current, last_miss))
+    take_in(
+        app, create_decision_router(steered, log, KnownAdapters(KNOWN), limiter, current, last_miss)
+    )
     take_in(app, create_policy_router(shadows))
     if grants is not None:
         app.add_middleware(AuthenticationMiddleware, authenticate=grants.authenticate)
@@ -111,7 +103,7 @@ async def test_facts_for_the_registrys_table() -> None:
             await server.cache.use(version)
         control = EngineCacheControl(
             server.cache.controller,
-            PinService(server.cache.controller, NullResidencyStore(), Names()),
+            PinService(server.cache.controller, NullResidencyStore(), KnownAdapters(KNOWN)),
             server.log,
         )
         facts_of = AdapterFacts(control.snapshots, server.log)
@@ -384,7 +376,9 @@ async def test_a_tenant_can_not_learn_how_many_other_decisions_there_are() -> No
 async def test_nothing_is_prefetched_for_an_engine_that_sleeps() -> None:
     cache = Cache(slots=2, host=3)
     control = EngineCacheControl(
-        cache.controller, PinService(cache.controller, NullResidencyStore(), Names()), DecisionLog()
+        cache.controller,
+        PinService(cache.controller, NullResidencyStore(), KnownAdapters(KNOWN)),
+        DecisionLog(),
     )
     async with running(cache):
         await cache.controller.on_engine_lost(EngineAsleep())

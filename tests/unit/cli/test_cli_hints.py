@@ -1,10 +1,9 @@
 """Hints of the command line: what to type next where something is unknown, empty or elsewhere."""
 
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,38 +30,11 @@ from registry.errors import (
     UnknownVersion,
     UnknownWebhook,
 )
-from tests.support.servers.registry_threaded import ROOT, registry_server
-from tests.support.servers.web import WebServer, web_server
+from tests.support.servers.registry_threaded import ROOT
+from tests.support.servers.web import WebServer
+from tests.unit.cli.conftest import NO_ITEMS, Run
 
-Run = Callable[..., tuple[int, str, str]]
-NO_ITEMS = json.dumps({"items": [], "next_page_token": None}).encode()
 EMPTY = ("keys", "tenants", "rates/keys", "rates/tenants", "adapters/a/grants", "cache/pins")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry without an engine, in which nothing has happened yet."""
-    with registry_server(tmp_path_factory.mktemp("registry")) as url:
-        yield url
-
-
-@pytest.fixture
-def other() -> Iterator[WebServer]:
-    """A web server that knows nothing of adapters."""
-    with web_server() as found:
-        yield found
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit code, standard output and standard error."""
-
-    def command(line: str, server: str) -> tuple[int, str, str]:
-        code = main([*line.split(), "--server", server])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.mark.parametrize(

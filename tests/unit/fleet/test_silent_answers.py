@@ -5,7 +5,7 @@ The stock server is a real one on a socket, which answers a part and then stands
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,13 +16,14 @@ from engine.cache.loader import Loader
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
 from engine.settings import EngineSettings
-from engine.types import AdapterVersion
 from fleet.replica.asgi_call import AsgiCall
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
+from tests.support.cache.request_tally import RequestTally
+from tests.support.cache.resolvers import OneAdapter
 
 A = adapter(1)
 SILENT_SECONDS = 0.2
@@ -46,28 +47,6 @@ async def server_that_stops_after(content: bytes) -> AsyncIterator[str]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-class OneAdapter:
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        return A
-
-    async def find(self, text: str) -> AdapterVersion:
-        return A
-
-
-class Tally:
-    def __init__(self) -> None:
-        self.outcomes: list[str] = []
-        self.refusals: list[str] = []
-
-    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
-        self.outcomes.append(outcome)
-
-    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
-
-    def count_refusal(self, code: str) -> None:
-        self.refusals.append(code)
 
 
 class Client:
@@ -110,14 +89,14 @@ class Stage:
         loader = Loader(backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, backend, loader, Recorder())
         self.server = StockVllm(url, None, load_seconds=1, silent_seconds=silent_seconds)
-        self.tally = Tally()
+        self.tally = RequestTally()
         self.app = StockApplication(
             self.server,
             self.controller,
-            OneAdapter(),
+            OneAdapter(A),
             self.tally,
             base_models=["base"],
-            models=empty_model_list(OneAdapter()),
+            models=empty_model_list(OneAdapter(A)),
             accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=60.0,

@@ -5,7 +5,7 @@ The server is a stand-in that says how far it was read; the controller is the re
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,6 @@ from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
-from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import kept_headers, whole_lines
 from fleet.stock.application import StockApplication
@@ -28,6 +27,8 @@ from registry.auth.scopes import EVERY_SCOPE
 from registry.version import adaptry_version
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
+from tests.support.cache.request_tally import RequestTally
+from tests.support.cache.resolvers import OneAdapter
 
 A = adapter(1)
 SCOPE: Scope = {
@@ -75,30 +76,6 @@ class Server:
             yield line
 
 
-class OneAdapter:
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        return A
-
-    async def find(self, text: str) -> AdapterVersion:
-        return A
-
-
-class Tally:
-    def __init__(self) -> None:
-        self.outcomes: list[str] = []
-        self.refusals: list[str] = []
-        self.tokens: list[tuple[str, int, int]] = []
-
-    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
-        self.outcomes.append(outcome)
-
-    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
-        self.tokens.append((adapter, prompt, generation))
-
-    def count_refusal(self, code: str) -> None:
-        self.refusals.append(code)
-
-
 class Client:
     """Reads the head, and more once `reads` is set."""
 
@@ -141,14 +118,14 @@ class Stage:
         loader = Loader(backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, backend, loader, Recorder())
         self.server = Server(lines, kind)
-        self.tally = Tally()
+        self.tally = RequestTally()
         self.app = StockApplication(
             self.server,  # type: ignore[arg-type]  # a stand-in
             self.controller,
-            OneAdapter(),
+            OneAdapter(A),
             self.tally,
             base_models=["base"],
-            models=empty_model_list(OneAdapter()),
+            models=empty_model_list(OneAdapter(A)),
             accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=stalled_reader_seconds,

@@ -15,39 +15,20 @@ from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.fake_backend import UncheckedFiles
 from engine.policy.policy import CachePolicy
-from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.backend import StockBackend
 from fleet.stock.client import StockVllm
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
+from tests.support.cache.request_tally import RequestTally
+from tests.support.cache.resolvers import OneAdapter
 from tests.support.servers.scripted_http import Answers, answering
 
 A = adapter(1)
 LOAD, COMPLETIONS = "/v1/load_lora_adapter", "/v1/completions"
 BASE = {"data": [{"id": "base"}]}
 LOST = {"error": {"message": f"The model `{A.engine_name}` does not exist.", "code": 404}}
-
-
-class OneAdapter:
-    async def resolve(self, text: str, user: Any = None) -> AdapterVersion:
-        return A
-
-    async def find(self, text: str) -> AdapterVersion:
-        return A
-
-
-class Tally:
-    def __init__(self) -> None:
-        self.outcomes: list[str] = []
-
-    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
-        self.outcomes.append(outcome)
-
-    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
-
-    def count_refusal(self, code: str) -> None: ...
 
 
 class Front:
@@ -57,14 +38,14 @@ class Front:
         self.policy = CachePolicy(slots=1, host_capacity=1)
         loader = Loader(backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, backend, loader, Recorder())
-        self.tally = Tally()
+        self.tally = RequestTally()
         self.app = StockApplication(
             self.server,
             self.controller,
-            OneAdapter(),
+            OneAdapter(A),
             self.tally,
             base_models=["base"],
-            models=empty_model_list(OneAdapter()),
+            models=empty_model_list(OneAdapter(A)),
             accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=60.0,

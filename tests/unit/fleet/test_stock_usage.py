@@ -14,7 +14,6 @@ from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
-from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.usage import AnswerUsage, usage_options
@@ -24,6 +23,7 @@ from registry.http.rate_limits import with_rates
 from registry.rates.caller_rates import uncounted_rates
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
+from tests.support.cache.resolvers import OneAdapter
 
 A = adapter(1)
 USAGE = {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}
@@ -65,14 +65,6 @@ class Server:
             yield line
 
 
-class OneAdapter:
-    async def resolve(self, text: str, user: Any = None) -> AdapterVersion:
-        return A
-
-    async def find(self, text: str) -> AdapterVersion:
-        return A
-
-
 class Counted:
     """What the metrics would count."""
 
@@ -104,10 +96,10 @@ class Stage:
         self.app = StockApplication(
             self.server,  # type: ignore[arg-type]  # a stand-in
             CacheController(policy, backend, loader, Recorder()),
-            OneAdapter(),
+            OneAdapter(A),
             self.counted,
             base_models=["base"],
-            models=empty_model_list(OneAdapter()),
+            models=empty_model_list(OneAdapter(A)),
             accounts=StockAccounts(self.counted, self.counted),
             max_body_bytes=10_000,
             stalled_reader_seconds=60,

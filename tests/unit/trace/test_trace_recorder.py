@@ -32,6 +32,7 @@ from engine.trace.lines import RequestLine, ServerLine, decode_lines, encode_lin
 from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import AdapterVersion, Transition, VersionId, WorkDone
+from tests.support.cache.resolvers import OneAdapter
 
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
 SERVER = ServerLine(FORMAT, 1.0, "localhost:8000", "base", 4, 16, None, 8, 2, 2.0, "lru")
@@ -53,14 +54,6 @@ def exported(recorder: TraceRecorder) -> list[dict[str, Any]]:
     return list(map(json.loads, recorder.export()))
 
 
-class OneAdapter:
-    async def resolve(self, text: str, user: object = None) -> AdapterVersion:
-        return VERSION
-
-    async def find(self, text: str) -> AdapterVersion:
-        return VERSION
-
-
 class Served:
     """A gateway over a fake engine, and a route that generates for one prompt or several."""
 
@@ -75,7 +68,7 @@ class Served:
         self.fails = False
         self.gateway = AdapterGateway(
             self._generate,
-            resolver=OneAdapter(),
+            resolver=OneAdapter(VERSION),
             base_models=frozenset({"base"}),
             counter=metrics,
             tracing=NullTracing(),
