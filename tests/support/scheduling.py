@@ -46,6 +46,9 @@ OTHERS = (
     "tests/api/ingest/test_ingest_crashes.py",
     "tests/api/transfer/test_import_mlflow.py",
     "tests/api/transfer/test_transfer_crashes.py",
+    "tests/browser/test_console_table.py",
+    "tests/browser/test_console_reach.py",
+    "tests/browser/test_console_accessible_pages.py",
 )
 
 _GROUP = re.compile(r'mark\.servers\("(\w+)"\)')
