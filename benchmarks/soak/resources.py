@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -48,14 +49,15 @@ class Places:
         """Raises NoSuchProcess if a child ended meanwhile."""
         children = self.process.children(recursive=True)
         family = [self.process, *children]
+        server, *others = written = [_written_bytes(each.pid) for each in family]
         return Sample(
             seconds=seconds,
             requests=requests,
             changes=changes,
             live_bytes=live_bytes,
-            server_bytes=_memory_bytes([self.process]),
-            engine_bytes=_memory_bytes(children),
-            shared_bytes=sum(_written(each.pid, "Pss_Shmem") for each in family),
+            server_bytes=server.own_bytes,
+            engine_bytes=sum(each.own_bytes for each in others),
+            shared_bytes=sum(each.shared_bytes for each in written),
             files=sum(each.num_fds() for each in family),
             threads=sum(each.num_threads() for each in family),
             tasks=int(self.tasks.read_text() or 0) if self.tasks.exists() else 0,
@@ -67,19 +69,22 @@ class Places:
         )
 
 
-def _memory_bytes(processes: Sequence[psutil.Process]) -> int:
-    """What they wrote. Not files that are mapped, such as libraries: what counts of these depends
-    on who else on the machine has them, a test of ours for instance."""
-    return sum(_written(each.pid, "Pss_Anon") for each in processes)
+class _Written(NamedTuple):
+    """What a process wrote. Not files that are mapped, such as libraries: what counts of these
+    depends on who else on the machine has them, a test of ours for instance."""
+
+    own_bytes: int
+    shared_bytes: int
 
 
-def _written(pid: int, what: str) -> int:
+def _written_bytes(pid: int) -> _Written:
+    """Read once: the kernel walks all pages of the process for it."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except (FileNotFoundError, ProcessLookupError) as error:
         raise psutil.NoSuchProcess(pid) from error
     kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    return KIB * kib[what]
+    return _Written(KIB * kib["Pss_Anon"], KIB * kib["Pss_Shmem"])
 
 
 def _size_bytes(file: Path) -> int:
