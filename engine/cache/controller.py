@@ -119,7 +119,6 @@ class CacheController:
             timeout = HostWaitTimeout(retry_after_seconds=1)
             in_host = self._executor.wait_until_in_host(version.id)
             await wait_within(in_host, self._wait_seconds, timeout)
-        await self._executor.wait_until_sent()
 
     async def load_into_idle_slot(self, version: AdapterVersion) -> None:
         """Load it into a slot that is free or idle now; does nothing if all are in use.

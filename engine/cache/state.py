@@ -136,8 +136,6 @@ class CacheState:
 
     def on_engine_lost(self, resident: Iterable[VersionId]) -> None:
         self.record_loss(resident)
-        for known in self._known.values():
-            known.guaranteed = False
         self._slots.clear()
 
     # ---- use -----------------------------------------------------------------------------

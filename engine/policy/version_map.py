@@ -1,6 +1,6 @@
 """Version map: bounded memory of versions, however many are ever used. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from engine.types import VersionId
@@ -34,9 +34,6 @@ class VersionMap(Generic[T]):
         values[version] = value
         if len(values) > self._forget_at:
             self._forget()
-
-    def values(self) -> Iterator[T]:
-        return iter(self._values.values())
 
     def _forget(self) -> None:
         oldest = list(self._values)[:-VERSIONS_REMEMBERED]
