@@ -33,6 +33,7 @@ async def test_a_registration_rests_between_its_steps_until_the_first_token(
     """`after`: the request comes then; None: it was there before the upload."""
     monkeypatch.setattr(precedence, "REST_SECONDS", 60.0)
     requests, asked, reached = RequestsInFlight(lambda: None), [], []
+    requests.begin().begin_answer()  # an earlier one, which waits no more
 
     def watch(_: int, checkpoint: Checkpoint) -> None:
         reached.append(checkpoint)

@@ -665,6 +665,25 @@ async def test_reconcile_reports_nothing_while_adapters_move() -> None:
         assert cache.observer.drift == []
 
 
+async def test_a_comparison_that_ends_leaves_another_what_moves_meanwhile() -> None:
+    async with running(Cache()) as cache:
+        reading, may_end = asyncio.Event(), asyncio.Event()
+
+        async def read_slowly() -> None:
+            reading.set()
+            await may_end.wait()
+
+        cache.backend.during_readback = read_slowly
+        slow = asyncio.create_task(cache.controller.reconcile())
+        await reading.wait()
+        cache.backend.during_readback = None
+        await cache.controller.reconcile()
+        await cache.use(A)
+        may_end.set()
+        await slow
+        assert cache.observer.drift == []
+
+
 async def test_snapshot_counts_slots_by_state() -> None:
     async with running(Cache(slots=3, host=4)) as cache:
         await cache.controller.pin(A, Tier.GPU)
@@ -789,6 +808,20 @@ async def test_an_eviction_does_not_wait_for_ever() -> None:
             assert await cache.controller.evict(A, wait=True)
         await until(lambda: cache.controller._executor.is_idle)
         cache.check()
+
+
+async def test_an_eviction_that_is_given_up_admits_those_whom_it_kept_waiting() -> None:
+    limits = AdmissionLimits(max_slot_wait_seconds=UNTIMED_SECONDS, slot_timeout_seconds=0.6)
+    cache = Cache(slots=2, host=3, limits=limits)
+    async with running(cache), cache.controller.lease(A):
+        evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
+        await asyncio.sleep(0.3)  # so its time is over before that of the request
+        waiting = asyncio.create_task(cache.use(A))
+        await settle()
+        assert not waiting.done()
+        with pytest.raises(EvictionTimeout):
+            await evicting
+        assert await waiting is CacheOutcome.GPU_HIT
 
 
 async def test_an_eviction_that_is_tried_again_is_not_given_up_with_those_before() -> None:

@@ -52,6 +52,10 @@ def new_engine(cache: Cache) -> None:
     cache.backend._staged.clear()
 
 
+def slots(cache: Cache) -> list[int | None]:
+    return [resident.slot for resident in cache.controller.snapshot().gpu]
+
+
 async def test_no_request_waits_for_a_dead_engine() -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         async with cache.controller.lease(A):
@@ -112,11 +116,15 @@ async def test_loads_and_moves_of_a_dead_engine_are_dropped() -> None:
 async def test_pins_stay_when_an_engine_is_replaced() -> None:
     async with running(Cache()) as cache:
         await cache.controller.pin(A, Tier.GPU)
+        await until(lambda: slots(cache) == [0])
         await cache.controller.on_engine_lost(GONE)
         new_engine(cache)
         cache.controller.on_engine_ready()
         assert cache.controller.is_pinned(A.id)
+        cache.backend.round_trip = asyncio.Event()
         await cache.controller.pin(A, Tier.GPU)
+        assert slots(cache) == [None], "the new engine has not reported it yet"
+        cache.backend.round_trip.set()
         for version in (B, C, D):
             await cache.use(version)
         assert A.id in cache.backend.gpu

@@ -83,6 +83,11 @@ async def test_the_pauses_grow_up_to_a_bound_and_begin_again_after_a_success() -
             pauses.append(error.retry_after_seconds)
             clock.now += pauses[-1] or 0
         assert pauses == [1, 2, 4, LONGEST_PAUSE_SECONDS, 8, 8]
+        clock.now -= 1
+        first, clock.now = await refusal(cache, A), clock.now - 4
+        assert (await refusal(cache, A)).retry_after_seconds == 5
+        assert first.retry_after_seconds == 1, "each has its own"
+        clock.now += 5
         cache.backend.load_breaks = None
         await cache.use(A)
         await cache.controller.evict(A)

@@ -19,6 +19,7 @@ class Silent:
         self.sleeps = sleeps
         self.may_be_silent = wakes or (unavailable is not None and not sleeps)
         self.asked = 0
+        self.breaks = False
         self._wakes = wakes
 
     async def wait_until_idle(self) -> None:
@@ -26,6 +27,8 @@ class Silent:
 
     async def reconcile(self) -> None:
         self.asked += 1
+        if self.breaks and self.asked == 1:
+            raise RuntimeError("broken on purpose")
         self.sleeps = self.sleeps and not self._wakes
         await asyncio.Event().wait()
 
@@ -49,6 +52,13 @@ async def test_one_that_is_being_woken_up_may_be_silent() -> None:
     controller = Silent(EngineAsleep(), sleeps=True, wakes=True)
     assert not await is_hung(controller)
     assert controller.asked == 1
+
+
+async def test_one_whose_state_can_not_be_read_is_asked_again() -> None:
+    controller = Silent(None)
+    controller.breaks = True
+    assert await is_hung(controller)
+    assert controller.asked > 1
 
 
 async def is_hung(controller: Any) -> bool:

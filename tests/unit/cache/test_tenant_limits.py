@@ -182,6 +182,36 @@ async def test_a_tenants_queue_is_limited_and_takes_nothing_from_other_queues(
         await waiting.end()
 
 
+async def test_the_next_one_of_a_tenant_is_admitted_as_soon_as_one_before_it_leaves() -> None:
+    limited = Limited(max_host_bytes=200)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        leaving = Holder(limited, replace(C, size_bytes=150))
+        await settled()
+        following = Holder(limited, B)
+        await settled()
+        assert not following.has_it
+        leaving.task.cancel()
+        await until(lambda: following.has_it)
+        await holder.end()
+        await following.end()
+
+
+async def test_what_is_admitted_is_not_evicted_for_the_next_one_that_waits() -> None:
+    limited = Limited(max_slots=1, max_host_bytes=200)
+    async with running(limited.cache) as cache:
+        await cache.use(A)
+        (holder,) = await holding(limited, B)
+        waiting = [Holder(limited, A), Holder(limited, C)]
+        await settled()
+        limited.acme = TenantLimits(max_slots=3, max_host_bytes=200)
+        limited.tenants.check_queues()
+        await until(lambda: waiting[0].has_it)
+        assert cache.backend.loads == [A.id, B.id]
+        for each in (holder, *waiting):
+            await each.end()
+
+
 async def test_a_tenant_without_slots_is_refused_immediately() -> None:
     limited = Limited(max_slots=0)
     async with running(limited.cache):

@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
+from engine.gateway.request_body import RequestBody
 from engine.gateway.request_context import requested_adapter
 from engine.telemetry.spans import NullTracing
 from engine.types import AdapterVersion
@@ -110,6 +112,14 @@ async def test_other_names_and_other_routes_mean_what_they_say() -> None:
     assert await ask("nobody", model="upper") == (200, ("upper", "upper"))
     for path in ("/v1/load_lora_adapter", "/pause", "/v1/fanout", "/detokenize"):
         assert await ask("upper", path, model="base") == (200, (None, "base"))
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b""])
+async def test_a_body_that_is_no_object_is_left_to_its_route(content: bytes) -> None:
+    """Which says what is wrong with it."""
+    default = DefaultAdapter("upper", Resolver(), frozenset({"base"}))
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": []}
+    assert (await default.apply(scope, RequestBody(content))).content == content
 
 
 async def test_a_default_that_can_not_be_served_is_no_reason_to_answer_with_the_base_model() -> (

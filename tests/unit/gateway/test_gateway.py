@@ -178,6 +178,8 @@ class Stage:
 
     async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        assert "other" not in self.table
+        assert self.table.get("other") is None
         async with self.generating(self.table[requested_adapter() or ""]):
             self.engine_calls += 1
         await send_json(send, 200, {"model": requested_adapter()})
@@ -566,6 +568,9 @@ async def test_where_the_engine_is_away_a_request_is_refused_once_and_asks_no_ro
         await stage.gateway(noting)(client.scope, client.receive, client.send)
         assert (client.status, len(client.messages), asked) == (503, 2, [])
         assert stage.tally.refusals == ["engine_unavailable"]
+        client.scope["method"] = "GET"  # the list of models needs no engine
+        await stage.gateway(noting)(client.scope, client.receive, client.send)
+        assert asked == [client.scope]
 
 
 async def test_where_an_operator_paused_the_engine_a_request_may_end_that() -> None:

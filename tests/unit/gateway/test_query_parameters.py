@@ -86,6 +86,9 @@ async def test_another_is_refused_in_the_routes_dialect(client: httpx.AsyncClien
     answer = await client.post("/sleep?levle=2&mode=wait")
     assert answer.status_code == 400
     assert "levle; this route takes level" in answer.json()["error"]["message"]
+    assert (await client.post("/sleep?beta=true")).status_code == 400, "of clients of /v1/ only"
+    answer = await client.post("/v1/completions?whsec_abcdefghijklmnopqrstuvwxyz=1")
+    assert "abcdefgh" not in answer.text
     answer = await client.get("/metrics?foo=1")
     assert answer.status_code == 422
     assert answer.json()["code"] == "invalid_request"
