@@ -7,6 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from engine.errors import TenantLimitReached
 from registry.errors.access import Limit
@@ -48,6 +49,16 @@ class InFlight:
         self._counted.all -= 1
         if self._on_end is not None:
             self._on_end()
+
+
+def uncounted() -> InFlight:
+    """One that no limit counts."""
+    return InFlight(_Counted(all=1, awaited=1), None)
+
+
+class RequestLimit(Protocol):
+    def begin(self) -> InFlight:
+        """Count the running request until its end. Raises TenantLimitReached."""
 
 
 class RequestsInFlight:

@@ -5,8 +5,10 @@ engine client leases it around generation. The start of the response is held unt
 acquired, so a failed load has a proper status, streaming or not.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,10 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.errors import EngineError, EngineSuspended, EngineUnavailable
 from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.deferred_response import DeferredResponse
-from engine.gateway.in_flight import InFlight
+from engine.gateway.in_flight import RequestLimit
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, find_body, hand_on_body, read_body
-from engine.gateway.request_context import RequestContext, reset_request, set_request
+from engine.gateway.request_context import (
+    RequestContext,
+    reset_request,
+    set_request,
+    when_worked,
+)
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.gateway.unknown_model import as_model_error
@@ -39,11 +46,6 @@ _RESPONSES = "/v1/responses/"
 class RequestCounter(Protocol):
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None: ...
     def count_refusal(self, code: str) -> None: ...
-
-
-class RequestLimit(Protocol):
-    def begin(self) -> InFlight:
-        """Count the running request until its end. Raises TenantLimitReached."""
 
 
 class AdapterGateway:
@@ -132,13 +134,14 @@ class AdapterGateway:
         except (EngineError, RateLimitExceeded) as error:
             await self._send_refusal(spans, error, scope, send)
             return
+        resolved = None
         try:
             body = await self._default.apply(scope, body)
             resolved = await self._resolve(spans, rates, body, scope, send)
             if resolved is not None:
                 await self._serve(*resolved, body.replay(receive), send, counted.begin_answer)
         finally:
-            counted.end()
+            when_worked(resolved and resolved[0], counted.end)
 
     async def _resolve(
         self,
@@ -193,10 +196,15 @@ class AdapterGateway:
         response = DeferredResponse(request, receive, send, self._unavailable, path, begin_answer)
         try:
             await self._answer(request, response, scope)
-        finally:
             if request.background is not None:
-                self._count(request, response, await request.background)
-            request.detach()
+                await asyncio.wait([request.background])
+        finally:
+            when_worked(request, partial(self._end, request, response))
+
+    def _end(self, request: RequestContext, response: DeferredResponse) -> None:
+        if request.background is not None:
+            self._count(request, response, request.background.result())
+        request.detach()
 
     async def _answer(
         self, request: RequestContext, response: DeferredResponse, scope: Scope

@@ -128,6 +128,16 @@ class RequestContext:
         return headers
 
 
+def when_worked(request: RequestContext | None, end: Callable[[], None]) -> None:
+    """Call it once the work behind the answer has ended, also if the request's own task was
+    cancelled before; at once if there is none.
+    """
+    if request is None or request.background is None or request.background.done():
+        end()
+    else:
+        request.background.add_done_callback(lambda _: end())
+
+
 def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
     """`deprecation` by RFC 9745, a date in seconds, and the reason; empty if it is not deprecated.
 

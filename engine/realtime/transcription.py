@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from starlette.types import Message
 
 from engine.errors import EngineError, EngineSuspended, EngineUnavailable
-from engine.gateway.in_flight import InFlight
-from engine.gateway.middleware import RequestCounter, RequestLimit
+from engine.gateway.in_flight import InFlight, RequestLimit
+from engine.gateway.middleware import RequestCounter
 from engine.gateway.request_context import RequestContext
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver

@@ -522,6 +522,45 @@ async def test_work_behind_an_answer_is_in_flight_until_it_ends(
         assert not stage.in_flight.has_any()
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_work_behind_an_answer_is_counted_though_its_request_is_cancelled(
+    is_answered: bool,
+) -> None:
+    """As at a shutdown, or by an ingress that waits no longer: the engine works on."""
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+        loop = asyncio.get_running_loop()
+        work: asyncio.Future[str] = loop.create_future()
+        requests: list[RequestContext] = []
+
+        async def working(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            asked = current_request()
+            assert asked is not None
+            requests.append(asked)
+            asked.background = work
+            if not is_answered:
+                await loop.create_future()
+            async with stage.generating(VERSION):
+                await send_json(send, 200, {"status": "queued"})
+
+        client = Client(asking("support"), path="/v1/responses")
+        gateway = stage.gateway(working)(client.scope, client.receive, client.send)
+        serving = asyncio.ensure_future(gateway)
+        while not requests or (is_answered and len(client.messages) < 2):
+            await asyncio.sleep(0)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert (stage.in_flight.of("acme"), stage.tally.ended) == (1, [])
+        work.set_result("completed")
+        await asyncio.sleep(0)
+        assert stage.tally.ended == [("support", "completed")]
+        assert not stage.in_flight.has_any()
+        (request,) = requests
+        assert (request.shared_lease, request.on_lease) == (None, None)
+
+
 async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -> None:
     async with running(Stage()) as stage:
         stage.caller = "acme"
