@@ -37,6 +37,7 @@ from engine.settings import EngineSettings
 from engine.vllm.app import EngineBinding, build_application
 from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.process import VllmProcess, VllmStarter
+from engine.vllm.responses.stored import StoredResponses
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
 from registry.servers import default_server_id
@@ -58,6 +59,7 @@ class Server:
     metrics_registry: CollectorRegistry
     http: type[asyncio.Protocol]  # uvicorn's HTTP protocol: `http` of its configuration
     recorder: HistoryRecorder | None  # of the cache's history
+    responses: StoredResponses
 
     @property
     def controller(self) -> CacheController:
@@ -70,6 +72,9 @@ class Server:
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """See `VllmBackend.places`. Raises EngineUnavailable."""
         return await self.supervisor.process.backend.places(tensors)
+
+    def holds_response(self, tenant: str | None, response_id: str) -> bool:
+        return self.responses.holds(tenant, response_id)
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -96,7 +101,9 @@ async def run_server(
         metrics = telemetry.registry
         # before the engine, which takes a minute: a database that can't be used is found first
         database = await stack.enter_async_context(open_database(registry_settings, metrics))
-        supervisor = await stack.enter_async_context(_start_engine(arguments, settings, telemetry))
+        starter = VllmStarter(arguments, settings.host_cache_bytes)
+        starting = EngineSupervisor(starter.start, telemetry.cache).running()
+        supervisor = await stack.enter_async_context(starting)
         model = await _served_model(arguments, supervisor)
         server = default_server_id(registry_settings.database_url, arguments.port)
         opening = open_registry(database, registry_settings, metrics, model, server)
@@ -134,7 +141,9 @@ async def run_server(
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
-        binding = EngineBinding(app, arguments, admission, settings.grammar_limits())
+        responses = StoredResponses(settings.max_stored_responses)
+        limits = settings.grammar_limits()
+        binding = EngineBinding(app, arguments, admission, limits, responses)
         observer = EngineObserver(supervisor, binding, cache)
         await observer.bind()
         work = [
@@ -157,20 +166,8 @@ async def run_server(
             REGISTRY,
             create_http_protocol(settings),
             history.recorder,
+            responses,
         )
-
-
-@asynccontextmanager
-async def _start_engine(
-    arguments: Namespace, settings: EngineSettings, telemetry: Telemetry
-) -> AsyncIterator[EngineSupervisor[VllmProcess]]:
-    starter = VllmStarter(arguments, settings.host_cache_bytes)
-    supervisor = EngineSupervisor(starter.start, telemetry.cache)
-    try:
-        await supervisor.start()
-        yield supervisor
-    finally:
-        await supervisor.stop()
 
 
 async def _served_model(

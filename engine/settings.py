@@ -79,6 +79,12 @@ class EngineSettings(BaseSettings):
         description="Most grammars that a tenant, or a key without one, may begin to use in a "
         "minute; further ones get 429. One that was used before is not counted.",
     )
+    max_stored_responses: PositiveInt = Field(
+        1000,
+        description="Most responses that have ended and that `VLLM_ENABLE_RESPONSES_API_STORE` "
+        "keeps in memory, with their messages and events; the oldest of the tenant with most make "
+        "room.",
+    )
     max_api_body_bytes: PositiveInt = Field(
         2**20, description="Largest request body for `/api/`, except uploads and imports."
     )

@@ -17,7 +17,8 @@ from engine.errors import EngineUnavailable
 from engine.fanout.router import create_fanout_router
 from engine.gateway.body_validation import stop_at_first_error
 from engine.gateway.grammar_bounds import GrammarGate
-from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
+from engine.gateway.in_flight import RequestLimit
+from engine.gateway.middleware import AdapterGateway, RequestCounter
 from engine.gateway.model_list import MODELS, ModelList
 from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.query_parameters import refuse_unknown_parameters
@@ -43,7 +44,8 @@ from engine.vllm.generate_api import router as generate_router
 from engine.vllm.grammars.empty_grammars import accepts_nothing
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
-from engine.vllm.responses.background import follow_background_responses
+from engine.vllm.responses.background import follow_responses
+from engine.vllm.responses.stored import StoredResponses
 from engine.vllm.tokenizing.bounds import bound_prompts
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
@@ -71,11 +73,13 @@ class EngineBinding:
         arguments: Namespace,
         admission: RequestAdmission,
         grammars: GrammarLimits,
+        responses: StoredResponses,
     ) -> None:
         self._app = app
         self._arguments = arguments
         self._admission = admission
         self._grammars = GrammarGate(grammars, current_sender, accepts_nothing)
+        self._responses = responses
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""
@@ -93,7 +97,8 @@ class EngineBinding:
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)
-        follow_background_responses(getattr(self._app.state, "openai_serving_responses", None))
+        serving = getattr(self._app.state, "openai_serving_responses", None)
+        follow_responses(serving, self._responses)
         speech = getattr(self._app.state, "openai_serving_realtime", None)
         if speech is not None:
             speech.engine_client = RealtimeEngine(engine, lora_request)

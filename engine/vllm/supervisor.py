@@ -4,8 +4,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, Self, TypeVar
 
 from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Move
@@ -106,6 +107,15 @@ class EngineSupervisor(Generic[Process]):
         started = self._clock()
         self._process = await self._start_process()
         self._start_seconds = self._clock() - started
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """From the start of its first engine to the end of its last. Raises what a start raises."""
+        try:
+            await self.start()
+            yield self
+        finally:
+            await self.stop()
 
     def shut_down(self, timeout_seconds: float | None) -> None:
         """The server stops: no request is admitted, and running ones may finish until the timeout.

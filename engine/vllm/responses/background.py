@@ -3,10 +3,11 @@
 Each is a task in `OpenAIServingResponses.background_tasks` (0.32). `BackgroundResponses` replaces
 that table, and tells the request when the task ends: until then it is in flight. vLLM forgets a
 task that fails: its response would be queued for ever, and who reads its events would wait as long.
+So would who asks for events behind the last one, or for those of a response that has none.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.gateway.request_context import current_request
+from engine.vllm.responses.stored import Key, OwnTable, StoredResponses
 from registry.http.unexpected_errors import describe_exception, report_internal
 
 _PATH = "/v1/responses"
@@ -28,19 +30,21 @@ class _End:
     error: BaseException | None
 
 
-class BackgroundResponses(dict[str, "asyncio.Task[None]"]):
+class BackgroundResponses(OwnTable):
     """`serving`: vLLM's, which puts each task here in the task of its request."""
 
-    def __init__(self, serving: Any) -> None:
-        super().__init__()
+    def __init__(self, serving: Any, stored: StoredResponses) -> None:
+        super().__init__(self._follow)
         self._serving = serving
+        self._stored = stored
 
-    def __setitem__(self, response_id: str, task: "asyncio.Task[None]") -> None:
-        super().__setitem__(response_id, task)
+    def _follow(self, key: Key) -> None:
+        task: asyncio.Task[None] = self.values_by_key[key]
+        self._stored.note_work(key, task)
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if (request := current_request()) is not None:
             request.background = ended
-        task.add_done_callback(partial(self._on_end, response_id, ended))
+        task.add_done_callback(partial(self._on_end, key[1], ended))
 
     def _on_end(
         self, response_id: str, ended: "asyncio.Future[str]", task: "asyncio.Task[None]"
@@ -55,8 +59,7 @@ class BackgroundResponses(dict[str, "asyncio.Task[None]"]):
         if events is not None:
             events.append(_End(error))
             has_new.set()
-        if not ended.done():  # its request may have been cancelled
-            ended.set_result(_outcome(task, error, stored))
+        ended.set_result(_outcome(task, error, stored))
 
 
 def _outcome(task: "asyncio.Task[None]", error: BaseException | None, stored: Any) -> str:
@@ -67,23 +70,46 @@ def _outcome(task: "asyncio.Task[None]", error: BaseException | None, stored: An
     return "failed" if error is not None or status == "failed" else "completed"
 
 
-def follow_background_responses(serving: Any) -> None:
+def follow_responses(serving: Any, stored: StoredResponses) -> None:
     """`serving`: vLLM's, or None where the model generates nothing."""
-    if isinstance(getattr(serving, "background_tasks", None), dict):
-        serving.background_tasks = BackgroundResponses(serving)
+    if hasattr(serving, "background_tasks"):
+        stored.attach(serving)
+        serving.background_tasks = BackgroundResponses(serving, stored)
         read = serving.responses_background_stream_generator
         serving.responses_background_stream_generator = partial(_read_until_end, read)
+        retrieve = serving.retrieve_responses
+        serving.retrieve_responses = partial(_retrieve, serving, retrieve)
 
 
 async def _read_until_end(
     read: Read, response_id: str, starting_after: int | None = None
 ) -> AsyncGenerator[Any, None]:
     """The request itself gets its error; who reads later finds the response `failed`."""
-    async with aclosing(read(response_id, starting_after)) as events:
+    number = -1
+    async with aclosing(read(response_id, None)) as events:
         async for event in events:
+            number += 1
             if not isinstance(event, _End):
-                yield event
+                if starting_after is None or number > starting_after:
+                    yield event
                 continue
             if event.error is not None and current_request() is not None:
                 raise event.error
             return
+
+
+async def _retrieve(
+    serving: Any,
+    retrieve: Callable[..., Awaitable[Any]],
+    response_id: str,
+    starting_after: int | None,
+    stream: bool | None,
+) -> Any:
+    has_events = response_id in serving.event_store
+    if stream and not has_events and response_id in serving.response_store:
+        return serving.create_error_response(
+            err_type="invalid_request_error",
+            message=f"Response '{response_id}' was no stream in the background: it has no events.",
+            param="stream",
+        )
+    return await retrieve(response_id, starting_after, stream)

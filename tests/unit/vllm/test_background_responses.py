@@ -10,7 +10,8 @@ from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 
 from engine.errors import QueueFull
 from engine.gateway.request_context import RequestContext
-from engine.vllm.responses.background import follow_background_responses
+from engine.vllm.responses.background import follow_responses
+from engine.vllm.responses.stored import StoredResponses
 from tests.support.running_requests import request_scope
 
 
@@ -31,11 +32,10 @@ class Work:
 
     def __init__(self) -> None:
         serving: Any = OpenAIServingResponses.__new__(OpenAIServingResponses)
-        serving.response_store = {"resp_1": Stored()}
         serving.response_store_lock = asyncio.Lock()
-        serving.event_store = {}
         serving.background_tasks = {}
-        follow_background_responses(serving)
+        follow_responses(serving, StoredResponses(10))
+        serving.response_store["resp_1"] = Stored()
         self.serving = serving
         self.request = RequestContext("a", None)
         self.go_on = asyncio.Event()
