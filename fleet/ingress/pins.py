@@ -5,14 +5,15 @@ The adapter's rendezvous order decides which ones, so that few pins move when re
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from weakref import WeakValueDictionary
 
 from engine.errors import EngineError, EngineUnavailable, NotPinned
 from engine.operations.pins import ActivePin, PinStore
 from engine.ports import Resolver
-from engine.types import AdapterVersion, Tier
+from engine.types import AdapterVersion, Tier, VersionId
 from fleet.ingress.recent_residency import RecentResidency
 from fleet.ingress.serving_replicas import serving_ranks
 from fleet.messages import Failure, WantedPin
@@ -35,8 +36,10 @@ class FleetPins:
         self._recent = recent
         self._store = store
         self._resolver = resolver
-        self._kept: dict[int, ActivePin] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._kept: dict[VersionId, ActivePin] = {}
+        self._changing: set[VersionId] = set()  # pins that are between two states
+        self._changes: WeakValueDictionary[VersionId, asyncio.Lock] = WeakValueDictionary()
+        self._calls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._warned: set[tuple[str, str]] = set()
 
     async def list(self) -> Sequence[ActivePin]:
@@ -59,36 +62,43 @@ class FleetPins:
         expires_at = None
         if ttl_seconds is not None:
             expires_at = datetime.now(UTC) + timedelta(seconds=ttl_seconds)
-        async with self._one_at_a_time:
-            await self._hold(version, tier, count)
+        async with self._change_of(version.id):
             try:
+                await self._hold(version, tier, count)
                 await self._store.save_pin(
                     version.id, tier, expires_at, actor=actor, replicas=count
                 )
-            except BaseException:
+                kept = self._kept[version.id] = ActivePin(version, tier, expires_at, replicas=count)
+            finally:  # a smaller count releases some, and a failure all
+                self._changing.discard(version.id)
                 await self._hold_if_served()
-                raise
-            kept = ActivePin(version, tier, expires_at, replicas=count)
-            self._kept[version.id] = kept
-            await self._hold_if_served()  # a smaller count releases some
         return kept
+
+    @asynccontextmanager
+    async def _change_of(self, version: VersionId) -> AsyncIterator[None]:
+        """The only one of its pin, which no replica is told of meanwhile. Others go on."""
+        async with self._changes.setdefault(version, asyncio.Lock()):
+            self._changing.add(version)
+            try:
+                yield
+            finally:
+                self._changing.discard(version)
 
     async def _hold(self, version: AdapterVersion, tier: Tier, count: int | None) -> None:
         limits = await serving_ranks(self._replicas, version.rank)
         chosen = first_for(version.reference, limits, count, rank=version.rank, max_ranks=limits)
         answers = await self._replicas.call("pin", version, tier, only=chosen)
-        if answers.failures:
-            await self._hold_if_served()
-            answers.check()
+        answers.check()
         self._recent.record(version.id, chosen)
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises NotPinned, or RegistryError; then it stays pinned."""
-        async with self._one_at_a_time:
+        async with self._change_of(version.id):
             if version.id not in self._kept:
                 raise NotPinned
             await self._store.remove_pin(version.id, actor=actor)
             kept = self._kept.pop(version.id)
+            self._changing.discard(version.id)
             await self._hold_if_served()
         return kept.tier
 
@@ -103,9 +113,8 @@ class FleetPins:
 
     async def hold(self) -> None:
         """End expired pins; apply the others to all replicas. Raises EngineUnavailable."""
-        async with self._one_at_a_time:
-            await self._end_expired()
-            await self._hold_all()
+        await self._end_expired()
+        await self._hold_all()
 
     async def restore(self) -> None:
         """Read the stored pins. Raises RegistryError."""
@@ -120,17 +129,19 @@ class FleetPins:
 
     async def _end_expired(self) -> None:
         now = datetime.now(UTC)
-        expired = [
-            id_ for id_, pin in self._kept.items() if pin.expires_at and pin.expires_at <= now
-        ]
-        if not expired:
-            return
-        for id_ in expired:
-            del self._kept[id_]
-        try:
-            await self._store.expire_pins(expired)
-        except RegistryError as error:
-            logger.warning("expired pins are still stored: %s", error.detail)
+        for version, pin in list(self._kept.items()):
+            if pin.expires_at and pin.expires_at <= now and version not in self._changing:
+                await self._expire(version, pin)
+
+    async def _expire(self, version: VersionId, pin: ActivePin) -> None:
+        async with self._change_of(version):
+            if self._kept.get(version) is not pin:  # renewed, or unpinned
+                return
+            del self._kept[version]
+            try:
+                await self._store.expire_pins([version])
+            except RegistryError as error:
+                logger.warning("an expired pin is still stored: %s", error.detail)
 
     async def _hold_if_served(self) -> None:
         """What is changed holds; replicas that are away learn it when they are back."""
@@ -139,14 +150,20 @@ class FleetPins:
 
     async def _hold_all(self) -> None:
         """Raises EngineUnavailable."""
-        wanted = self._wanted(await serving_ranks(self._replicas))
-        await asyncio.gather(*(self._hold_on(name, pins) for name, pins in wanted.items()))
+        limits = await serving_ranks(self._replicas)
+        self._warned = {each for each in self._warned if each[0] in limits}
+        await asyncio.gather(*(self._hold_on(name, limits) for name in limits))
 
-    async def _hold_on(self, name: str, pins: Sequence[WantedPin]) -> None:
-        with suppress(EngineUnavailable):  # it is gone: its pins are another's the next time
-            answers = await self._replicas.call("hold_pins", pins, only=frozenset({name}))
-            for replica, failures in answers.values.items():
-                self._warn(replica, failures)
+    async def _hold_on(self, name: str, limits: Mapping[str, int]) -> None:
+        """One call at a time, so that a replica hears of the pins in the order of their changes."""
+        async with self._calls.setdefault(name, asyncio.Lock()):
+            pins, changing = self._wanted(limits)[name], frozenset(self._changing)
+            with suppress(EngineUnavailable):  # it is gone: its pins are another's the next time
+                answers = await self._replicas.call(
+                    "hold_pins", pins, changing, only=frozenset({name})
+                )
+                for replica, failures in answers.values.items():
+                    self._warn(replica, failures)
 
     def _wanted(self, limits: Mapping[str, int]) -> Mapping[str, Sequence[WantedPin]]:
         """`limits`: the largest rank that each replica serves. Not where it has no room."""

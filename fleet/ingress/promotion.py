@@ -58,8 +58,8 @@ class FleetPromotion:
     async def _replicas_with(
         self, version: ResolvedVersion, wanted: Sequence[ResolvedVersion]
     ) -> frozenset[str]:
-        snapshots = await self._snapshots()
-        limits = max_ranks((await self._call("facts")).values)
+        snapshots, facts = await asyncio.gather(self._snapshots(), self._call("facts"))
+        limits = max_ranks(facts.values)
         first = partial(
             first_for,
             f"{version.adapter}:{version.number}",

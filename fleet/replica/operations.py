@@ -5,13 +5,13 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from engine.cache.snapshot import CacheSnapshot
-from engine.errors import EngineError, NotPinned
 from engine.operations.probe import ProbeResult
 from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.telemetry.endpoint import encode, named_series
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.messages import EngineFacts, Failure, Report, WantedPin
+from fleet.replica.pin_holder import PinHolder
 from fleet.replica.server import ReplicaServer
 from registry.cache_history import HistoryRow
 from registry.catalog.types import ResolvedVersion
@@ -19,7 +19,6 @@ from registry.errors import RegistryError
 
 logger = logging.getLogger(__name__)
 
-_ACTOR = "entrance"
 _MOST_DECISIONS = 4096
 
 
@@ -33,6 +32,7 @@ class Operations:
         self._probe = server.probe
         self._server = server
         self._cache = server.cache
+        self._holder = PinHolder(server.cache.pins, server.check_base)
         self._freeze_metrics = server.freeze_metrics
         self._registry = server.metrics_registry
         self._recorder = server.recorder
@@ -111,31 +111,13 @@ class Operations:
         return await self._cache.controller.evict(version, wait=wait, force=force)
 
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
-        await self._server.check_base(version.reference)
-        await self._cache.pins.pin(version, tier, actor=_ACTOR)
+        await self._holder.pin(version, tier)
 
-    async def unpin(self, version: AdapterVersion) -> None:
-        try:
-            await self._cache.pins.unpin(version, actor=_ACTOR)
-        except NotPinned:
-            return
-
-    async def hold_pins(self, wanted: Sequence[WantedPin]) -> Mapping[str, Failure]:
-        """Hold exactly these pins. Returns the failures by reference."""
-        tiers = {pin.version.id: pin.tier for pin in wanted}
-        for kept in self._cache.pins.active:
-            if tiers.get(kept.version.id) is not kept.tier:
-                await self.unpin(kept.version)
-        failures: dict[str, Failure] = {}
-        held = {kept.version.id for kept in self._cache.pins.active}
-        for pin in wanted:
-            if pin.version.id in held:
-                continue
-            try:
-                await self.pin(pin.version, pin.tier)
-            except (EngineError, RegistryError) as error:
-                failures[pin.version.reference] = error
-        return failures
+    async def hold_pins(
+        self, wanted: Sequence[WantedPin], changing: frozenset[VersionId]
+    ) -> Mapping[str, Failure]:
+        """See `PinHolder.hold`."""
+        return await self._holder.hold(wanted, changing)
 
     # ---- promotion -----------------------------------------------------------------------
 
