@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from starlette.types import Message
 
 from engine.cache.snapshot import CacheSnapshot
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineUnavailable
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.placement import Nearness
@@ -32,6 +32,7 @@ class ForwardedRequest:
     `rank`: the largest that its replica has to serve, of one that names several models. `near`:
     replicas that held it a few seconds ago. `avoid`: replicas that failed to answer it.
     `counts_tokens`: its response is to be followed by a message with the tokens that it used.
+    `only`: the one replica that can answer it; None: any.
     """
 
     scope: Mapping[str, Any]
@@ -41,6 +42,7 @@ class ForwardedRequest:
     avoid: frozenset[str] = frozenset()
     counts_tokens: bool = False
     rank: int = 0
+    only: str | None = None
 
     @property
     def reference(self) -> str | None:
@@ -80,13 +82,19 @@ class ReplicaResult(Generic[Value]):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaResults(Generic[Value]):
-    """Results by replica name. A replica that died during the call is in neither mapping."""
+    """Results by replica name. A replica that died during the call is in neither mapping.
+
+    `unanswered`: how many of those that were asked gave no answer in time, and may live.
+    """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
+    unanswered: int = 0
 
     @classmethod
-    def collect(cls, results: Iterable[ReplicaResult[Value]]) -> "ReplicaResults[Value]":
+    def collect(
+        cls, results: Iterable[ReplicaResult[Value]], unanswered: int = 0
+    ) -> "ReplicaResults[Value]":
         values: dict[str, Any] = {}
         failures: dict[str, Failure] = {}
         for each in results:
@@ -94,7 +102,7 @@ class ReplicaResults(Generic[Value]):
                 values[each.replica] = each.value
             else:
                 failures[each.replica] = each.failure
-        return cls(values, failures)
+        return cls(values, failures, unanswered)
 
     def check(self) -> None:
         """Raises the failure of one replica, if any failed."""
@@ -102,9 +110,17 @@ class ReplicaResults(Generic[Value]):
             raise failure
 
     def all(self) -> Mapping[str, Value]:
-        """The values of all replicas. Raises the failure of one of them, if any failed."""
+        """The values of all that answer. Raises the failure of one of them, if any failed."""
         self.check()
         return self.values
+
+    def all_that_live(self) -> Mapping[str, Value]:
+        """The values of all, where what one doesn't tell is not known. Raises EngineUnavailable
+        too.
+        """
+        if self.unanswered:
+            raise EngineUnavailable("a replica does not answer")
+        return self.all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,19 @@
 """Proxied response: a replica's response to the client, replaceable until it has started."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from http import HTTPStatus
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 
 from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.gateway.openai_errors import send_refusal
-from fleet.cut_answer import end_answer, header
+from fleet.cut_answer import end_answer, header, is_stream
 from registry.errors.defects import Defect
 
 REPLICA_HEADER = b"x-adaptry-replica"
+_EVENT = b"data: "
 
 _ELSEWHERE = frozenset(
     [
@@ -36,6 +38,9 @@ class ProxiedResponse:
         self._head: Message | None = None
         self.started = False
         self.is_good = False
+        self.events = 0
+        """Of a good stream, so far."""
+        self._is_whole = False
         self.replica: frozenset[str] = frozenset()
 
     async def receive(self, message: Message) -> None:
@@ -44,6 +49,7 @@ class ProxiedResponse:
             if self._begin_answer is not None and "body" in message and self.is_good:
                 begin, self._begin_answer = self._begin_answer, None
                 begin()
+            self._note(message)
             await self._send(message)
             return
         self._buffered.append(message)
@@ -62,7 +68,31 @@ class ProxiedResponse:
         self.replica = _replica(buffered[0])
         self._head = buffered[0]
         for message in buffered:
+            self._note(message)
             await self._send(message)
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.events += message.get("body", b"").count(_EVENT) if self.is_stream else 0
+            self._is_whole = not message.get("more_body", False)
+
+    @property
+    def is_stream(self) -> bool:
+        """A good one, of Server-Sent Events."""
+        return self.is_good and self._head is not None and is_stream(self._head)
+
+    def until_whole(self, receive: Receive) -> Receive:
+        """A `receive` whose client never leaves once it has the whole response: what its replica
+        tells behind it is waited for.
+        """
+
+        async def receive_until_whole() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and self._is_whole:
+                await asyncio.Event().wait()
+            return message
+
+        return receive_until_whole
 
     def _is_for_another(self) -> bool:
         return self._code() in _ELSEWHERE

@@ -29,6 +29,7 @@ EngineError
 ├── GrammarUnsatisfiable  400  the grammar accepts no text, or no token follows it
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── PriorityNotAllowed    403  a tenant's request would go before those of others
+├── ResponseUnsupported   400  in the background, or of a stored one, over stock servers
 ├── SocketUnsupported     501  a WebSocket, in front of replicas or stock servers
 ├── HistoryOff            409  this server records no history of its cache
 ├── TimeOutOfRange        422  no history of that time is kept
@@ -97,6 +98,7 @@ from engine.errors.requests import (
     ParameterUnsupported,
     PriorityNotAllowed,
     RegistrationPending,
+    ResponseUnsupported,
     SocketUnsupported,
     TenantLimitReached,
     TimeOutOfRange,
@@ -143,6 +145,7 @@ __all__ = [
     "PriorityNotAllowed",
     "QueueFull",
     "RegistrationPending",
+    "ResponseUnsupported",
     "SleepRefused",
     "SlotWaitTimeout",
     "SocketUnsupported",

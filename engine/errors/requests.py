@@ -107,6 +107,18 @@ class SocketUnsupported(EngineError):
     )
 
 
+class ResponseUnsupported(EngineError):
+    """A stock server tells neither when its work behind an answer ends nor whose a response is."""
+
+    status = 400
+    code = "response_unsupported"
+
+    def __init__(self, member: str) -> None:
+        super().__init__(
+            f"`{member}` is not passed on to stock servers: use a server with an engine of its own"
+        )
+
+
 class TraceOff(EngineError):
     status = 409
     code = "trace_off"

@@ -18,8 +18,13 @@ async def take_tokens(rates: RequestRates, body: RequestBody) -> None:
     """Take the estimate. Raises RateLimitExceeded."""
     if rates.limits("tokens"):
         answer = _answer_tokens(body.members)
-        prompt = max(1, len(body.content) // _BYTES_PER_TOKEN)
+        prompt = estimated_prompt(len(body.content))
         await rates.take("tokens", prompt + answer, at_least=answer)
+
+
+def estimated_prompt(size_bytes: int) -> int:
+    """The tokens of a prompt in a body of this size."""
+    return max(1, size_bytes // _BYTES_PER_TOKEN)
 
 
 async def take_tokens_of_models(

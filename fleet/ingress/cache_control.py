@@ -77,7 +77,8 @@ class FleetCache:
         return any(evicted.values())
 
     async def _check_evictable(self, version: AdapterVersion) -> None:
-        for snapshot in (await self.snapshots()).values():
+        found: Mapping[str, CacheSnapshot] = (await self._replicas.call("snapshot")).all_that_live()
+        for snapshot in found.values():
             for resident in snapshot.host:
                 if resident.version.id == version.id and resident.pinned:
                     raise AdapterPinned
@@ -86,5 +87,5 @@ class FleetCache:
 
     async def uses(self, version_id: int) -> bool:
         """Whether a replica may need its files again before a request names it."""
-        used = (await self._replicas.call("uses", VersionId(version_id))).all()
+        used = (await self._replicas.call("uses", VersionId(version_id))).all_that_live()
         return any(used.values())

@@ -8,21 +8,27 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from engine.errors import EngineError, SocketUnsupported
+from engine.errors import EngineError
 from engine.fanout.schemas import COMPLETIONS, models_of
 from engine.gateway.default_adapter import DefaultAdapter
-from engine.gateway.in_flight import InFlight
+from engine.gateway.in_flight import InFlight, RequestLimit, uncounted
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.requested_model import FANOUT, read_requested_model
-from engine.gateway.token_estimate import take_tokens, take_tokens_of_models
+from engine.gateway.token_estimate import estimated_prompt, take_tokens, take_tokens_of_models
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
+from fleet.ingress.socket_refusal import refuse_socket
+from fleet.ingress.stored_responses import (
+    is_in_background,
+    names_stored_response,
+    replica_with_response,
+)
 from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import NoReplica, ReplicaLost, Replicas
 from fleet.proxied_response import MISSING, NONE_ANSWERS, ProxiedResponse
@@ -41,12 +47,8 @@ _FORWARDED = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string"),
     *("root_path", "headers", "client", "server"),
 )
-_MULTIPART = b"multipart/"
-
-
-class RequestLimit(Protocol):
-    def begin(self) -> InFlight:
-        """Count the running request until its end. Raises TenantLimitReached."""
+Models = Sequence[Mapping[str, Any]]
+"""Of a fan-out: what each adds to the body; none of any other request."""
 
 
 class ReplicaProxy:
@@ -81,7 +83,7 @@ class ReplicaProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "websocket":
-                await _refuse_socket(scope, send)
+                await refuse_socket(scope, send)
             return
         has_parts = is_form(scope)
         try:
@@ -99,32 +101,69 @@ class ReplicaProxy:
         body = RequestBody(content, has_parts=has_parts)
         rates, models = request_rates(scope), _fanned_out(scope, body)
         try:
-            if rates is not None and models:  # each is a request, which no replica counts
-                await rates.take("requests", len(models))
-                await take_tokens_of_models(rates, body, models)
-            elif rates is not None and scope["method"] == "POST":
-                await take_tokens(rates, body)
-            counted = self._in_flight.begin()
-        except EngineError as error:
-            if rates is not None:
-                rates.count("tokens", 0)  # the estimate is given back: nothing is generated
+            counted = await self._begin(scope, body, rates, models)
+        except (EngineError, RateLimitExceeded) as error:
             await send_refusal(send, error, path=scope["path"])
             return
-        except RateLimitExceeded as error:
-            await send_refusal(send, error, path=scope["path"])
-            return
+        response = ProxiedResponse(send, scope["path"], counted.begin_answer)
         try:
-            version = await self._version(scope, body)
-            near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            rank = await self._largest_rank(scope, body, [each["model"] for each in models])
-            request = ForwardedRequest(_scope_of(scope), content, version, near, rank=rank)
-            request = replace(request, counts_tokens=rates is not None)
-            response = ProxiedResponse(send, request.scope["path"], counted.begin_answer)
-            await while_connected(receive, self._forward(request, response, rates))
-            if rates is not None and response.started and not response.is_good:
-                rates.count("tokens", 0)  # nothing was generated
+            await self._serve(scope, body, rates, models, receive, response)
+        except EngineError as error:  # nothing was sent
+            await send_refusal(send, error, path=scope["path"])
         finally:
             counted.end()
+
+    async def _begin(
+        self, scope: Scope, body: RequestBody, rates: RequestRates | None, models: Models
+    ) -> InFlight:
+        """Take what the request needs of its caller's limits. Raises what refuses it."""
+        if names_stored_response(scope):  # to read or end work that has been counted
+            return uncounted()
+        if rates is not None and models:  # each is a request, which no replica counts
+            await rates.take("requests", len(models))
+            await take_tokens_of_models(rates, body, models)
+        elif rates is not None and scope["method"] == "POST":
+            await take_tokens(rates, body)
+        try:
+            return self._in_flight.begin()
+        except EngineError:
+            if rates is not None:
+                rates.count("tokens", 0)  # the estimate is given back: nothing is generated
+            raise
+
+    async def _serve(
+        self,
+        scope: Scope,
+        body: RequestBody,
+        rates: RequestRates | None,
+        models: Models,
+        receive: Receive,
+        response: ProxiedResponse,
+    ) -> None:
+        """Raises EngineUnavailable if it can't be known who has the response that it names."""
+        try:
+            request = await self._request(scope, body, [each["model"] for each in models])
+        except EngineError:
+            if rates is not None:
+                rates.count("tokens", 0)
+            raise
+        request = replace(request, counts_tokens=rates is not None)
+        answering = self._forward(request, response, rates)
+        if is_in_background(scope, body):
+            await answering
+        else:
+            await while_connected(response.until_whole(receive), answering)
+        if rates is not None and rates.used("tokens") is None:
+            _count_untold(rates, response, body)
+
+    async def _request(
+        self, scope: Scope, body: RequestBody, models: Iterable[str]
+    ) -> ForwardedRequest:
+        only = await replica_with_response(self._replicas, scope, body)
+        version = await self._version(scope, body)
+        near = self._recent.replicas_with(version.id) if version is not None else frozenset()
+        rank = await self._largest_rank(scope, body, models)
+        return ForwardedRequest(_scope_of(scope), body.content, version, near, rank=rank, only=only)
 
     async def _version(self, scope: Scope, body: RequestBody) -> AdapterVersion | None:
         """None for the base model, and for a name that can't be resolved: a replica reports why."""
@@ -185,7 +224,19 @@ class ReplicaProxy:
                     self._recent.record(request.version.id, response.replica)
 
 
-def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[Mapping[str, Any]]:
+def _count_untold(rates: RequestRates, response: ProxiedResponse, body: RequestBody) -> None:
+    """The tokens of an answer whose replica told none. Of what is not known, the estimate stands.
+
+    The client of a stream may have left: its prompt is estimated by its length, and the tokens of
+    the answer by the events that came.
+    """
+    if response.started and not response.is_good:
+        rates.count("tokens", 0)
+    elif response.is_stream:
+        rates.count("tokens", estimated_prompt(len(body.content)) + response.events)
+
+
+def _fanned_out(scope: Scope, body: RequestBody) -> Models:
     """The models of a fan-out; none of any other request."""
     is_fanout = scope["method"] == "POST" and route_path(scope) == FANOUT
     return models_of(body.members) if is_fanout else ()
@@ -193,16 +244,3 @@ def _fanned_out(scope: Scope, body: RequestBody) -> Sequence[Mapping[str, Any]]:
 
 def _scope_of(scope: Scope) -> dict[str, Any]:
     return {name: scope[name] for name in _FORWARDED if name in scope}
-
-
-async def _refuse_socket(scope: Scope, send: Send) -> None:
-    """In words where the server can send them: a handshake that is only closed is a bare 403."""
-    error = SocketUnsupported()
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return
-
-    async def send_to_handshake(message: Message) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    await send_refusal(send_to_handshake, error, path=scope["path"])

@@ -74,7 +74,12 @@ def _request_of(pending: PendingRequest) -> ForwardedRequest | None:
 def _usable(
     replicas: list[RunningReplica], request: ForwardedRequest | None
 ) -> list[RunningReplica]:
-    """Replicas with an engine that have not failed this request; all, if there are none."""
+    """Replicas with an engine that have not failed this request; all, if there are none.
+
+    The only one that can answer it, if it is there: another one says that it is not.
+    """
+    if request is not None and request.only is not None:
+        return [r for r in replicas if r.replica_id.unique_id == request.only] or replicas
     avoid = request.avoid if request is not None else frozenset()
     up = [each for each in replicas if _is_up(each)]
     fresh = [each for each in up if each.replica_id.unique_id not in avoid]

@@ -76,6 +76,10 @@ class Operations:
     async def uses(self, version: VersionId) -> bool:
         return self._cache.controller.uses(version)
 
+    async def holds_response(self, tenant: str | None, response_id: str) -> bool:
+        """See `ReplicaServer.holds_response`."""
+        return self._server.holds_response(tenant, response_id)
+
     async def records_history(self) -> bool:
         return self._recorder is not None
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.pinned_resolver import pin_reference
+from fleet.cut_answer import end_answer
 from fleet.messages import (
     TOKENS_USED,
     EngineFacts,
@@ -22,6 +23,8 @@ from fleet.replica.server import ReplicaServer
 from registry.errors import RegistryError
 from registry.http.rate_limits import with_rates
 from registry.rates.caller_rates import uncounted_rates
+
+_OTHER = "the replica that has this response can't be reached"
 
 
 class Replica:
@@ -41,6 +44,8 @@ class Replica:
 
     def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
         """The application's response as it comes. Raises what the application raises."""
+        if request.only not in (None, self._name):
+            return _refuse(EngineUnavailable(_OTHER), request.scope["path"])
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             rates = uncounted_rates() if request.counts_tokens else None
@@ -74,6 +79,10 @@ class Replica:
             engine_up=snapshot.engine_up,
             max_rank=self._max_rank,
         )
+
+
+async def _refuse(error: EngineError, path: str) -> AsyncGenerator[Messages]:
+    yield await end_answer(error, path, None)
 
 
 def _add_name(replica: str, send: Send) -> Send:

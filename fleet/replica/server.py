@@ -40,6 +40,9 @@ class ReplicaServer(Protocol):
         The ingress resolved it by the files of its own node. Raises the registry's other errors.
         """
 
+    def holds_response(self, tenant: str | None, response_id: str) -> bool:
+        """Whether it has a response with this id among those that it has stored for the tenant."""
+
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """The engine's name of the module of each tensor of one adapter.
 

@@ -63,6 +63,10 @@ class StockServer:
     async def check_base(self, reference: str) -> None:
         """The ingress is in this process, and `BaseCheck` has compared the server with it."""
 
+    def holds_response(self, tenant: str | None, response_id: str) -> bool:
+        """None is asked for there: see `fleet.stock.application`."""
+        return False
+
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """No route of a stock vLLM tells."""
         raise EngineUnavailable("a stock vLLM can't be asked for its modules")
@@ -95,9 +99,9 @@ async def run_stock_replica(
         )
         stack.callback(metrics.close)
         base = BaseCheck(service.base_model.identity, is_base_declared)
-        supervisor = EngineSupervisor(StockStarter(server, sizes.slots, base).start, metrics)
-        stack.push_async_callback(supervisor.stop)
-        await supervisor.start()
+        starter = StockStarter(server, sizes.slots, base)
+        starting = EngineSupervisor(starter.start, metrics).running()
+        supervisor = await stack.enter_async_context(starting)
         history = await open_history()
         supervised = create_supervised_cache(
             Namespace(

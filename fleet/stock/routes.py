@@ -1,13 +1,18 @@
 """Routes of a stock server that are passed on: those that generate, and a few that only read."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from starlette.types import Scope
 
+from engine.errors import ResponseUnsupported
 from engine.gateway.model_list import MODELS
 from engine.tgi.info import INFO
 
+RESPONSES = "/v1/responses"
 GENERATING = frozenset(
     {
-        *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/completions", "/v1/chat/completions", RESPONSES, "/v1/messages"),
         *("/v1/embeddings", "/tokenize", "/detokenize", "/pooling", "/classify", "/score"),
         *("/v1/score", "/rerank", "/v1/rerank"),
     }
@@ -16,6 +21,17 @@ _FORWARDED_HEADERS = frozenset(
     {b"content-type", b"accept", b"x-request-id", b"traceparent", b"tracestate"}
 )
 READ = frozenset({"/health", "/version", "/openapi.json"})
+
+
+def check_response(path: str, members: Mapping[str, Any]) -> None:
+    """Raises ResponseUnsupported: the lease would end before the server's work, and any tenant
+    could go on with what another's conversation has stored.
+    """
+    if path != RESPONSES:
+        return
+    for member in ("background", "previous_response_id"):
+        if members.get(member):
+            raise ResponseUnsupported(member)
 
 
 def is_served(method: str, path: str) -> bool:

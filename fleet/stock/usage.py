@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
+from engine.gateway.token_estimate import estimated_prompt
 from engine.types import WorkDone
 
 _STREAMED_ON_REQUEST = frozenset({"/v1/completions", "/v1/chat/completions"})
 _NOT_GENERATED = frozenset({"/tokenize", "/detokenize"})
-_BYTES_PER_TOKEN = 4
 _SIGN = b'"usage"'
 _EVENT = b"data: "
 _PROMPT = ("prompt_tokens", "input_tokens")
@@ -88,8 +88,7 @@ class AnswerUsage:
         return WorkDone(self._estimated_prompt(), max(self._generated, self._events), None)
 
     def _estimated_prompt(self) -> int:
-        estimated = max(1, self._body_bytes // _BYTES_PER_TOKEN)
-        return estimated if self._prompt is None else self._prompt
+        return estimated_prompt(self._body_bytes) if self._prompt is None else self._prompt
 
     def _is_only_usage(self, line: bytes) -> bool:
         """Whether to hide it; what it reports is added first."""

@@ -73,6 +73,7 @@ def running_fleet(programs: Path, folder: Path, kept: Kept) -> Iterator[ServedFl
             reconcile_seconds="0.5",
             local_copies=str(folder / "copies"),
         )
+        served.variables = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}
         served.postgres, served.kept = postgres, kept
         try:
             served.start()

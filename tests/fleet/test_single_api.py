@@ -114,6 +114,33 @@ def test_each_replica_has_its_own_history(fleet: ServedFleet) -> None:
     fleet.wait_until(lambda: set(fleet.client.get(history).json()["replicas"]) >= set(names), 30)
 
 
+def test_a_stored_response_is_read_continued_and_cancelled_where_it_is(fleet: ServedFleet) -> None:
+    body = {"input": "hello", "background": True, "max_output_tokens": 8}
+    path, made_by, ids = "/v1/responses", set(), []
+    for name in KNOWN:
+        made = fleet.client.post(path, json=body | {"model": name})
+        assert (made.status_code, made.json()["status"]) == (200, "queued"), made.text
+        made_by.add(made.headers[REPLICA])
+        ids.append(made.json()["id"])
+    for each in ids:
+        fleet.wait_until(lambda each=each: status_of(fleet, each) == "completed", 60)  # type: ignore[misc]  # its own
+        further = {"model": "upper", "input": "hello", "previous_response_id": each}
+        assert fleet.client.post(path, json=further).status_code == 200
+    assert len(made_by) == REPLICAS
+    long = {"model": "upper", "max_output_tokens": 200, "ignore_eos": True}
+    running = fleet.client.post(path, json=body | long).json()["id"]
+    cancelled = fleet.client.post(f"{path}/{running}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    assert fleet.client.get(f"{path}/resp_unknown").status_code == 404
+
+
+def status_of(fleet: ServedFleet, response_id: str) -> str:
+    """Asked of whichever replica has it."""
+    found = fleet.client.get(f"/v1/responses/{response_id}")
+    assert found.status_code == 200, found.text
+    return str(found.json()["status"])
+
+
 def test_a_new_alias_is_known_by_all_replicas_immediately(fleet: ServedFleet) -> None:
     path = "/api/v1/adapters/upper/aliases/fresh"
     assert fleet.complete("upper@fresh").status_code == 404

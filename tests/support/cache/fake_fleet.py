@@ -80,6 +80,7 @@ class FakeReplica:
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
         self.of_other_base: set[str] = set()  # references
+        self.responses: set[tuple[str | None, str]] = set()  # stored for a tenant
         controller = self.controlled.controller
         self.pins = PinService(controller, NullResidencyStore(), NobodyResolves())
         cache = SimpleNamespace(
@@ -100,6 +101,7 @@ class FakeReplica:
             metrics_registry=CollectorRegistry(),
             check_base=self._check_base,
             recorder=recorder,
+            holds_response=lambda tenant, name: (tenant, name) in self.responses,
         )
         facts = replace(FACTS, max_rank=max_rank)
         self.replica = Replica(name, server, facts, silent_seconds=30.0)
@@ -153,6 +155,7 @@ class FakeReplicas:
     @asynccontextmanager
     async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
         able = [each for each in self.there if each.name not in request.avoid] or self.there
+        able = [each for each in able if each.name == request.only] or able
         messages = able[0].handle(_passed(request))
         try:
             yield messages

@@ -177,3 +177,13 @@ async def test_a_replica_that_failed_the_request_is_passed_over(router: AdapterR
     assert await choose(router, replicas, {}, version=A, avoid=frozenset({"one"})) == "two"
     down = [replica("one", slots=(A,)), replica("two", up=False)]
     assert await choose(router, down, {}, version=A, avoid=frozenset({"one"})) == "one"
+
+
+async def test_a_request_that_one_replica_can_answer_goes_to_no_other(
+    router: AdapterRouter,
+) -> None:
+    """However busy it is; if it is not there, another one says so."""
+    replicas = [replica("one"), replica("two", up=False), replica("three", slots=(A,))]
+    assert await choose(router, replicas, {"two": 99}, version=A, only="two") == "two"
+    assert await choose(router, replicas, {"two": 99}, only="two") == "two"
+    assert await choose(router, replicas, {}, version=A, only="four") == "three"
