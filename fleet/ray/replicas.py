@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -13,12 +13,15 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from engine.errors import EngineUnavailable
-from fleet.messages import ForwardedRequest, Messages, ReplicaResult, ReplicaResults
+from fleet.messages import ForwardedRequest, Messages, ReplicaResults
 from fleet.ports import ReplicaLost
+from fleet.ray.answers import Answers, begin_calls
+from fleet.replica.operations import TAKES_LONG
 
 logger = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0  # a replica that works answers at once what takes no work
 
 
 class ServeReplicas:
@@ -36,18 +39,26 @@ class ServeReplicas:
         """Raises EngineUnavailable."""
         try:
             responses = self._handle.broadcast("call", operation, arguments, only)
-            results = await responses.results_async(return_exceptions=True)
+            asked = await begin_calls(responses)
         except (RayServeException, RayError) as error:
             raise EngineUnavailable("no replica is running") from error
-        answered: list[ReplicaResult[Any]] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                logger.warning("a replica did not answer %s: %s", operation, result)
-            elif result is not None:
-                answered.append(result)
-        if not answered:
+        answers = Answers(asked, only)
+        await answers.wait(_ANSWER_SECONDS)
+        while operation in TAKES_LONG and not answers.is_whole:
+            if not answers.may_come_from(await self._living()):
+                break
+            await answers.wait(_ANSWER_SECONDS)
+        found = answers.end(operation)
+        if not found.values and not found.failures:
             raise EngineUnavailable("no replica answers")
-        return ReplicaResults.collect(answered)
+        return found
+
+    async def _living(self) -> Set[str]:
+        """The replicas that answer now: one that is stopped does not, until Ray has killed it."""
+        try:
+            return (await self.call("serves")).values.keys()
+        except EngineUnavailable:
+            return frozenset()
 
     async def expected(self) -> int:
         """As many as the deployment has to have: its `num_replicas` may be any, at any time.
