@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from engine.cache.snapshot import CacheSnapshot
@@ -15,6 +16,8 @@ from registry.references import tenant_of
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_REMEMBERED = 256
+"""Replicas whose place in their log is known: one that is started again has another name."""
 
 
 class ReplicaPoller:
@@ -23,7 +26,7 @@ class ReplicaPoller:
     def __init__(self, replicas: Replicas, log: DecisionLog) -> None:
         self._replicas = replicas
         self._log = log
-        self._newest: dict[str, int] = {}
+        self._newest: OrderedDict[str, int] = OrderedDict()
         self.snapshots: Mapping[str, CacheSnapshot] = {}
 
     async def run(self) -> None:
@@ -42,6 +45,9 @@ class ReplicaPoller:
         reports: Mapping[str, Report] = answers.values
         for name, report in reports.items():  # one that gives no answer now keeps its place
             self._newest[name] = report.newest_id
+            self._newest.move_to_end(name)
+        while len(self._newest) > max(_REMEMBERED, len(reports)):
+            self._newest.popitem(last=False)
         self.snapshots = {name: report.snapshot for name, report in reports.items()}
         found = [(logged, name) for name, each in reports.items() for logged in each.decisions]
         for logged, name in sorted(found, key=lambda pair: pair[0].at):

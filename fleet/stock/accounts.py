@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
+from engine.cache.lease import LeaseContext
 from engine.gateway.tenant_accounts import NullTenantCounter, TenantAccounts, TenantCounter
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, Lease
 from fleet.stock.usage import AnswerUsage
 from registry.auth.caller import current_caller
+from registry.http.leaving_client import while_connected
 from registry.http.rate_limits import request_rates
 
 
@@ -17,6 +19,13 @@ class TokenCounter(Protocol):
 
 
 _NO_TENANTS = NullTenantCounter()
+
+
+async def acquire_unless_left(context: LeaseContext, receive: Receive) -> Lease | None:
+    """None if the client left first: then it keeps no place in the queue."""
+    if context.is_immediate():
+        return await context.acquire()
+    return await while_connected(receive, context.acquire())
 
 
 class StockAccounts:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import httpx
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from engine.cache.controller import CacheController
 from engine.errors import AdapterLost, EngineError
 from engine.gateway.default_adapter import DefaultAdapter
+from engine.gateway.middleware import RequestCounter
 from engine.gateway.model_list import Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.priority import check_priority
@@ -26,7 +26,7 @@ from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
-from fleet.stock.accounts import StockAccounts
+from fleet.stock.accounts import StockAccounts, acquire_unless_left
 from fleet.stock.answering import (
     AnswerCutShort,
     Answering,
@@ -36,7 +36,7 @@ from fleet.stock.answering import (
 )
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm, check_not_lost
-from fleet.stock.routes import GENERATING, READ, is_served, request_headers
+from fleet.stock.routes import GENERATING, READ, check_response, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
@@ -44,11 +44,6 @@ from registry.http.leaving_client import end_tasks, until_left
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 logger = logging.getLogger(__name__)
-
-
-class Counter(Protocol):
-    def count_request(self, adapter: str, outcome: str, seconds: float) -> None: ...
-    def count_refusal(self, code: str) -> None: ...
 
 
 class StockApplication:
@@ -59,7 +54,7 @@ class StockApplication:
         server: StockVllm,
         controller: CacheController,
         resolver: Resolver,
-        counter: Counter,
+        counter: RequestCounter,
         *,
         base_models: Sequence[str],
         models: ModelList,
@@ -122,6 +117,7 @@ class StockApplication:
                 return
             body = await self._default.apply(scope, RequestBody(content))
             check_priority(body.members.get("priority"))
+            check_response(scope["path"], body.members)
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)
@@ -177,7 +173,9 @@ class StockApplication:
         """False if the client left first. The lease ends with the server's work."""
         ending = asyncio.Event()
         context = self._controller.lease(version, ending.set)
-        lease = await context.acquire()
+        lease = await acquire_unless_left(context, receive)
+        if lease is None:
+            return False
         asked = usage_options(scope["path"], body.members)
         usage = AnswerUsage(scope["path"], len(body.content), hides=bool(asked))
         release = self._accounts.lease(version, context.release)

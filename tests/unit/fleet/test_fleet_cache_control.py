@@ -490,11 +490,13 @@ class Asked(FakeReplicas):
     def __init__(self, *replicas: FakeReplica) -> None:
         super().__init__(*replicas)
         self.calls: list[tuple[str, frozenset[str] | None]] = []
+        self.told: list[dict[str, int]] = []  # with the question for a report
 
     async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
     ) -> ReplicaResults[Any]:
         self.calls.append((operation, only))
+        self.told += [arguments[0]] if operation == "report" else []
         return await super().call(operation, *arguments, only=only)
 
 
@@ -570,3 +572,21 @@ async def test_more_decisions_than_one_report_has_come_with_the_next(
     for _ in range(20):
         await poller.poll()
     assert len(log.latest(100)) == len(one.log.latest(100)) > 4
+
+
+async def test_replicas_that_are_gone_for_good_are_forgotten(
+    replicas: FakeReplicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that is started again has another name."""
+    monkeypatch.setattr("fleet.ingress.replica_poller._REMEMBERED", 2)
+    asked = Asked(*replicas.there)
+    poller = ReplicaPoller(asked, DecisionLog())
+    for each in list(asked.there):
+        asked.there[:] = [each]
+        await poller.poll()
+    asked.there[:] = replicas.there
+    await poller.poll()
+    assert len(asked.told) == 4
+    assert [len(after) for after in asked.told] == [0, 1, 2, 2]
+    await poller.poll()
+    assert len(asked.told[-1]) == 3, "those that are there"

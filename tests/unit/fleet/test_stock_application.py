@@ -344,3 +344,36 @@ def test_headers_of_the_servers_connection_end_with_it() -> None:
     ours = [(b"Content-Type", b"application/json"), (b"x-request-id", b"7")]
     assert kept_headers([*of_connection, *ours]) == ours
     assert kept_headers(ours) == ours
+
+
+@pytest.mark.parametrize("member", ["background", "previous_response_id"])
+async def test_what_a_stock_server_would_store_is_refused(member: str) -> None:
+    """Its work behind the answer would have no lease, and anyone could go on with a response."""
+    stage = Stage([b"{}"])
+    body = {"model": "a1", "input": "x", member: "resp_1" if "id" in member else True}
+    client = Client(json.dumps(body).encode())
+    client.reads.set()
+    async with asyncio.timeout(10):
+        await stage.app({**SCOPE, "path": "/v1/responses"}, client.receive, client.send)
+    assert client.start["status"] == 400
+    error = json.loads(client.body)["error"]
+    assert error["code"] == "response_unsupported"
+    assert member in error["message"]
+    assert stage.server.sent == 0
+
+
+async def test_a_client_that_leaves_the_queue_keeps_no_place_in_it() -> None:
+    """Its adapter is loaded for nobody, and whoever stands behind it waits for that."""
+    stage, client = Stage([b"one\n"]), Client()
+    running = asyncio.create_task(stage.controller.run())
+    async with stage.controller.lease(adapter(2)), asyncio.timeout(30):
+        request = stage.ask(client)
+        while not len(stage.policy.wait_queue):
+            await asyncio.sleep(0.001)
+        client.leaves.set()
+        await request
+        assert not len(stage.policy.wait_queue)
+    assert (stage.server.sent, stage.tally.outcomes) == (0, ["cancelled"])
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
