@@ -10,6 +10,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from engine.activated_lora.marks import activate_request, is_activated
 from engine.cache.controller import CacheController
+from engine.offline.private_loop import PrivateLoop
 from engine.types import AdapterVersion
 
 
@@ -46,7 +47,7 @@ class AdmittingEngine:
     def __init__(
         self,
         engine: LLMEngine,
-        loop: asyncio.AbstractEventLoop,
+        loop: PrivateLoop,
         controller: CacheController,
         versions: Mapping[int, AdapterVersion],
     ) -> None:
@@ -97,7 +98,7 @@ class AdmittingEngine:
 
         Raises the error of a request that was not admitted; then all others are aborted too.
         """
-        self._loop.run_until_complete(self._admit())
+        self._loop.run_between(self._admit())
         self._raise_failure()
         outputs: Sequence[Any] = ()
         if self._engine.has_unfinished_requests():
@@ -150,12 +151,12 @@ class AdmittingEngine:
         aborted = [self._requests.pop(id_) for id_ in ids if id_ in self._requests]
         for task in aborted:
             task.cancel()
-        if aborted and not self._loop.is_running():
+        if aborted and not self._loop.is_running:
             self.run(_wait_for_all(aborted))
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work of the controller to its end, between two steps."""
-        return self._loop.run_until_complete(work)
+        return self._loop.run_between(work)
 
 
 def _error_of(task: "asyncio.Task[None]") -> BaseException | None:

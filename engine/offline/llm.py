@@ -26,6 +26,7 @@ from engine.bootstrap.registry import (
 from engine.cache.snapshot import CacheSnapshot
 from engine.offline.adapters import ACTOR, OfflineAdapters
 from engine.offline.engine import AdmittingEngine, SteppedClient, activate_requests
+from engine.offline.private_loop import PrivateLoop
 from engine.operations.module_naming import EngineNaming
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
@@ -74,9 +75,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             max_lora_rank=max_lora_rank,
         )
         self._start_vllm(model, limits, arguments)
-        self._runner = asyncio.Runner()
+        self._loop = PrivateLoop()
         self._stack = AsyncExitStack()
-        self._finalizer = weakref.finalize(self, _close, self._runner, self._stack)
+        self._finalizer = weakref.finalize(self, _close, self._loop, self._stack)
         self._run(self._open(model, limits, database, store, settings or EngineSettings()))
 
     def _start_vllm(self, model: str, limits: Namespace, arguments: dict[str, Any]) -> None:
@@ -133,11 +134,11 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         self._adapters = OfflineAdapters(service)
         self._stack.push_async_callback(_cancel, asyncio.create_task(self._cache.controller.run()))
         self.llm_engine = AdmittingEngine(
-            engine, asyncio.get_running_loop(), self._cache.controller, self._adapters.by_id
+            engine, self._loop, self._cache.controller, self._adapters.by_id
         )
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(_run_as_local(work))
+        return self._loop.run(_run_as_local(work))
 
     def _lora_request_to_seq(
         self,
@@ -229,9 +230,9 @@ async def _run_as_local(work: Coroutine[Any, Any, Any]) -> Any:
         return await work
 
 
-def _close(runner: asyncio.Runner, stack: AsyncExitStack) -> None:
-    runner.run(stack.aclose())
-    runner.close()
+def _close(loop: PrivateLoop, stack: AsyncExitStack) -> None:
+    loop.run(stack.aclose())
+    loop.close()
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

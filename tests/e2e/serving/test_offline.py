@@ -73,6 +73,15 @@ def test_a_folder_answers_as_its_adapter(llm: Any) -> None:
         ]
 
 
+def test_a_notebook_whose_cells_run_within_its_own_event_loop_gets_answers(llm: Any) -> None:
+    async def run_cell() -> list[str]:
+        llm.prefetch(folder("upper"))
+        return texts(llm.generate(["hello"], lora_request=folder("upper")))
+
+    assert asyncio.run(run_cell()) == texts(llm.generate(["hello"], lora_request=folder("upper")))
+    assert asyncio.run(run_cell()) != texts(llm.generate(["hello"]))
+
+
 def test_every_prompt_may_have_its_own_adapter(llm: Any) -> None:
     """Nine times as many as there are slots, the base model among them."""
     asked = [None if n % 7 == 6 else NAMES[n % len(NAMES)] for n in range(40)]
