@@ -5,12 +5,13 @@ it can't.
 """
 
 import importlib
-import importlib.util
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib.machinery import all_suffixes
 from pathlib import Path
+
+from vllm.utils.import_utils import import_from_path
 
 from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import BadArgument
@@ -51,20 +52,12 @@ def _import_plugin(option: str, plugin: str) -> str:
             importlib.import_module(plugin)
             return plugin
         path = Path(plugin).resolve()
-        _run_file(path)
+        if path.suffix not in all_suffixes():  # vLLM would say that there is no such module
+            raise ImportError("it is no Python file")
+        import_from_path(path.stem, path)  # under the name that vLLM gives it
     except Exception as error:
         raise _unusable(option, plugin, error) from error
     return str(path)
-
-
-def _run_file(path: Path) -> None:
-    """Under the name that vLLM gives it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
 
 
 def _check_known(option: str, name: str, known: Sequence[str]) -> None:
