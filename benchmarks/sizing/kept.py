@@ -21,7 +21,7 @@ from adaptry.traces.trace import Trace
 from benchmarks.common.tables import print_table
 from benchmarks.sizing.__main__ import predict_run
 from benchmarks.sizing.halves import WARM_SECONDS, halves, zipf_ids
-from benchmarks.sizing.machines import MACHINES
+from benchmarks.sizing.machines import MACHINES, Machine
 from benchmarks.sizing.runs import Run
 from benchmarks.sizing.truth import Errors, errors_of, measured_of
 
@@ -29,10 +29,15 @@ ADAPTERS, SEED = 40, 1
 _BEFORE_SECONDS = 0.5  # the last of the warm-up came earlier, the first after it later
 
 
-def workloads(requests: int) -> list[Workload]:
-    chosen = MACHINES["cpu"]
-    ids = zipf_ids(requests, ADAPTERS, SEED)
+def workloads(chosen: Machine) -> list[Workload]:
+    """What the benchmark asks without further options."""
+    ids = zipf_ids(chosen.requests, ADAPTERS, SEED)
     return halves(ids, chosen.rate, chosen.mean_tokens, SEED)
+
+
+def calibrated_by(chosen: Machine) -> str:
+    """The name of its run."""
+    return f"ours-{chosen.recorded.slots}-{chosen.recorded.host_places}"
 
 
 def compared(name: str, trace: Trace, workload: Workload, known: KnownCosts) -> Errors:
@@ -44,12 +49,12 @@ def compared(name: str, trace: Trace, workload: Workload, known: KnownCosts) -> 
 
 
 def rows(folder: Path) -> Iterator[dict[str, object]]:
-    chosen = MACHINES["cpu"].recorded
     paths = sorted(folder.glob("*.jsonl"))
     traces = {each.stem: read_lines(each.read_bytes().splitlines(), str(each)) for each in paths}
-    calibrated = f"ours-{chosen.slots}-{chosen.host_places}"
+    chosen = next(each for each in MACHINES.values() if calibrated_by(each) in traces)
+    calibrated = calibrated_by(chosen)
     recorded, alone = traces[calibrated], load_costs(folder / "costs.json")
-    first, held_out = workloads(MACHINES["cpu"].requests)
+    first, held_out = workloads(chosen)
     with_trace = alone.with_first_uses_of(recorded)
     with_trace = at_recorded_pace(with_trace, recorded, setting_of(recorded.server))
     for name, trace in traces.items():
