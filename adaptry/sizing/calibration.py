@@ -24,6 +24,7 @@ TOKENS = 32
 ROUNDS, LEAST_ROUNDS = 6, 2
 ROUNDS_SECONDS = 15.0  # after which no further round begins
 ALONE, ALONE_TOKENS = 100, 2  # short prompts, one after another
+MOST_PAUSE = 8  # steps between two prompts beside a stream: some are without any
 SHORT, LONG = 8, 256
 ADAPTERS = 16
 _SOONEST = 0.05  # of the first tokens: nothing comes sooner than the engine can
@@ -116,23 +117,23 @@ class Calibration:
         ]
 
     async def _prompt_seconds(self, adapter: str, step_seconds: float) -> float:
-        """How much longer a step of a running request is if a short prompt is in it.
+        """How much longer the steps of a running request are for a short prompt in one of them.
 
         The engine's part of a prompt: the time to its first token has the server's in it too.
         """
-        longer = []
+        streams = list[tuple[Answer, Sequence[Answer]]]()
         for _ in range(ROUNDS):
             stream = asyncio.create_task(self._ask(adapter, SHORT))
             prompts: list[Answer] = []
             try:
                 while not stream.done():
-                    pause = 4 * self._chance.random()  # ends anywhere in a step
+                    pause = MOST_PAUSE * self._chance.random()  # ends anywhere in a step
                     await asyncio.sleep(pause * step_seconds)
                     prompts.append(await self._ask(adapter, SHORT, tokens=1))
             finally:
                 stream.cancel()  # if a prompt is refused; one that is done stays as it is
-            longer += prompt_seconds(await stream, prompts)
-        return statistics.fmean(longer) if longer else 0.0
+            streams.append((await stream, prompts))
+        return prompt_seconds(streams)
 
     async def _first_tokens(self, adapter: str) -> tuple[list[float], float, int]:
         """Of short prompts, of a long one, and the length of that: what the model takes."""

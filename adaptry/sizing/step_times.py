@@ -31,22 +31,25 @@ def whole_steps(together: Sequence[Answer]) -> list[float]:
     return [end - begin for begin, end in steps if begin >= began and end <= ended]
 
 
-def prompt_seconds(stream: Answer, prompts: Sequence[Answer]) -> list[float]:
-    """How much longer each step was in which one of the prompts was computed than the steps without
-    any: the token of a prompt comes with one of the stream.
+def prompt_seconds(streams: Sequence[tuple[Answer, Sequence[Answer]]]) -> float:
+    """How much longer the steps of streams took for each prompt that was asked for beside them; 0
+    if there is nothing to compare with.
+
+    A prompt is computed in one of the steps between its request and its token, and all of those
+    count: an answer's first token reaches its client later than the stream's of the same step, on a
+    GPU by as long as a step takes.
     """
-    steps = list(stream.steps)
-    joint = set[int]()
-    for prompt in prompts:
-        if stream.times[0] < (came := prompt.times[0]) <= stream.times[-1]:
-            ends = (abs(end - came) for _, end in steps)
-            joint.add(min(enumerate(ends), key=lambda each: each[1])[0])
-    seconds = [end - begin for begin, end in steps]
-    without = [each for number, each in enumerate(seconds) if number not in joint]
-    if not without:
-        return []
-    usual = statistics.fmean(without)
-    return [seconds[number] - usual for number in sorted(joint)]
+    beside, without, count = list[float](), list[float](), 0
+    for stream, prompts in streams:
+        began, ended = stream.times[0], stream.times[-1]
+        for begin, end in stream.steps:
+            met = [each for each in prompts if each.began < end and each.times[0] > begin]
+            if all(began <= each.began and each.times[0] <= ended for each in met):
+                (beside if met else without).append(end - begin)
+        count += sum(began <= each.began and each.times[0] <= ended for each in prompts)
+    if not (count and without):
+        return 0.0
+    return (sum(beside) - len(beside) * statistics.fmean(without)) / count
 
 
 def line_of(steps: Sequence[tuple[float, float]]) -> tuple[float, float]:

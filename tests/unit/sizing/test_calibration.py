@@ -38,13 +38,18 @@ class Asked:
 class KnownServer(Calibration):
     """A server whose engine works in steps, as vLLM's, and takes prompts of `context` tokens.
 
-    `slower`: by how much each step takes longer at a time.
+    `slower`: by how much each step takes longer at a time. `late`: seconds by which an answer of
+    one token reaches the client later than it is made.
     """
 
     def __init__(
-        self, context: int = 1000, slower: Callable[[float], float] = lambda now: 1.0
+        self,
+        context: int = 1000,
+        slower: Callable[[float], float] = lambda now: 1.0,
+        late: float = 0.0,
     ) -> None:
         super().__init__(httpx.AsyncClient(), ["a", "b"])
+        self._late = late
         self._context = context
         self._slower = slower
         self.asked: list[tuple[str, int, int]] = []
@@ -87,7 +92,10 @@ class KnownServer(Calibration):
         self._coming.append(asked)
         self._arrived.set()
         await asked.ended.wait()
-        return Answer(began, asked.times)
+        if tokens > 1 or not self._late:
+            return Answer(began, asked.times)
+        await asyncio.sleep(self._late)
+        return Answer(began, [asked.times[0] + self._late])
 
 
 @pytest.mark.parametrize("context", [1000, 100])
@@ -101,6 +109,13 @@ def test_known_costs_are_found(context: int) -> None:
     measured = sorted(found.overheads(Trace()))
     assert measured == pytest.approx(usual + slow, abs=2e-4), "not the engine's"
     assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
+
+
+@pytest.mark.parametrize("steps", [0.7, 1.2])
+def test_a_prompt_whose_token_comes_later_than_its_step_costs_as_much(steps: float) -> None:
+    """On a GPU a step takes less than that: the cost was looked for in the step after it."""
+    found = run(KnownServer(late=steps * ALONE_STEP).found())
+    assert found.values["prefill_seconds"] == pytest.approx(PROMPT, rel=0.05)
 
 
 def test_a_machine_that_is_slow_for_a_while_is_so_for_all_counts() -> None:
@@ -125,13 +140,16 @@ def test_only_steps_in_which_all_ran_count() -> None:
     assert whole_steps([first, Answer(0.5, [4.0])]) == []
 
 
-def test_the_step_of_a_prompt_is_the_one_that_ends_with_its_token() -> None:
-    stream = Answer(0.0, [1.0, 2.0, 5.0, 6.0])
-    assert prompt_seconds(stream, [Answer(1.5, [5.01])]) == pytest.approx([2.0])
-    assert prompt_seconds(stream, []) == []
-    assert prompt_seconds(stream, [Answer(6.5, [7.0])]) == [], "after its end"
-    each = [Answer(0.0, [at]) for at in (2.0, 5.0, 6.0)]
-    assert prompt_seconds(stream, each) == [], "nothing to compare with"
+def test_a_prompt_costs_what_all_steps_between_its_request_and_its_token_took_longer() -> None:
+    stream = Answer(0.0, [1.0, 2.0, 5.0, 6.0, 7.0])
+    once = Answer(2.5, [5.01])
+    assert prompt_seconds([(stream, [once])]) == pytest.approx(2.0), "of 3 + 1, where 1 is usual"
+    twice = [(stream, [once]), (Answer(0.0, [1.0, 3.0, 4.0]), [Answer(1.5, [2.9])])]
+    assert prompt_seconds(twice) == pytest.approx((2.0 + 1.0) / 2)
+    assert prompt_seconds([(stream, [])]) == 0
+    assert prompt_seconds([(stream, [Answer(6.5, [7.5])])]) == 0, "it ends after the stream"
+    each = [Answer(1.0, [2.0]), Answer(2.0, [5.0]), Answer(5.0, [7.0])]
+    assert prompt_seconds([(stream, each)]) == 0, "nothing to compare with"
 
 
 def test_a_line_through_steps_is_nowhere_below_nothing() -> None:
