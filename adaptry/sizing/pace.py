@@ -19,6 +19,9 @@ FEWEST_TOKENS = 1000
 _ROUNDS = 4
 """Slower steps let more requests run at a time, which makes them slower again."""
 
+_STOOD_STILL = 4
+"""Times as long as the median of all: no request of a busy or a noisy machine took half of that."""
+
 _IN_ENGINE = (
     "step_seconds",
     "step_seconds_per_request",
@@ -49,16 +52,27 @@ def _tokens(request: TracedRequest) -> int:
 
 
 def _ratio(recorded: Sequence[TracedRequest], simulated: Sequence[Request], costs: Costs) -> float:
-    """Of the seconds that tokens took and those that they are said to take."""
-    took = said = 0.0
+    """Of the seconds that tokens took and those that they are said to take.
+
+    Without requests that stood still: an engine compiles kernels while its first ones wait.
+    """
+    from statistics import median  # takes as long to import as a small simulation
+
+    known = list[tuple[float, float]]()
     for real, other in zip(recorded, simulated, strict=True):
         if not _tokens(real) or real.first_token_seconds is None:
             continue
         if other.first_token_at is None or other.ended_at is None:  # refused
             continue
-        took += real.seconds - real.first_token_seconds
-        said += other.ended_at + costs.overhead(other.number) - other.first_token_at
-    return took / said if took > 0 and said > 0 else 1.0
+        took = real.seconds - real.first_token_seconds
+        said = other.ended_at + costs.overhead(other.number) - other.first_token_at
+        if took > 0 and said > 0:
+            known.append((took, said))
+    if not known:
+        return 1.0
+    most = _STOOD_STILL * median(took / said for took, said in known)
+    going = [(took, said) for took, said in known if took <= most * said]
+    return sum(took for took, _ in going) / sum(said for _, said in going)
 
 
 def _scaled(costs: Costs, factor: float) -> Costs:

@@ -65,6 +65,15 @@ def test_costs_of_another_pace_become_those_of_the_engine_that_recorded(factor: 
     assert found.load_seconds == COSTS.load_seconds
 
 
+def test_requests_that_stood_still_once_are_not_the_pace() -> None:
+    """A second and a half, while kernels were compiled: 8 % of what all of them took."""
+    lines = recorded(COSTS, 9.0)
+    stood = [each._replace(seconds=each.seconds + 9.0) for each in lines[20:32]]
+    trace = Trace([*lines[:20], *stood, *lines[32:]])
+    found = at_recorded_pace(KnownCosts(COSTS), trace, setting_of_recorded()).costs
+    assert found.step(2) == pytest.approx(COSTS.step(2), rel=0.02)
+
+
 def test_what_is_recorded_of_few_tokens_changes_nothing() -> None:
     known, lines = KnownCosts(COSTS), recorded(COSTS, 9.0, count=20)
     failed = [each._replace(outcome="failed", seconds=90.0) for each in recorded(COSTS, 9.0)]
