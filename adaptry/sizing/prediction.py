@@ -1,8 +1,10 @@
 """Prediction: a workload served by one setting, with the server's own policy and placement."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from adaptry.sizing.workload import Workload
 from engine.policy.eviction_orders.choice import TierOrders, create_orders
@@ -15,6 +17,10 @@ from fleet.placement import Bound, Nearness, choose
 
 DEFAULT_POLICY = EvictionPolicy.ADAPTIVE
 """That of `adaptry serve`."""
+
+
+_BLOCKS = 20
+_NINE_OF_TEN = 1.645  # standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ class Setting:
 class Prediction:
     """Of the requests for adapters that count; loads and activations of all `arrivals`.
 
-    Times in seconds. A refused request has no first token, and is not within the goal.
+    Times in seconds; the range is that of `quantile_range`. A refused request has no first token,
+    and is not within the goal.
     """
 
     setting: Setting
@@ -57,6 +64,7 @@ class Prediction:
     activations: int
     first_token_p50: float
     first_token_p99: float
+    first_token_p99_range: tuple[float, float]
     wait_p50: float
     wait_p99: float
     share_within: float
@@ -97,6 +105,7 @@ def predict(
         activations=activations,
         first_token_p50=quantile(firsts, 0.5),
         first_token_p99=quantile(firsts, 0.99),
+        first_token_p99_range=quantile_range(firsts, 0.99),
         wait_p50=quantile(waits, 0.5),
         wait_p99=quantile(waits, 0.99),
         share_within=sum(each <= first_token_seconds for each in firsts) / max(len(counted), 1),
@@ -107,6 +116,25 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of all does not exceed; 0 of none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def quantile_range(values: Sequence[float], share: float) -> tuple[float, float]:
+    """Where that quantile is in nine of ten workloads of this kind. `values`: in order of arrival.
+
+    As many exceed it as differ from part to part of the time, more than by chance alone: those that
+    wait long do so together (Woodruff's interval, with the variance of blocks).
+    """
+    if not values:
+        return 0.0, 0.0
+    ordered, most = sorted(values), len(values) - 1
+    at = min(most, int(share * len(values)))
+    ends = [len(values) * n // _BLOCKS for n in range(_BLOCKS + 1)]
+    blocks = (values[begin:end] for begin, end in pairwise(ends))
+    counts = [sum(each >= ordered[at] for each in block) for block in blocks]
+    mean = sum(counts) / _BLOCKS
+    variance = sum((each - mean) ** 2 for each in counts) * _BLOCKS / (_BLOCKS - 1)
+    off = math.ceil(_NINE_OF_TEN * math.sqrt(variance))
+    return ordered[max(at - off, 0)], ordered[min(at + off, most)]
 
 
 def _serve(workload: Workload, costs: Costs, setting: Setting) -> tuple[list[Request], int, int]:

@@ -107,6 +107,8 @@ class Tables:
         if not sizing.is_met:
             share = f"{sizing.prediction.share_within:.1%} of the requests"
             lines.append(f"Nothing tried reaches the goal: {share} would be within it.")
+        if sizing.prediction.first_token_p99:
+            lines.append(_range_text(sizing.prediction))
         if len(self._report.ranks) > 1 and self._report.slot_bytes is not None:
             lines += self._rank_lines(self._report.slot_bytes)
         if (held := self._report.host_bytes) is not None:
@@ -172,6 +174,14 @@ def _measures(each: Prediction) -> tuple[str, ...]:
         _ms(each.wait_p99),
         f"{each.loads_per_request:.3f}",
         f"{each.share_within:.1%}",
+    )
+
+
+def _range_text(chosen: Prediction) -> str:
+    """As much as its requests say of other traffic."""
+    least, most = chosen.first_token_p99_range
+    return (
+        f"The p99 of {chosen.requests:,} other such requests would be {_ms(least)} to {_ms(most)}."
     )
 
 

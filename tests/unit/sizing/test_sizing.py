@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import statistics
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -339,6 +340,7 @@ def test_the_command_prints_tables_and_the_line_that_follows(
     assert printed.splitlines()[-1].endswith(" --max-lora-rank 16")
     for heading in ("SLOTS", "HOST PLACES", "REPLICAS", "PER GPU-GiB", "chosen", "knee"):
         assert heading in printed
+    assert re.search(r"\nThe p99 of \d+ other such requests would be \d+ ms to \d+ ms\.\n", printed)
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
 
 
@@ -368,6 +370,8 @@ def test_json_has_all_rows_and_the_sources_of_the_costs(
     assert [row["setting"]["slots"] for row in found["sweeps"][0]["rows"]] == [1, 4]
     assert found["cost_sources"]["load_seconds"] == "assumed"
     assert found["is_met"] is True
+    low, high = found["prediction"]["first_token_p99_range"]
+    assert 0 < low <= found["prediction"]["first_token_p99"] <= high
     policies = [each["setting"]["eviction_policy"] for each in found["policies"]]
     assert policies == list(EvictionPolicy)
     assert found["command"].startswith("adaptry serve MODEL --max-loras ")
