@@ -1,6 +1,7 @@
 """Ray Serve application of a fleet: `import_path: fleet.ray.application:build`."""
 
 import logging
+import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from types import SimpleNamespace
@@ -74,6 +75,8 @@ class EngineReplica:
         from engine.app import run_server
         from fleet.replica.replica import Replica
 
+        # an engine that died is replaced: vLLM's handler of its error is not to end the replica
+        os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
         begin_process(options)
         listen_on_node_address_only()
         self._stack = AsyncExitStack()

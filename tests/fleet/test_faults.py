@@ -88,6 +88,7 @@ async def test_requests_of_a_killed_engine_go_to_the_other_replica(
     async with trial(
         fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
+        replicas = set(await asyncio.to_thread(fleet.replicas))
         victim = (await asyncio.to_thread(fleet.processes, REPLICA))[0]
         engine_of(victim).kill()
         await running.until(lambda: len(fleet.replicas()) < REPLICAS, 60)
@@ -95,6 +96,7 @@ async def test_requests_of_a_killed_engine_go_to_the_other_replica(
         await running.goes_on()
         assert running.answered > before
         await running.until(fleet.is_whole, START_SECONDS)
+        assert set(await asyncio.to_thread(fleet.replicas)) == replicas, "only the engine is new"
 
 
 async def test_a_killed_proxy_is_restarted_and_nothing_is_lost(fleet: ServedFleet) -> None:
