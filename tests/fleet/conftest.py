@@ -10,6 +10,7 @@ import pytest
 from tests.support.databases.postgres import PostgresServer, binaries
 from tests.support.servers.adaptry_serve import START_SECONDS, ServedDemo
 from tests.support.traffic.fault_trial import Kept
+from tests.support.workers.ray_workers import RayWorkers, parent_of_zygotes
 
 REPLICAS = 2
 REPLICA = "ray::ServeReplica:adaptry:replica"
@@ -19,18 +20,27 @@ PROXY = "ray::ProxyActor"
 class ServedFleet(ServedDemo):
     """Two replicas of the demo's model. `kept`: the state that the traffic has left so far."""
 
-    forks = False  # Ray executes the processes that need vLLM
     postgres: PostgresServer
     kept: Kept
 
-    def __init__(self, *arguments: object, **settings: str) -> None:
-        super().__init__(*arguments, **settings)  # type: ignore[arg-type]  # passed through
+    def __init__(self, folder: Path, *, database: str, **settings: str) -> None:
+        super().__init__(folder, database=database, **settings)
         self.arguments = ("--replicas", str(REPLICAS))
+        self._workers = RayWorkers(folder, parent_of_zygotes())
+
+    def command(self, port: int) -> list[str]:
+        _, _, module, *arguments = super().command(port)
+        return self._workers.command(module, *arguments)
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of this fleet."""
+        of_ray = self.process.children(recursive=True)
+        return [self.process, *of_ray, *self._workers.processes()]
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Processes of this fleet whose title begins so."""
+        """Those whose title begins so."""
         found = []
-        for child in self.process.children(recursive=True):
+        for child in self.family():
             try:
                 if " ".join(child.cmdline()).startswith(title):
                     found.append(child)

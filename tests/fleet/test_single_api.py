@@ -315,7 +315,7 @@ def cancelled(fleet: ServedFleet) -> float:
 def test_nothing_listens_but_on_loopback(fleet: ServedFleet) -> None:
     listening = [
         (each.name(), connection.laddr.ip)
-        for each in [fleet.process, *fleet.process.children(recursive=True)]
+        for each in fleet.family()
         for connection in each.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]

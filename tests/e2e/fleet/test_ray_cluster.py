@@ -20,6 +20,7 @@ from tests.support.adapters.padded import save_padded
 from tests.support.databases.postgres import PostgresServer, binaries
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo, inherited
 from tests.support.traffic.fault_trial import CHANGES, Kept, trial
+from tests.support.workers.ray_workers import RayWorkers, parent_of_zygotes
 
 pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
@@ -42,6 +43,7 @@ class Cluster(ServedDemo):
 
     def __init__(self, folder: Path, database: str) -> None:
         super().__init__(folder)
+        self._workers = RayWorkers(folder, parent_of_zygotes())
         self.dashboard = free_port()
         self.variables = {
             "ADAPTRY_DATABASE_URL": database,
@@ -53,17 +55,18 @@ class Cluster(ServedDemo):
         }
 
     def command(self, port: int) -> list[str]:
-        return [
-            *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+        return self._workers.command(
+            *("ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
             *(f"--port={free_port()}", "--dashboard-host=127.0.0.1"),
             *(f"--dashboard-port={self.dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
             f"--ray-client-server-port={free_port()}",
-        ]
+        )
 
     def stop(self) -> None:
         """Immediately: `ray start` itself waits long for each of its own."""
         if self.runs:
             family = [self.process, *self.process.children(recursive=True)]
+            family += self._workers.processes()
             for each in family:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()

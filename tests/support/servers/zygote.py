@@ -190,9 +190,16 @@ def _move(fd: int, to: int) -> int:
 
 def run(modules: Sequence[str]) -> NoReturn:
     setproctitle("zygote")  # finds its room beside the environment as it was at the start
+    import_without_ray(modules)
+    become(serve_forks())
+
+
+def import_without_ray(modules: Sequence[str]) -> None:
+    """vLLM imports Ray if it is there, which reads its settings and its token then."""
+    sys.modules["ray"] = None  # type: ignore[assignment]  # Python's way to say that it is missing
     for name in modules:
         importlib.import_module(name)
-    become(serve_forks())
+    del sys.modules["ray"]
 
 
 if __name__ == "__main__":

@@ -81,19 +81,26 @@ def fork_for_each(listening: socket.socket) -> socket.socket:
     """Returns in the forks only: who asked for it."""
     # Ctrl-C reaches all processes: this one has to remain, to kill the forks that do not end by it
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pids: list[int] = []
+    running: dict[int, int] = {}  # process by its pidfd
     while True:
-        ready, _, _ = select.select([sys.stdin, listening], [], [])
+        ready, _, _ = select.select([sys.stdin, listening, *running], [], [])
         if sys.stdin in ready:
-            _end(pids)
+            _end(list(running.values()))
+        for ended in running.keys() & set(ready):
+            os.waitpid(running.pop(ended), 0)  # or it would be there still, as a zombie
+            os.close(ended)
+        if listening not in ready:
+            continue
         asker, _ = listening.accept()
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGINT, interrupt)
             listening.close()
+            for other in running:
+                os.close(other)
             return asker
         asker.close()
-        pids.append(pid)
+        running[os.pidfd_open(pid)] = pid
 
 
 def _end(pids: list[int]) -> NoReturn:

@@ -7,7 +7,6 @@ Each of xdist's processes has zygotes of its own, which end with it and with its
 Forks for each that connects at the socket FD, until stdin ends.
 """
 
-import importlib
 import os
 import select
 import signal
@@ -24,14 +23,14 @@ if __name__ == "__main__":
     number, path, *modules = sys.argv[1:]
     sys.path[:] = path.split(os.pathsep)
 
+    from tests.support.servers.zygote import import_without_ray
     from tests.support.workers.parent import become, fork_for_each
 
     os.environ.update({"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"})
     with socket.socket(fileno=int(number)) as listening:
         asked, _, _ = select.select([sys.stdin, listening], [], [])
         if listening in asked:
-            for name in modules:
-                importlib.import_module(name)
+            import_without_ray(modules)
         signal.signal(signal.SIGINT, interrupt)
         asker = fork_for_each(listening)
     become(asker)

@@ -1,6 +1,8 @@
 """Zygotes: what they import is imported once, for the zygotes, their servers and the engines."""
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +15,7 @@ import pytest
 from tests.support.servers.forked_server import ROOT, Zygote, fork_zygote
 from tests.support.servers.zygote import SPAWNED
 from tests.support.workers.forks import ZYGOTES, start_parent
+from tests.support.workers.ray_workers import RayWorkers
 
 NOTES_ITS_IMPORT = """
 import os
@@ -46,6 +49,19 @@ if __name__ == "__main__":
     process.join()
     print("waits", flush=True)
     time.sleep(60)
+"""
+STARTS_WORKER = """
+import subprocess, sys
+
+subprocess.run([sys.executable, sys.argv[1], "--name=two words"])
+print(subprocess.check_output([sys.executable, "-c", "print(1 + 1)"], text=True))
+"""
+WORKER = """
+import json, os, sys
+from slow_to_import import note_process
+
+print(json.dumps([os.getpid(), os.getpgrp(), sys.argv[1:], os.environ["GIVEN"]]), flush=True)
+sys.stdin.readline()
 """
 
 
@@ -113,4 +129,34 @@ def test_zygotes_of_one_parent_share_its_imports(folder: Path) -> None:
             stack.callback(zygote.close)
             serve(zygote, folder / f"log-{n}")
     assert len(pids(folder / "engines")) == 2 * SPAWNED
+    assert len(pids(folder / "imports")) == 1
+
+
+def test_a_worker_of_ray_is_a_fork_with_its_own_arguments(folder: Path) -> None:
+    (folder / "starts_worker.py").write_text(STARTS_WORKER)
+    worker = folder / "default_worker.py"
+    worker.write_text(WORKER)
+    with ExitStack() as stack:
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-zygotes-"))
+        parent = f"{sockets}/parent"
+        start_parent(stack, parent, ZYGOTES, ROOT, ["slow_to_import"])
+        workers = RayWorkers(folder, parent)
+        ray = subprocess.Popen(
+            workers.command("starts_worker", str(worker)),
+            env={**os.environ, "GIVEN": "to it"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack.enter_context(ray)
+        assert ray.stdin is not None
+        assert ray.stdout is not None
+        pid, group, *given = json.loads(ray.stdout.readline())
+        running = workers.processes()
+        ray.stdin.close()
+        assert ray.stdout.read() == "2\n\n", "all else is executed"
+        assert psutil.wait_procs(running, 30)[1] == [], "not even as a zombie"
+    assert pid in [process.pid for process in running]
+    assert group == pid, "raylet ends the whole group of a worker"
+    assert given == [["--name=two words"], "to it"]
     assert len(pids(folder / "imports")) == 1
