@@ -104,7 +104,9 @@ class FleetWarmUp:
         return up >= await self._expected()
 
     async def _reload(self, snapshots: Mapping[str, CacheSnapshot]) -> list[AdapterVersion]:
-        """Returns those whose rank none of these serves: they wait for a replica that does."""
+        """Returns those that wait for another replica: as none of these serves their rank, or as
+        theirs went away.
+        """
         resident = {
             version.id for version in chain.from_iterable(map(_in_memory, snapshots.values()))
         }
@@ -115,9 +117,20 @@ class FleetWarmUp:
         def fits(version: AdapterVersion) -> bool:
             return any(version.rank <= limits.get(name, version.rank) for name in snapshots)
 
-        for name, versions in _place(list(filter(fits, servable)), snapshots, limits).items():
+        placed = _place(list(filter(fits, servable)), snapshots, limits)
+        missed = await asyncio.gather(*(self._bring_back(*each) for each in placed.items()))
+        return [*(each for each in servable if not fits(each)), *chain.from_iterable(missed)]
+
+    async def _bring_back(
+        self, name: str, versions: Sequence[AdapterVersion]
+    ) -> Sequence[AdapterVersion]:
+        """Returns those that are still lost: the replica is gone."""
+        try:
             await self._replicas.call("bring_back", versions, only=frozenset({name}))
-        return [version for version in servable if not fits(version)]
+        except EngineError as error:
+            logger.debug("nothing is brought back to %s: %s", name, error.detail)
+            return versions
+        return ()
 
     async def save(self) -> None:
         """Save which adapters are in memory anywhere or were lost, last used first."""

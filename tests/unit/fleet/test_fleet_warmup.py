@@ -1,6 +1,8 @@
 """Warm-up across replicas with fake engines: adapters are reloaded after one or all were lost."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from engine.types import AdapterVersion
 from fleet.ingress import warmup as module
 from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.ingress.warmup import FleetWarmUp
+from fleet.messages import ReplicaResults
 from fleet.placement import first_for
 from registry.errors import DatabaseUnavailable
 from registry.residency import NullResidencyStore
@@ -244,3 +247,40 @@ async def test_a_failed_reload_is_retried() -> None:
         replicas.there = there
         await fleet.poll()
         await until(lambda: fleet.resident() == references(ALL[:2]))
+
+
+class Away(FakeReplicas):
+    """One of them goes, and another is slow, when what was lost is to be brought back."""
+
+    def __init__(self, gone: str, *replicas: FakeReplica) -> None:
+        super().__init__(*replicas)
+        self._gone = gone
+        self._both = asyncio.Barrier(2)
+
+    async def call(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> ReplicaResults[Any]:
+        if operation == "bring_back":
+            await self._both.wait()
+            if only == frozenset({self._gone}):
+                raise EngineUnavailable("no replica answers")
+        return await super().call(operation, *arguments, only=only)
+
+
+@pytest.mark.parametrize("gone", ["one", "two"])
+async def test_a_replica_that_goes_keeps_no_other_from_getting_its_adapters_back(gone: str) -> None:
+    versions, made = ALL[:4], (replica("one"), replica("two"))
+    async with fake_fleet(*made):
+        store = Store(*versions)
+        fleet = Fleet(Away(gone, *made), store, expected=2)
+        await fleet.warm_up.load_residents()
+        async with asyncio.timeout(10):
+            await fleet.poll()
+        lost = {
+            v.reference for v in versions if first_for(v.reference, ("one", "two"), 1) == {gone}
+        }
+        await until(lambda: len(fleet.resident()) == len(versions) - len(lost))
+        assert lost.isdisjoint(fleet.resident())
+        await fleet.poll()
+        await fleet.warm_up.save()
+        assert set(store.saved) == {version.id for version in versions}, "none is forgotten"
