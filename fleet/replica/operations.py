@@ -23,7 +23,7 @@ _MOST_DECISIONS = 4096
 TAKES_LONG = frozenset(
     {
         *("places", "prefetch", "load_into_host", "evict", "pin", "hold_pins", "warm", "probe"),
-        *("probe_result", "bring_back", "engine_state", "scrape"),
+        *("probe_result", "bring_back", "engine_state"),
     }
 )
 """Operations that read files, or wait for the engine: all others answer at once."""
