@@ -121,6 +121,7 @@ class _OtlpSpans:
         self._context = trace.set_span_in_context(span)
         self._awaiting = awaiting
         self._own: list[_SlotWaiter] = []
+        self._has_ended = False
 
     def record_version(self, version: AdapterVersion) -> None:
         self._span.set_attributes(_version_attributes(version))
@@ -133,6 +134,7 @@ class _OtlpSpans:
 
     def end(self) -> None:
         """Its activation may be reported while the request generates, but not after it."""
+        self._has_ended = True
         for awaiting in self._own:
             others = self._awaiting[awaiting.version.id]
             others.remove(awaiting)
@@ -149,8 +151,9 @@ class _OtlpSpans:
     def slot_wait_span(self, version: AdapterVersion) -> Iterator[_SlotWaiter]:
         with self._child("adaptry.slot_wait", _version_attributes(version)) as span:
             awaiting = _SlotWaiter(self._span, self._context, version, span)
-            self._own.append(awaiting)
-            self._awaiting.setdefault(version.id, []).append(awaiting)
+            if not self._has_ended:  # else it is waited for behind the answer, and nobody ends that
+                self._own.append(awaiting)
+                self._awaiting.setdefault(version.id, []).append(awaiting)
             yield awaiting
 
     @contextmanager

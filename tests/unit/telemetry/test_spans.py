@@ -114,6 +114,15 @@ async def test_an_ended_request_leaves_no_state(traced: Traced) -> None:
     assert not traced.tracing._awaiting
 
 
+async def test_a_wait_behind_the_end_of_its_request_leaves_no_state(traced: Traced) -> None:
+    """Of work in the background whose request was cancelled."""
+    with traced.tracing.request(POST) as spans:
+        pass
+    with spans.slot_wait_span(B) as wait:
+        wait.record_lease(Lease(B, CacheOutcome.MISS, 0.0, 0.0))
+    assert not traced.tracing._awaiting
+
+
 async def test_loads_that_a_request_did_not_need_are_not_in_its_trace(traced: Traced) -> None:
     """Its slot was already filled, though the engine has yet to report it."""
     with traced.tracing.request(POST) as spans:
