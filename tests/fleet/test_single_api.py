@@ -123,7 +123,7 @@ def test_a_stored_response_is_read_continued_and_cancelled_where_it_is(fleet: Se
         made_by.add(made.headers[REPLICA])
         ids.append(made.json()["id"])
     for each in ids:
-        fleet.wait_until(lambda each=each: status_of(fleet, each) == "completed", 60)  # type: ignore[misc]  # its own
+        fleet.wait_until(lambda each=each: status_of(fleet, each) in ENDED, 60)  # type: ignore[misc]  # its own
         further = {"model": "upper", "input": "hello", "previous_response_id": each}
         assert fleet.client.post(path, json=further).status_code == 200
     assert len(made_by) == REPLICAS
@@ -132,6 +132,9 @@ def test_a_stored_response_is_read_continued_and_cancelled_where_it_is(fleet: Se
     cancelled = fleet.client.post(f"{path}/{running}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     assert fleet.client.get(f"{path}/resp_unknown").status_code == 404
+
+
+ENDED = ("completed", "incomplete")
 
 
 def status_of(fleet: ServedFleet, response_id: str) -> str:
