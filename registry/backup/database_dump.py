@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from registry.database import sqlite_file
-from registry.database.engine import translate_outages
+from registry.database.outages import translate_outages
 
 SQLITE_FILE = "registry.db"
 POSTGRESQL_FILE = "registry.dump"

@@ -2,18 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NotSupportedError,
-    ProgrammingError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_sessionmaker,
@@ -24,7 +17,13 @@ from sqlalchemy.orm import sessionmaker
 from registry.database import sqlite_file
 from registry.database.change_counter import ChangeCounter
 from registry.database.commit_watch import CommitWatch, SeenCommits
-from registry.database.observer import DatabaseObserver, Operation, committed_rows, track_changes
+from registry.database.observer import (
+    DatabaseObserver,
+    Operation,
+    committed_rows,
+    track_changes,
+)
+from registry.database.outages import translate_outages
 from registry.database.sqlite_connection import BEGIN_WRITE, SqliteConnection, connect
 from registry.database.sqlite_file import SqliteFile
 from registry.database.sqlite_group_commit import (
@@ -42,11 +41,10 @@ _DRIVER_TIMEOUTS = {"timeout": 5, "command_timeout": 60}
 
 SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
 
-# Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
-# starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
-_STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-
 _BEGIN = text(BEGIN_WRITE)
+
+Result = TypeVar("Result")
+Work = Callable[[AsyncSession], Coroutine[Any, Any, Result]]
 
 
 class Database:
@@ -161,6 +159,50 @@ class Database:
                 self.notify_change(adapter)
             await self._log.wait_durable()
 
+    async def run(
+        self, work: Work[Result], *, for_catalog: bool = True, adapter: str | None = None
+    ) -> Result:
+        """`transaction` around work that awaits nothing but its session, for what is done often.
+
+        On SQLite all of it is one trip to the connection's thread: a trip for each statement takes
+        longer than the statements, and most of that on the event loop. Once there it is not
+        cancelled, and has no event loop.
+        """
+        if not self._sqlite:
+            async with self.transaction(for_catalog=for_catalog, adapter=adapter) as session:
+                return await work(session)
+        with self._observe(Operation.WRITE):
+            async with self._turns.turn():
+                result = await self._run_in_thread(work, for_catalog, adapter)
+            await self._log.wait_durable()
+        return result
+
+    async def _run_in_thread(
+        self, work: Work[Result], for_catalog: bool, adapter: str | None
+    ) -> Result:
+        async with (
+            self._engine.connect() as connection,
+            self._sessions(bind=connection) as session,
+        ):
+            committing = ExitStack()
+
+            async def in_thread() -> Result:
+                await session.execute(_BEGIN)
+                result = await work(session)
+                committing.enter_context(self._log.commit())  # of whose turn it is, no other
+                await session.commit()
+                return result
+
+            raw = await connection.get_raw_connection()
+            with committing:
+                result = await cast(SqliteConnection, raw.driver_connection).run(in_thread)
+            # at once: a cancellation meanwhile is raised at the next `await`
+            if self._observer is not None:
+                self._observer.on_commit(committed_rows(session))
+            if for_catalog:
+                self.notify_change(adapter)
+            return result
+
     @contextmanager
     def _observe(self, operation: Operation) -> Iterator[None]:
         """Report the session to the observer. Raises DatabaseUnavailable on an outage."""
@@ -199,16 +241,3 @@ class Database:
         self.changes.record(*([] if adapter is None else [adapter]))
         for callback in self.on_change:
             callback()
-
-
-@contextmanager
-def translate_outages() -> Iterator[None]:
-    """Raise DatabaseUnavailable for errors that are outages."""
-    try:
-        yield
-    except _STATEMENT_ERRORS:
-        raise
-    except (DBAPIError, PoolTimeout, OSError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        shown = str(cause) or type(cause).__name__
-        raise DatabaseUnavailable(f"the database can't be used now: {shown}") from error

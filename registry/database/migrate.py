@@ -7,7 +7,7 @@ from alembic.config import Config
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 
-from registry.database.engine import translate_outages
+from registry.database.outages import translate_outages
 from registry.errors import DatabaseUnavailable
 
 _HERE = Path(__file__).resolve().parent

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from registry.database.engine import translate_outages
 from registry.database.migrate import alembic_config
+from registry.database.outages import translate_outages
 from registry.database.schema_state import SchemaState
 from registry.database.urls import check_url
 

@@ -11,7 +11,7 @@ class Checkpoint(StrEnum):
     FETCHED = "fetched"
     INSPECTED = "inspected"
     KEPT = "kept"
-    WRITTEN = "written"  # the version's row, not yet committed
+    WRITTEN = "written"  # the version's row, not yet committed; SQLite: in the connection's thread
     PUBLISHED = "published"
 
 

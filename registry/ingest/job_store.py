@@ -35,8 +35,9 @@ class JobStore:
         self._max_attempts = max_attempts
 
     async def add(self, job: Job) -> Job:
-        async with self._database.transaction(for_catalog=False) as session:
-            return await JobRepository(session).add(job)
+        return await self._database.run(
+            lambda session: JobRepository(session).add(job), for_catalog=False
+        )
 
     async def add_failed(self, job: Job, error: RegistryError) -> None:
         """Add the job of a request that was refused before it had a row."""

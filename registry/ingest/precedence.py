@@ -1,10 +1,13 @@
 """Precedence of requests over registrations: these rest while a first token is awaited."""
 
+import asyncio
 import time
 from typing import Protocol
 
 REST_SECONDS = 0.015
 """Of an upload while it is received, and again of its job."""
+
+_LOOK_SECONDS = 0.002
 
 
 class Requests(Protocol):
@@ -48,8 +51,24 @@ class Rest:
         if self._left_seconds <= 0 or not self._requests.is_first_token_awaited():
             return
         began = time.monotonic()
-        await self._requests.until_first_tokens(self._left_seconds)
+        if _is_in_loop():
+            await self._requests.until_first_tokens(self._left_seconds)
+        else:
+            self._sleep_until(began + self._left_seconds)
         self._left_seconds -= time.monotonic() - began
+
+    def _sleep_until(self, latest: float) -> None:
+        """In the thread of a database connection, where a transaction runs at one go."""
+        while time.monotonic() < latest and self._requests.is_first_token_awaited():
+            time.sleep(_LOOK_SECONDS)
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 NO_REST = Rest(NO_REQUESTS)

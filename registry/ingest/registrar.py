@@ -21,6 +21,7 @@ from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, obse
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.precedence import NO_REST, Rest
 from registry.ingest.publish import publish
+from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.base_model import BaseModel
 from registry.inspection.fit import find_misfit
 from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
@@ -185,26 +186,11 @@ class Registrar:
         details = details or VersionDetails()
         is_filled = False
         base = self._base_model.identity
-        key = (base.name, base.digest)
+        write = partial(self._write, name, origin, artifact, details, base, in_transaction, rest)
         for _ in range(_ATTEMPTS):
             try:
-                async with self._database.transaction(adapter=name) as session:
-                    registration = await publish(
-                        session,
-                        name,
-                        origin,
-                        artifact,
-                        details,
-                        base,
-                        base_id=self._base_ids.get(key),
-                        find_missing_digests=not is_filled,
-                        rest=rest,
-                    )
-                    if registration.created or registration.restored:
-                        await self.quotas.check_storage(session, name)
-                    await rest.take()
-                    if in_transaction is not None:
-                        await in_transaction(session, registration)
+                attempt = partial(write, find_missing_digests=not is_filled)
+                registration = await self._database.run(attempt, adapter=name)
             except IntegrityError:  # PostgreSQL: the same adapter was created concurrently
                 self._base_ids.clear()
                 continue
@@ -213,6 +199,38 @@ class Registrar:
                 is_filled = True
                 continue
             if registration.created and (base_id := registration.published.version.base_id):
-                self._base_ids[key] = base_id  # committed
+                self._base_ids[base.name, base.digest] = base_id  # committed
             return registration
         raise DatabaseUnavailable(f"too many concurrent changes of {name}: try again")
+
+    async def _write(
+        self,
+        name: str,
+        origin: Origin,
+        artifact: StoredArtifact,
+        details: VersionDetails,
+        base: BaseIdentity,
+        in_transaction: InTransaction | None,
+        rest: Rest,
+        session: AsyncSession,
+        *,
+        find_missing_digests: bool,
+    ) -> Registration:
+        """Within the transaction. It awaits nothing but its session."""
+        registration = await publish(
+            session,
+            name,
+            origin,
+            artifact,
+            details,
+            base,
+            base_id=self._base_ids.get((base.name, base.digest)),
+            find_missing_digests=find_missing_digests,
+            rest=rest,
+        )
+        if registration.created or registration.restored:
+            await self.quotas.check_storage(session, name)
+        await rest.take()
+        if in_transaction is not None:
+            await in_transaction(session, registration)
+        return registration

@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -54,15 +55,18 @@ class TenantQuotas:
         if (tenant := self._tenant_of(adapter)) is None:
             return
         try:
-            async with self._database.transaction(for_catalog=False) as session:
-                limits = await self._limits_in(session, tenant)
-                repository = QuotaRepository(session)
-                await repository.lock_tenant(tenant)
-                await self._check_before(repository, tenant, limits, size_bytes or 0)
-                await self._count(repository, tenant, limits)
+            begin = partial(self._begin, tenant, size_bytes or 0)
+            await self._database.run(begin, for_catalog=False)
         except TenantLimit as refusal:
             self._refused(tenant, refusal.limit)
             raise
+
+    async def _begin(self, tenant: str, size_bytes: int, session: AsyncSession) -> None:
+        limits = await self._limits_in(session, tenant)
+        repository = QuotaRepository(session)
+        await repository.lock_tenant(tenant)
+        await self._check_before(repository, tenant, limits, size_bytes)
+        await self._count(repository, tenant, limits)
 
     async def fetch_limits(self, adapter: str, limits: FetchLimits) -> FetchLimits:
         """These limits, and the tenant's room: an upper bound, as `_check_before` has a lower one.

@@ -466,8 +466,9 @@ async def test_a_version_that_is_being_written_is_written(
     def end_while_writing(number: int, reached: Checkpoint) -> None:
         if reached == Checkpoint.WRITTEN:
             written.append(number)
-            ending[0].stop_working()
+            loop.call_soon_threadsafe(ending[0].stop_working)
 
+    loop = asyncio.get_running_loop()
     async with start(watch=end_while_writing) as registry:
         ending.append(registry)
         job = await registry.finished(await registry.register("bot", make_adapter("a")))

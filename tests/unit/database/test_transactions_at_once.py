@@ -1,0 +1,130 @@
+"""Transactions that run at one go in the connection's thread: `Database.run`."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.auth.client_address import client_address, from_address
+from registry.database.engine import Database
+
+ADD = text("INSERT INTO t VALUES (1)")
+
+
+class Disk:
+    """A `Sync` that waits for `free`."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+
+    def sync(self, _: int) -> None:
+        self.free.wait(10)
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+async def database(disk: Disk, tmp_path: Path) -> AsyncIterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path}/registry.db", sync=disk.sync)
+    async with opened.transaction() as session:
+        await session.execute(text("CREATE TABLE t (n INTEGER)"))
+    yield opened
+    disk.free.set()
+    await opened.close()
+
+
+async def add(session: AsyncSession) -> int:
+    await session.execute(ADD)
+    return await count_in(session)
+
+
+async def count_in(session: AsyncSession) -> int:
+    found: int = (await session.execute(text("SELECT count(*) FROM t"))).scalar_one()
+    return found
+
+
+async def count(database: Database) -> int:
+    async with database.read_session() as session:
+        return await count_in(session)
+
+
+async def test_it_is_committed_told_and_returned(database: Database) -> None:
+    before = database.change_count
+    assert await database.run(add, adapter="bot") == 1
+    assert database.changes.last_change("bot") == database.change_count == before + 1
+    assert await database.run(add, for_catalog=False) == 2
+    assert database.change_count == before + 1
+    assert await count(database) == 2
+
+
+async def test_it_waits_for_the_disk(database: Database, disk: Disk) -> None:
+    disk.free.clear()
+    adding = asyncio.create_task(database.run(add))
+    await asyncio.sleep(0.1)
+    reading = asyncio.create_task(count(database))
+    await asyncio.sleep(0.1)
+    assert not any(task.done() for task in (adding, reading))
+    disk.free.set()
+    assert (await adding, await reading) == (1, 1)
+
+
+async def test_work_that_fails_leaves_nothing(database: Database) -> None:
+    async def fail(session: AsyncSession) -> None:
+        await add(session)
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError):
+        await database.run(fail)
+    assert await count(database) == 0
+    assert await database.run(add) == 1
+
+
+async def test_work_that_waits_for_something_else_is_refused(database: Database) -> None:
+    async def wait(session: AsyncSession) -> None:
+        await add(session)
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waited for something else"):
+        await database.run(wait)
+    assert await count(database) == 0
+    assert await database.run(add) == 1
+
+
+async def test_it_runs_in_its_caller_s_context(database: Database) -> None:
+    async def address(_: AsyncSession) -> str | None:
+        return client_address()
+
+    with from_address("192.0.2.1"):
+        assert await database.run(address) == "192.0.2.1"
+
+
+async def test_one_that_is_given_up_in_the_thread_is_committed_and_told(
+    database: Database,
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    async def add_slowly(session: AsyncSession) -> int:
+        begun.set()
+        free.wait(10)
+        return await add(session)
+
+    before = database.change_count
+    adding = asyncio.create_task(database.run(add_slowly))
+    assert await asyncio.to_thread(begun.wait, 10)
+    adding.cancel()
+    await asyncio.sleep(0.05)
+    assert not adding.done(), "it would leave the connection to others in the middle"
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert database.change_count == before + 1
+    assert await count(database) == 1
+    assert await database.run(add) == 2
