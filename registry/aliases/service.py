@@ -139,7 +139,7 @@ async def point_first(work: UnitOfWork, alias: str, version: Version, reason: st
         reason=reason,
     )
     current = Alias(adapter_id=work.adapter_id, name=alias, version_id=row_id(version), revision=1)
-    work.aliases.add(current, row)
+    await work.aliases.add(current, row)
     await work.add_event(
         EventKind.ALIAS_MOVED, alias=alias, to_version=version.number, reason=reason
     )

@@ -24,6 +24,7 @@ from sqlmodel import col
 from registry.auth.visibility import Reader
 from registry.bases.scope import serves_version
 from registry.catalog.types import AliasState
+from registry.database.row_insert import insert_row
 from registry.inspection.base_identity import BaseIdentity
 from registry.models import SERVABLE, Adapter, Alias, AliasHistory, ServedName, Version
 from registry.references import DEFAULT_ALIAS, AdapterReference
@@ -141,9 +142,10 @@ class AliasRepository:
         await self._session.merge(alias)
         await self._session.flush()
 
-    def add(self, alias: Alias, row: AliasHistory) -> None:
+    async def add(self, alias: Alias, row: AliasHistory) -> None:
         """Insert an alias that has no history, with its first state."""
-        self._session.add_all((row, alias))
+        await insert_row(self._session, row)
+        await insert_row(self._session, alias)
 
     async def remove(self, adapter_id: int, alias: str) -> None:
         statement = delete(Alias).where(col(Alias.adapter_id) == adapter_id)

@@ -10,6 +10,7 @@ from sqlmodel import col
 from registry.bases.scope import serves_version
 from registry.catalog.alias_repository import is_current
 from registry.catalog.further_numbers import ids_of_number
+from registry.database.row_insert import insert_row
 from registry.errors import UnknownAdapter
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.invocation import INVOCATION_FIELD
@@ -70,6 +71,10 @@ class RegistryRepository:
         self._session.add(row)
         await self._session.flush()
         return row
+
+    async def insert(self, row: Adapter | Version) -> None:
+        """The same for a row that nothing changes in this session."""
+        await insert_row(self._session, row)
 
     # ---- adapters ------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from registry.catalog.further_numbers import further_numbers
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import PublishedVersion
 from registry.database.engine import Database
+from registry.database.observer import add_committed_row
+from registry.database.row_insert import insert_row
 from registry.errors import UnknownAdapter, UnknownVersion
 from registry.models import Adapter, Event, EventKind, Version, row_id
 from registry.redaction import redact_keys
@@ -65,7 +67,7 @@ class UnitOfWork:
         reason: str | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the event of this change, with what the session writes next."""
+        """Write the event of this change."""
         event = Event(
             actor=self.actor,
             address=self.address,
@@ -77,7 +79,8 @@ class UnitOfWork:
             reason=None if reason is None else redact_keys(reason),
             data=dict(data or {}),
         )
-        self.session.add(event)
+        await insert_row(self.session, event)
+        add_committed_row(self.session, event)
 
 
 async def published(session: AsyncSession, name: str, version: Version) -> PublishedVersion:

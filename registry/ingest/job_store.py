@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from random import uniform
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +12,7 @@ from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.observer import add_committed_row
+from registry.database.row_insert import insert_row
 from registry.errors import JobFinished, RegistryError, UnknownJob
 from registry.ingest.repository import CLEARED_AT_END, JobFilter, JobRepository
 from registry.models import Event, EventKind, now, row_id
@@ -35,9 +37,8 @@ class JobStore:
         self._max_attempts = max_attempts
 
     async def add(self, job: Job) -> Job:
-        return await self._database.run(
-            lambda session: JobRepository(session).add(job), for_catalog=False
-        )
+        await self._database.run(partial(insert_row, row=job), for_catalog=False)
+        return job
 
     async def add_failed(self, job: Job, error: RegistryError) -> None:
         """Add the job of a request that was refused before it had a row."""

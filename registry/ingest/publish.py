@@ -64,7 +64,8 @@ async def _add_adapter(session: AsyncSession, name: str, description: str | None
     """Locked until the transaction ends, as no other sees it."""
     await check_tenant_exists(session, name)
     await check_not_served(NameRepository(session), name)
-    adapter = await RegistryRepository(session).add(Adapter(name=name, description=description))
+    adapter = Adapter(name=name, description=description)
+    await RegistryRepository(session).insert(adapter)
     await TermRepository(session).add_adapter(name, adapter_terms(adapter))
     return adapter
 
@@ -94,7 +95,7 @@ async def _publish_new(
     """Add the version; the adapter's first one becomes its default."""
     name = work.adapter.name
     await describe(work, version, details)
-    await work.repository.add(version)
+    await work.repository.insert(version)
     await rest.take()
     await TermRepository(work.session).add_version(row_id(version), version_terms(name, version))
     await work.add_event(EventKind.VERSION_REGISTERED, to_version=version.number)

@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from engine.gateway.in_flight import RequestsInFlight
+from registry.database.engine import Database
 from registry.ingest import precedence
 from registry.ingest.checkpoints import Checkpoint
+from registry.ingest.precedence import Rest
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
 PATH = "/adapters/bot/versions"
@@ -52,6 +54,21 @@ async def test_a_registration_rests_between_its_steps_until_the_first_token(
         asked[0].begin_answer()
         assert (await sending).status_code == 201
         assert Checkpoint.PUBLISHED in reached
+
+
+async def test_a_transaction_rests_in_its_thread_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precedence, "REST_SECONDS", 60.0)
+    requests = RequestsInFlight(lambda: None)
+    awaited = requests.begin()
+    rest, database = Rest(requests), Database(f"sqlite:///{tmp_path}/resting.db")
+    resting = asyncio.create_task(database.run(lambda _: rest.take()))
+    done, _ = await asyncio.wait({resting}, timeout=0.3)
+    assert not done
+    awaited.begin_answer()
+    await resting
+    await database.close()
 
 
 async def test_a_registration_rests_no_longer_than_it_may(
