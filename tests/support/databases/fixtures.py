@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from registry.database.migrate import upgrade
+from tests.support.databases.compiled_statements import compiled_once
 from tests.support.databases.postgres import PostgresServer, binaries
 
 # Tests leave few rows: to truncate makes new files for each table and index, and takes six times
@@ -37,6 +38,12 @@ END $$
 """
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session")
