@@ -32,11 +32,11 @@ from registry.rates.usage import RateUsage
 from registry.rates.windows import RateWindows
 from registry.references import tenant_of
 from registry.service import RegistryService
-from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
 from registry.webhooks.retry_policy import WebhookLimits
 from tests.api.keyed_client import Asked
+from tests.support.read_settings import read_settings
 from tests.support.servers.asgi_server import serving, take_in
 from tests.support.servers.ingest_router import ingest_of
 from tests.support.servers.lazy_routes import lazy_routes
@@ -123,8 +123,7 @@ def ingest(service: RegistryService) -> IngestService:
 async def running_events(
     database: Database,
 ) -> AsyncIterator[tuple[Notifications, asyncio.Task[None]]]:
-    settings = RegistrySettings(allowed_networks=("127.0.0.1",))
-    async with open_notifications(database, settings, QUICK_WEBHOOKS) as parts:
+    async with open_notifications(database, read_settings("127.0.0.1"), QUICK_WEBHOOKS) as parts:
         running = asyncio.create_task(parts.run(lambda: False))
         yield parts, running
         running.cancel()

@@ -14,15 +14,14 @@ from fastapi import FastAPI
 
 from registry.api.router import create_router
 from registry.database.engine import Database
-from registry.database.migrate import upgrade
 from registry.models import Adapter
 from registry.notifications import open_notifications
 from registry.service import RegistryService
-from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
 from tests.api.conftest import BASE
 from tests.support.archives import INDEX, archive_of, changed_json, parts_of, sealed
+from tests.support.read_settings import read_settings
 from tests.support.servers.asgi_server import take_in
 from tests.support.servers.ingest_router import ingest_router
 
@@ -122,15 +121,13 @@ def here(
 
 
 @pytest.fixture
-async def there(tmp_path: Path, empty_database: str) -> AsyncIterator[Registry]:
+async def there(tmp_path: Path, other_database_url: str) -> AsyncIterator[Registry]:
     """An empty registry on another database of the same kind."""
-    path = empty_database.replace("/registry.db", "/other.db")
-    await asyncio.to_thread(upgrade, path)
-    database = Database(path)
+    database = Database(other_database_url)
     store = ArtifactStore(tmp_path / "other", source_roots=[tmp_path], max_bytes=1_000_000)
     store.open()
     service = RegistryService(database, store, BASE, max_rank=8, reserved_names=frozenset({"base"}))
-    async with open_notifications(database, RegistrySettings()) as parts:
+    async with open_notifications(database, read_settings()) as parts:
         app = FastAPI()
         take_in(app, create_router(service), ingest_router(service), *parts.routers)
         transport = httpx.ASGITransport(app=app)

@@ -12,7 +12,6 @@ import pytest
 from blake3 import blake3
 
 from adaptry.importers.base import ForeignAdapter, ForeignVersion, export_entries
-from registry.database.migrate import upgrade
 from registry.models import now
 from registry.storage.integrity import manifest_digest
 from registry.storage.tar import Entry, tar_chunks
@@ -28,11 +27,9 @@ KILLS = 4
 
 @pytest.fixture
 async def process(
-    tmp_path: Path, empty_database: str, unused_tcp_port: int
+    tmp_path: Path, other_database_url: str, unused_tcp_port: int
 ) -> AsyncIterator[ServerProcess]:
-    url = empty_database.replace("/registry.db", "/process.db")
-    await asyncio.to_thread(upgrade, url)
-    server = ServerProcess(tmp_path, url, unused_tcp_port)
+    server = ServerProcess(tmp_path, other_database_url, unused_tcp_port)
     await server.start()
     yield server
     await server.kill()

@@ -93,12 +93,22 @@ def empty_database(database_kind: str, tmp_path: Path, request: pytest.FixtureRe
 @pytest.fixture
 def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The URL of a migrated database without rows, of its own for each test."""
-    if database_kind == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "registry.db")
-        return f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    return _without_rows(tmp_path / "registry.db", "migrated", database_kind, request)
+
+
+@pytest.fixture
+def other_database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A second such database beside it."""
+    return _without_rows(tmp_path / "other.db", "migrated_too", database_kind, request)
+
+
+def _without_rows(file: Path, name: str, kind: str, request: pytest.FixtureRequest) -> str:
+    if kind == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+        return f"sqlite+aiosqlite:///{file}"
     server: PostgresServer = request.getfixturevalue("migrated_postgres")
-    server.sql(EMPTY_ALL_TABLES, "migrated")
-    return server.url("migrated")
+    server.sql(EMPTY_ALL_TABLES, name)
+    return server.url(name)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +122,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def migrated_postgres(postgres: PostgresServer) -> PostgresServer:
     postgres.sql("CREATE DATABASE migrated")
     _migrate(postgres.url("migrated"))
+    postgres.sql("CREATE DATABASE migrated_too TEMPLATE migrated")
     return postgres
 
 

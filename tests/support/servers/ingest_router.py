@@ -5,16 +5,16 @@ from fastapi import APIRouter
 from registry.api.ingest import create_ingest_router
 from registry.ingest.service import IngestService
 from registry.service import RegistryService
-from registry.settings import RegistrySettings
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
+from tests.support.read_settings import read_settings
 
 
 def ingest_of(service: RegistryService) -> IngestService:
     """For small folders of this machine, which are registered within the request."""
     sources = RemoteSources((), EgressGuard())
     return IngestService(
-        service.registrar, service._database, service.store, sources, RegistrySettings()
+        service.registrar, service._database, service.store, sources, read_settings()
     )
 
 
