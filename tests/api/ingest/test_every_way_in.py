@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Outcome:
     has_template: bool = False
 
 
+@cache  # a megabyte
 def tokenizer(first: str = "the", **added: int) -> str:
     tokens = [{"id": id_, "content": text} for text, id_ in added.items()]
     vocabulary = {f"{first} token number {n}": n for n in range(VOCABULARY)}
