@@ -53,8 +53,8 @@ contracts: $(PROJECT) $(DEV)  ## import-linter: which package may import which
 	@$(VENV)/bin/lint-imports
 
 .PHONY: hooks
-hooks: $(PROJECT) $(DEV)  ## the commit hooks that are not in lint, types or contracts
-	@SKIP=ruff-check,ruff-format,mypy,import-contracts,shellcheck $(VENV)/bin/pre-commit run --all-files
+hooks: $(PROJECT) $(DEV)  ## the commit hooks that are not in lint, types, contracts or the tests
+	@SKIP=ruff-check,ruff-format,mypy,import-contracts,shellcheck,dashboard $(VENV)/bin/pre-commit run --all-files
 
 .PHONY: console
 console:  ## check and build the console from its locked packages (needs Node 20)
