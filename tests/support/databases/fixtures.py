@@ -6,14 +6,17 @@ Both where SQL, locks, transactions or a crash are what is tested. A test's own 
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from registry.database.migrate import upgrade
 from tests.support.databases.compiled_statements import compiled_once
+from tests.support.databases.kept_psql import KeptPsql
 from tests.support.databases.postgres import PostgresServer, binaries
 
 # Tests leave few rows: to truncate makes new files for each table and index, and takes six times
@@ -106,9 +109,8 @@ def _without_rows(file: Path, name: str, kind: str, request: pytest.FixtureReque
     if kind == "sqlite":
         shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
         return f"sqlite+aiosqlite:///{file}"
-    server: PostgresServer = request.getfixturevalue("migrated_postgres")
-    server.sql(EMPTY_ALL_TABLES, name)
-    return server.url(name)
+    empty: Callable[[str], str] = request.getfixturevalue("emptied_postgres")
+    return empty(name)
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +126,19 @@ def migrated_postgres(postgres: PostgresServer) -> PostgresServer:
     _migrate(postgres.url("migrated"))
     postgres.sql("CREATE DATABASE migrated_too TEMPLATE migrated")
     return postgres
+
+
+@pytest.fixture(scope="session")
+def emptied_postgres(migrated_postgres: PostgresServer) -> Iterator[Callable[[str], str]]:
+    """Empties a database of this name; its URL."""
+    with ExitStack() as stack:
+        kept = cache(lambda name: stack.enter_context(KeptPsql(migrated_postgres, name)))
+
+        def emptied(name: str) -> str:
+            kept(name).run(EMPTY_ALL_TABLES)
+            return migrated_postgres.url(name)
+
+        yield emptied
 
 
 def _migrate(url: str) -> None:

@@ -111,8 +111,23 @@ class PostgresServer:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
+        return self._run("psql", *self._psql_options(database), "-c", statement)
+
+    def psql(self, database: str) -> "subprocess.Popen[str]":
+        """Statements are its input; it ends at an error."""
+        return subprocess.Popen(
+            [self.programs / "psql", *self._psql_options(database)],
+            user=self._user,
+            cwd="/",
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _psql_options(self, database: str) -> list[str]:
         options = ["-h", str(self.sockets), "-U", "adaptry", "-d", database, "-qAtX"]
-        return self._run("psql", *options, "-v", "ON_ERROR_STOP=1", "-c", statement)
+        return [*options, "-v", "ON_ERROR_STOP=1"]
 
     def unpacked(self, dump: Path) -> bytes:
         """The SQL in what pg_dump wrote in its own format."""
