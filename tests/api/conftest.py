@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -120,10 +121,16 @@ def ingest(service: RegistryService) -> IngestService:
 
 
 @pytest.fixture
+def webhook_limits() -> WebhookLimits:
+    """On PostgreSQL each poll is a query, and a test lasts for many if they are quick."""
+    return replace(QUICK_WEBHOOKS, poll_seconds=WebhookLimits().poll_seconds)
+
+
+@pytest.fixture
 async def running_events(
-    database: Database,
+    database: Database, webhook_limits: WebhookLimits
 ) -> AsyncIterator[tuple[Notifications, asyncio.Task[None]]]:
-    async with open_notifications(database, read_settings("127.0.0.1"), QUICK_WEBHOOKS) as parts:
+    async with open_notifications(database, read_settings("127.0.0.1"), webhook_limits) as parts:
         running = asyncio.create_task(parts.run(lambda: False))
         yield parts, running
         running.cancel()
