@@ -124,7 +124,8 @@ def test_a_name_that_it_does_not_know_is_fetched_and_answers_right(
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    assert [kept.name for kept in guest.files.iterdir()] == [version["digest"]], "fetched once"
+    kept = [each.name for each in guest.files.iterdir() if each.is_dir()]
+    assert kept == [version["digest"]], "fetched once"
 
 
 def test_an_alias_that_moves_is_followed(guest: Guest, live_server: Any) -> None:
