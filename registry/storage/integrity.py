@@ -59,6 +59,15 @@ def verify(folder: Path, digest: str, *, trust_fingerprint: bool = True) -> None
     raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
 
 
+def is_whole(folder: Path, digest: str) -> bool:
+    """Raises OSError if that can't be told."""
+    try:
+        verify(folder, digest)
+    except (FilesChanged, FilesGone):
+        return False
+    return True
+
+
 def write_fingerprint(folder: Path) -> None:
     """Store the fingerprint of files whose content was just verified.
 

@@ -15,7 +15,7 @@ from registry.sources.base import FetchLimits
 from registry.sources.local import LocalSource, find_folder
 from registry.sources.quarantine import make_final
 from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
-from registry.storage.integrity import fingerprint_file, write_fingerprint
+from registry.storage.integrity import fingerprint_file, is_whole, write_fingerprint
 
 
 @dataclass(slots=True)
@@ -147,11 +147,14 @@ class ArtifactStore:
     def add(self, folder: Path, digest: str) -> FileLock:
         """Move inspected files to their digest's folder; the same content is stored once.
 
-        They are not removed while the lock is held, until their row is written. Raises OSError.
+        What is there is checked, and replaced if it is damaged. They are not removed while the
+        lock is held, until their row is written. Raises OSError.
         """
         target = self.path_of(digest)
         lock = self._pending.lock_shared(digest)
         try:
+            if target.is_dir() and not is_whole(target, digest):
+                _remove(self._quarantine / self._set_aside(target))
             self._move(folder, target)
             write_fingerprint(target)
         except BaseException:
@@ -188,7 +191,10 @@ class ArtifactStore:
 
         Needs the lock of `try_lock`. Does not block. Raises OSError.
         """
-        target, name = self.path_of(digest), secrets.token_hex(16)
+        return self._set_aside(self.path_of(digest))
+
+    def _set_aside(self, target: Path) -> str:
+        name = secrets.token_hex(16)
         fingerprint_file(target).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             target.rename(self._quarantine / name)

@@ -24,6 +24,7 @@ from registry.ingest.pipeline import inspect, keep, new_workspace
 from registry.inspection.inspector import Inspection
 from registry.sources.base import Progress, Source
 from registry.sources.local import LocalFile, LocalSource
+from registry.storage.integrity import verify
 from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -195,6 +196,26 @@ def test_the_same_content_is_the_same_folder_and_is_written_once(shop: Shop) -> 
     assert (again.digest, again.path) == (first.digest, first.path)
     assert {file: file.stat().st_ino for file in first.path.iterdir()} == written
     assert len(shop.stored_files()) == 2
+
+
+@pytest.mark.parametrize("harm", ["change", "cut", "add", "empty"])
+def test_what_is_damaged_is_replaced_by_the_same_content(shop: Shop, harm: str) -> None:
+    """It was sealed as it lay there: the next load trusted that."""
+    first = ingest(shop.store, str(shop.adapter("a")), accept)
+    (file,) = (file for file in first.path.iterdir() if file.name == WEIGHTS)
+    file.chmod(0o600)
+    first.path.chmod(0o700)
+    if harm == "add":
+        (first.path / "more").write_bytes(b"x")
+    elif harm == "empty":
+        for each in first.path.iterdir():
+            each.unlink()
+    else:
+        file.write_bytes(b"Weights" if harm == "change" else b"weight")
+    again = ingest(shop.store, str(shop.adapter("b")), accept)
+    assert again.path == first.path
+    verify(again.path, again.digest, trust_fingerprint=False)
+    assert sorted(file.name for file in again.path.iterdir()) == sorted((CONFIG, WEIGHTS))
 
 
 def test_the_digest_is_of_content_alone(shop: Shop, tmp_path: Path) -> None:
