@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 from vllm.entrypoints.openai.models import serving
 
-from adaptry.client import AdaptryError
+from adaptry.client import NoAnswer
+from guest.failures import failure_of, one_line
 from guest.http_errors import GracefulHTTPError
 from guest.resolver import RegistryResolver
 from registry.errors import UnknownAdapter
@@ -66,13 +67,12 @@ class LoraRoutes:
             try:
                 await self._resolver.update(name)
                 served = await models.resolve_lora(name)
-            except (AdaptryError, OSError) as error:
-                return refusal(503, f"{name} is registered, but can't be fetched: {error}")
             except GracefulHTTPError as error:
                 return refusal(error.http_status, f"{name} is registered, but {error}")
-            except Exception as error:  # vLLM's, for an adapter that it does not accept
-                logger.exception("%s can't be served", name)
-                return refusal(503, f"{name} is registered, but vLLM can't serve it: {error}")
+            except Exception as error:  # also vLLM's, for an adapter that it does not accept
+                failure = failure_of(error)
+                logger.warning("%s can't be served: %s", name, failure.detail)
+                return refusal(failure.status, f"{name} is registered, but {failure.said}")
             if isinstance(served, serving.ErrorResponse):
                 return served
         return said
@@ -82,10 +82,8 @@ class LoraRoutes:
         if isinstance(said, str):
             try:
                 await self._resolver.update(name)
-            except (AdaptryError, OSError) as error:  # it is followed: tried again in a second
-                logger.warning("%s can't be looked up: %s", name, error)
-            except Exception:  # vLLM's, if the name means another adapter now
-                logger.exception("%s can't be brought up to date", name)
+            except Exception as error:  # also vLLM's, if the name means another adapter now
+                logger.warning("%s can't be brought up to date: %s", name, one_line(error))
         return said
 
     async def _ask(self, path: str, body: dict[str, object]) -> Any:
@@ -95,8 +93,9 @@ class LoraRoutes:
             late = "the registry has not finished yet, and goes on: send the request again"
             return refusal(503, late, "registration_pending")
         except httpx.HTTPError as error:
-            logger.warning("%s of %s: %s", path, self._http.base_url, error)
-            return refusal(503, "the registry does not answer", "registry_unavailable")
+            away = NoAnswer(str(self._http.base_url), one_line(error))
+            logger.warning("%s: %s", path, away)
+            return refusal(503, failure_of(away).said, "registry_unavailable")
         return response.text if response.status_code == HTTPStatus.OK else refused_by(response)
 
 
@@ -108,7 +107,9 @@ def refused_by(response: httpx.Response) -> Any:
         message = str(error.get("message") or error["detail"])
         code = str(error["code"])
     except (ValueError, KeyError, AttributeError):
-        found = f"{response.url.host} answers {response.status_code}: this is no registry"
+        found = f"the registry answers {response.status_code}"
+        if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:  # of a proxy before it
+            found = f"{response.url.host} answers {response.status_code}: this is no registry"
         return refusal(HTTPStatus.BAD_GATEWAY, found, "registry_unavailable")
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         message += ". To load adapters here, ADAPTRY_GUEST_API_KEY needs the scope publish"

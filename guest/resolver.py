@@ -10,7 +10,6 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,11 +17,13 @@ from weakref import WeakValueDictionary
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
-from adaptry.client import AdaptryError
 from adaptry.client.models import VersionRead
+from guest.failures import CantServe, Cause, Failure, cant_serve, failure_of, one_line
 from guest.http_errors import GracefulHTTPError
+from guest.metrics import GuestMetrics
 from guest.registry_client import BelongsElsewhere, RegistryClient
 from guest.served_base import served_base
+from guest.setbacks import Setbacks
 from registry.inspection.base_identity import BaseIdentity
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,15 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
     """`models`: vLLM's `OpenAIServingModels`; its `lora_requests` are the adapters by name."""
 
     def __init__(
-        self, registry: RegistryClient, follow_seconds: float, base_id: str | None = None
+        self,
+        registry: RegistryClient,
+        follow_seconds: float,
+        base_id: str | None = None,
+        metrics: GuestMetrics | None = None,
     ) -> None:
+        """`metrics`: by default in vLLM's own."""
         self._registry = registry
+        self._setbacks = Setbacks(metrics or GuestMetrics(), follow_seconds)
         self._base_id = base_id
         self._base: BaseIdentity | None = None
         self._follow_seconds = follow_seconds
@@ -60,38 +67,50 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             version = await asyncio.to_thread(self._find, lora_name)
             if version is None:
                 return None
+            self._setbacks.check(version.reference)
             request = await self._request(version)
-        except BelongsElsewhere as error:
-            raise GracefulHTTPError(str(error), HTTPStatus.CONFLICT) from error
-        except (AdaptryError, OSError) as error:
-            logger.warning("%s can't be resolved: %s", lora_name, error)
-            raise GracefulHTTPError(
-                f"the registry of {lora_name} does not answer", HTTPStatus.SERVICE_UNAVAILABLE
-            ) from error
+        except Exception as error:
+            failure = failure_of(error)
+            self._setbacks.refuse_request(lora_name, failure)
+            said = f"{lora_name} can't be served here: {failure.said}"
+            raise GracefulHTTPError(said, failure.status) from error
+        self._setbacks.settle(lora_name)
         self._names[lora_name] = version.reference
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
         return request
 
     def _find(self, name: str) -> VersionRead | None:
-        """Raises BelongsElsewhere, AdaptryError, OSError."""
+        """Raises BelongsElsewhere, AdaptryError, CantServe."""
         if self._base is None:
-            self._base = served_base(self.models, self._base_id)
+            try:
+                self._base = served_base(self.models, self._base_id)
+            except OSError as error:
+                said = f"this server can't read its base model: {error.strerror or error}"
+                raise CantServe(Failure(Cause.DISK, said, f"{said} ({error})")) from error
             logger.info("the base model is %s", self._base)
         return self._registry.find(name, self._base)
 
     async def _request(self, version: VersionRead) -> LoRARequest:
-        """Raises GracefulHTTPError (503) if this engine can't serve it."""
-        if (most := self._max_rank()) is not None and version.rank > most:
-            detail = f"{version.reference} has rank {version.rank}, over --max-lora-rank {most}"
-            raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
-        if version.kind != "lora":  # 0.26 would apply it from the prompt's start on
-            detail = f"{version.reference} is an activated adapter: vLLM alone can't serve it"
-            raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
-        loop = asyncio.get_running_loop()
-        folder = await loop.run_in_executor(self._fetchers, self._registry.fetch, version)
+        """Raises CantServe, AdaptryError, OSError."""
+        try:
+            self._check_fit(version)
+            loop = asyncio.get_running_loop()
+            folder = await loop.run_in_executor(self._fetchers, self._registry.fetch, version)
+        except Exception as error:
+            self._setbacks.refuse(version.reference, failure_of(error))
+            raise
         # vLLM gives it its number
         return LoRARequest(version.reference, 1, str(folder))
+
+    def _check_fit(self, version: VersionRead) -> None:
+        """Raises CantServe if this engine can't serve it."""
+        if (most := self._max_rank()) is not None and version.rank > most:
+            detail = f"{version.reference} has rank {version.rank}, over --max-lora-rank {most}"
+            raise cant_serve(Cause.RANK, detail)
+        if version.kind != "lora":  # 0.26 would apply it from the prompt's start on
+            detail = f"{version.reference} is an activated adapter: vLLM alone can't serve it"
+            raise cant_serve(Cause.ACTIVATED, detail)
 
     async def _follow(self) -> None:
         """Each name by itself: one whose files come slowly holds up no other."""
@@ -100,20 +119,22 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             for name in self._names:
                 if self._is_served(name) and name not in self._updating:
                     self._updating[name] = asyncio.create_task(self._follow_name(name))
+            self._registry.files.let_go()
 
     async def _follow_name(self, name: str) -> None:
         try:
             async with self._lock_of(name):
-                await self._update(name, self._lookups)
-        except (AdaptryError, OSError, GracefulHTTPError) as error:  # the current version stays
-            logger.warning("%s can't be brought up to date: %s", name, error)
-        except Exception:  # vLLM's, for an adapter that it does not accept
-            logger.exception("%s can't be brought up to date", name)
+                await self._update(name, self._lookups, is_patient=True)
+        except Exception as error:  # also vLLM's, for an adapter that it does not accept
+            self._setbacks.fall_behind(name, failure_of(error))  # the current version stays
+            logger.debug("%s", name, exc_info=True)
+        else:
+            self._setbacks.settle(name)
         finally:
             del self._updating[name]
 
     async def update(self, name: str) -> None:
-        """Resolve a name again, if it is served here. Raises AdaptryError, OSError."""
+        """Resolve a name again, if it is served here. Raises what `failure_of` knows."""
         async with self._lock_of(name):
             await self._update(name, nullcontext())
 
@@ -121,8 +142,11 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         """Exists while an update of the name holds it or waits for it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _update(self, name: str, turn: AbstractAsyncContextManager[None]) -> None:
-        """`turn`: is held while the registry is asked, and no longer."""
+    async def _update(
+        self, name: str, turn: AbstractAsyncContextManager[None], *, is_patient: bool = False
+    ) -> None:
+        """`turn`: is held while the registry is asked, and no longer. `is_patient`: a version that
+        was refused is not tried again before its pause is over."""
         if not self._is_served(name) or name not in self._names:
             return
         try:
@@ -136,12 +160,26 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             self.models.lora_requests.pop(name, None)
             del self._names[name]
         elif version.reference != self._names[name]:
-            request = await self._request(version)
-            request.lora_int_id = self.models.lora_id_counter.inc(1)
+            if is_patient:
+                self._setbacks.check(version.reference)
+            await self._switch(name, version)
+
+    async def _switch(self, name: str, version: VersionRead) -> None:
+        """Raises also what vLLM raises for an adapter that it does not accept."""
+        request = await self._request(version)
+        request.lora_int_id = self.models.lora_id_counter.inc(1)
+        try:
             await self.models.engine_client.add_lora(request)
-            self.models.lora_requests[name] = request  # requests in progress have their own
-            self._names[name] = version.reference
-            logger.info("%s means %s now", name, version.reference)
+        except Exception as error:
+            refused = cant_serve(
+                Cause.ENGINE, f"vLLM refuses {version.reference}: {one_line(error)}"
+            )
+            self._setbacks.refuse(version.reference, refused.failure)
+            raise refused from error
+        self._setbacks.accept(version.reference)
+        self.models.lora_requests[name] = request  # requests in progress have their own
+        self._names[name] = version.reference
+        logger.info("%s means %s now", name, version.reference)
 
     def _is_served(self, name: str) -> bool:
         return self.models is not None and name in self.models.lora_requests

@@ -20,6 +20,7 @@ from adaptry.client.errors import (
     Unavailable,
     UnexpectedAnswer,
     UploadBroken,
+    WriteFailed,
 )
 from adaptry.client.transport.requests import UNSET
 
@@ -51,6 +52,7 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "UploadBroken",
+    "WriteFailed",
     "unpack_version",
 ]
 

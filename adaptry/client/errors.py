@@ -44,6 +44,14 @@ class PullFailed(AdaptryError):
     """The downloaded files are not the version's, or they can't be written here."""
 
 
+class WriteFailed(PullFailed):
+    """The downloaded files can't be written here; `reason` has no path."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{place} can't be written: {reason}")
+
+
 class JobFailed(AdaptryError):
     """A registration ended without a version; `code` and `detail` are the job's."""
 

@@ -9,7 +9,7 @@ from typing import IO, cast
 
 from blake3 import blake3
 
-from adaptry.client.errors import PullFailed
+from adaptry.client.errors import PullFailed, WriteFailed
 from registry.storage.integrity import manifest_digest
 from registry.storage.tar import ChunkReader
 
@@ -31,7 +31,7 @@ def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:
     except tarfile.TarError as error:
         raise PullFailed(f"the download is no tar: {error}") from error
     except OSError as error:
-        raise PullFailed(f"{folder} can't be written: {error.strerror or error}") from error
+        raise WriteFailed(str(folder), error.strerror or str(error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sum(size_bytes for _, size_bytes, _ in files)

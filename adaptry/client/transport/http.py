@@ -19,6 +19,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Servers close a connection that was idle for 5 s, perhaps just as the next request is sent.
 IDLE_SECONDS = 3.0
 CONNECT_SECONDS = 5.0
+_ERROR_NUMBER = re.compile(r"^\[Errno -?[0-9]+\] ")
 _LABEL = "[a-z0-9-]{1,63}"
 _SIMPLE_URL = re.compile(
     rf"https?://{_LABEL}(\.{_LABEL})*(:(?P<port>[0-9]{{1,5}}))?(/[a-z0-9._/-]*)?", re.IGNORECASE
@@ -119,7 +120,8 @@ class Options:
         import httpx
 
         kind = UploadBroken if isinstance(error, httpx.WriteError) else NoAnswer
-        return kind(self.base_url, str(error) or type(error).__name__)
+        reason = _ERROR_NUMBER.sub("", str(error))
+        return kind(self.base_url, reason or type(error).__name__)
 
 
 def _is_valid(url: str) -> bool:

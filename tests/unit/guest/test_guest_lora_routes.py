@@ -160,6 +160,7 @@ PROBLEM = {"type": "about:blank", "status": 403, "detail": "no", "code": "scope_
         ((401, {**PROBLEM, "code": "key_missing"}), 403, "key_missing", "ADAPTRY_GUEST_API_KEY"),
         ((404, b"<html>"), 502, "registry_unavailable", "this is no registry"),
         ((204, b""), 502, "registry_unavailable", "this is no registry"),
+        ((503, b"<html>"), 502, "registry_unavailable", "the registry answers 503"),
         ((520, {"code": "origin", "detail": "unknown"}), 502, "origin", "unknown"),
     ],
 )
@@ -191,6 +192,8 @@ async def test_a_registry_that_is_away_is_a_503(models: Models, registry: Answer
     registry.server_close()
     error = refused(await models.load_lora_adapter(asking("bot")))
     assert (error["code"], error["reason"]) == (503, "registry_unavailable")
+    assert "onnect" in error["message"], "why"
+    assert str(registry.server_port) not in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 
 from adaptry.client import NoAnswer, PullFailed
+from guest.failures import CantServe
+from guest.metrics import GuestMetrics
 from guest.registry_client import BelongsElsewhere, RegistryClient
 from guest.resolver import RegistryResolver
+from guest.setbacks import Setbacks
 from registry.inspection.base_identity import BaseIdentity, identity_of
 from registry.storage.local_copy import LocalCopyCache
 
@@ -60,6 +64,7 @@ class Models:
         self.lora_requests: dict[str, LoRARequest] = {}
         self.refused: set[str] = set()
         self.added: list[str] = []
+        self.tried: list[str] = []
         self.engine_client = self
         self.vllm_config = SimpleNamespace(
             lora_config=SimpleNamespace(max_lora_rank=8),
@@ -73,6 +78,7 @@ class Models:
         return self._last
 
     async def add_lora(self, request: LoRARequest) -> None:
+        self.tried.append(request.lora_name)
         if request.lora_name in self.refused:
             raise RuntimeError("vLLM does not take it")
         self.added.append(request.lora_name)
@@ -94,7 +100,8 @@ def models() -> Models:
 
 @pytest.fixture
 def resolver(registry: Registry, models: Models) -> RegistryResolver:
-    made = RegistryResolver(cast("RegistryClient", registry), follow_seconds=0.01)
+    metrics = GuestMetrics(CollectorRegistry())
+    made = RegistryResolver(cast("RegistryClient", registry), 0.01, metrics=metrics)
     made.models = models
     return made
 
@@ -192,6 +199,56 @@ async def test_an_adapter_that_vllm_refuses_changes_nothing_and_is_retried(
     await until(lambda: models.means("bot") == "bot:2")
 
 
+async def test_a_version_that_is_refused_is_said_once_and_tried_ever_more_seldom(
+    resolver: RegistryResolver,
+    registry: Registry,
+    models: Models,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry.means = {"bot": "bot:1", "bot@prod": "bot:1"}
+    for name in list(registry.means):
+        await ask(resolver, models, name)
+    models.refused = {"bot:2"}
+    registry.means = dict.fromkeys(registry.means, "bot:2")
+    await until(lambda: len(models.tried) >= 3)
+    await asyncio.sleep(0.2)  # twenty rounds of both names
+    assert len(models.tried) < 20
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert "vLLM refuses bot:2: vLLM does not take it" in record.getMessage()
+    assert models.means("bot") == "bot:1"
+    registry.means = dict.fromkeys(registry.means, "bot:3")
+    await until(lambda: {models.means(name) for name in registry.means} == {"bot:3"})
+    assert len(caplog.records) == 1
+
+
+async def test_a_load_by_an_operator_waits_for_no_pause(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    resolver._follow_seconds = 60
+    await ask(resolver, models, "bot")
+    models.refused = {"bot:2"}
+    registry.means["bot"] = "bot:2"
+    for tried in (1, 2):
+        with pytest.raises(CantServe):
+            await resolver.update("bot")
+        assert models.tried == ["bot:2"] * tried
+
+
+async def test_a_client_that_asks_again_is_no_further_attempt(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    """A full disk would be filled and emptied with each request."""
+    resolver._setbacks = Setbacks(GuestMetrics(CollectorRegistry()), 60)
+    registry.means["bot"] = "bot:1"
+    registry.broken = {"bot:1"}
+    for _ in range(5):
+        with pytest.raises(GracefulHTTPError, match="not what was registered"):
+            await ask(resolver, models, "bot")
+    assert registry.fetched == ["bot:1"]
+
+
 async def test_a_name_no_longer_served_is_resolved_again(
     resolver: RegistryResolver, registry: Registry, models: Models
 ) -> None:
@@ -228,7 +285,8 @@ async def test_the_base_model_may_be_declared(
     registry: Registry, models: Models, declared: str
 ) -> None:
     registry.means["bot"] = "bot:1"
-    resolver = RegistryResolver(cast("RegistryClient", registry), 1, declared)
+    metrics = GuestMetrics(CollectorRegistry())
+    resolver = RegistryResolver(cast("RegistryClient", registry), 1, declared, metrics)
     resolver.models = models
     await ask(resolver, models, "bot")
     (asked,) = registry.asked_for
