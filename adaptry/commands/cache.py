@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adaptry.commands import why as why_commands
+from adaptry.terminal.engines import engines_down
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, size, text
 from adaptry.top.history import history
@@ -38,6 +39,8 @@ def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         f"{len(cache.gpu) + cache.hidden['gpu']} of {cache.slots}",
         f"{len(cache.host) + cache.hidden['host']} of {cache.host_capacity}",
     )
+    for line in engines_down(cache):
+        print(line)
     print(f"GPU slots {slots}, host {places}")
     print(f"requests waiting {cache.waiting}, loading {text(cache.loading) or '-'}")
     if cache.host or cache.gpu:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from adaptry.client import Client, NoAnswer, Unavailable
 from adaptry.client.models import ResidentRead
+from adaptry.terminal.engines import engines_down
 from adaptry.terminal.output import size, text
 from adaptry.top.model import Recent, Row, Sample, take_sample
 
@@ -136,6 +137,7 @@ def summary(sample: Sample) -> list[str]:
         "" if sample.load_seconds is None else f", a load takes {sample.load_seconds * 1000:.0f} ms"
     )
     return [
+        *engines_down(cache),
         f"GPU slots    {in_slots} of {cache.slots} ({states})",
         f"host memory  {host}",
         f"hit ratio    {ratio} in the last minute: {_outcomes(sample.lookups)}",

@@ -57,6 +57,7 @@ class CacheRead(BaseModel):
     """Both tiers, next victim first; `hidden` counts adapters that the caller may not see.
 
     Totals over all replicas; `replicas` lists each, and is empty if there is only one engine.
+    `engine_up` false: no engine serves now.
     """
 
     slots: int
@@ -70,6 +71,7 @@ class CacheRead(BaseModel):
     host: list[ResidentRead]
     hidden: dict[str, int]
     replicas: list[ReplicaRead] = []
+    engine_up: bool = True
 
 
 class EngineTruthRead(BaseModel):
@@ -159,6 +161,7 @@ def cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheR
         host=[_resident_read(r, name) for name, each in seen.items() for r in each.host],
         hidden=_add_up(count_hidden(each, seen[name]) for name, each in snapshots.items()),
         replicas=[_replica_read(name, each) for name, each in snapshots.items() if name],
+        engine_up=any(each.engine_up for each in every),
     )
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
+from engine.errors import EngineUnavailable
 from registry.auth.scopes import Scope
 from tests.browser.conftest import Visit, Visitor
-from tests.browser.console_server import ConsoleServer, console_server
+from tests.browser.console_server import SLOTS, ConsoleServer, console_server
 from tests.browser.helpers import is_live, tier
 
 
@@ -135,6 +136,30 @@ def test_a_replica_whose_engine_is_down_has_no_free_slots(
     expect(slots.filter(has_text="free")).to_have_count(1)
     page = visitor.open("#/server")
     expect(page.get_by_text("one up, two down")).to_be_visible()
+
+
+def test_the_death_of_a_single_engine_is_shown_before_and_after_the_page_is_opened(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    controller = console.cache.controller
+    visitor = visit(console.url)
+    page = visitor.open("#/cache")
+    slots = page.get_by_role("list", name="GPU slots").get_by_role("listitem")
+    expect(slots).to_have_count(SLOTS)
+    expect(page.get_by_text("The engine is down")).to_have_count(0)
+    console.run(controller.on_engine_lost(EngineUnavailable("it ended")))
+    try:
+        for seen in (page, visitor.open("#/cache")):
+            expect(seen.get_by_role("status").get_by_text("The engine is down")).to_be_visible()
+            slots = seen.get_by_role("list", name="GPU slots").get_by_role("listitem")
+            expect(slots).to_have_text(["engine down"] * SLOTS)
+    finally:
+        console.run(_serve_again(console))
+    expect(page.get_by_text("The engine is down")).to_have_count(0)
+
+
+async def _serve_again(console: ConsoleServer) -> None:
+    console.cache.controller.on_engine_ready()
 
 
 def test_decisions_that_could_not_be_read_are_not_called_none(

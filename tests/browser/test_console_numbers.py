@@ -155,7 +155,24 @@ def test_a_slot_of_an_engine_that_is_down_is_not_free(page: Page) -> None:
     blanks = ["another's", None, "engine down", "engine down"]
     assert [each.get("blank") for each in shown] == blanks
     assert len({each["id"] for each in shown}) == 4
-    assert (down, none) == (["two"], [])
+    assert down == "The engine of two is down: nothing is in memory there."
+    assert none is None
+
+
+def test_a_single_engine_that_is_down_has_no_room(page: Page) -> None:
+    states = {"free": 2, "idle": 0, "leased": 0, "pinned": 0}
+    given = {"slots": 2, "host_capacity": 3, "gpu": [], "host": [], "slots_by_state": states}
+    given |= {"hidden": {"gpu": 0, "host": 0}, "replicas": [], "engine_up": False}
+    code = "return [m.bySlot(given), m.inHost(given), m.slotsInUse(given), m.down(given)];"
+    slots, places, summary, down = run(page, "cacheCells", code, given)
+    assert [each["blank"] for each in slots] == ["engine down"] * 2
+    assert [each["blank"] for each in places] == ["engine down"] * 3
+    assert summary == "2: 0 leased · 0 pinned · 0 idle · 0 free · 2 engine down"
+    assert down.startswith("The engine is down or asleep")
+    slots, places, summary, down = run(page, "cacheCells", code, given | {"engine_up": True})
+    assert {each["blank"] for each in (*slots, *places)} == {"free"}
+    assert summary == "2: 0 leased · 0 pinned · 0 idle · 2 free"
+    assert down is None
 
 
 def test_metadata_that_is_not_edited_stays_what_it_was(page: Page) -> None:

@@ -102,6 +102,7 @@ class CacheRead(ResponseModel):
     Both tiers, next victim first; `hidden` counts adapters that the caller may not see.
 
     Totals over all replicas; `replicas` lists each, and is empty if there is only one engine.
+    `engine_up` false: no engine serves now.
     """
 
     slots: int
@@ -115,6 +116,7 @@ class CacheRead(ResponseModel):
     host: list[ResidentRead]
     hidden: dict[str, int]
     replicas: list[ReplicaRead] = Field([], validate_default=True)
+    engine_up: bool = True
 
 
 class ServerRead(ResponseModel):

@@ -13,40 +13,59 @@ export type Cell = { id: string } & ({ resident: Resident; blank?: undefined } |
 export type Mark = readonly [name: string, text: string];
 
 const MOST_BLANK = 64;
+const DOWN = "engine down";
 
 /** A version may be on several replicas. */
 export function idOf({ reference, replica }: Resident): string {
   return replica ? `${reference} ${replica}` : reference;
 }
 
+type Engines = { replicas?: Cache["replicas"]; engine_up?: Cache["engine_up"] };
+
 /** Slots stay in their order, whichever adapter is in them. Those of an engine that is down are not free. */
-export function bySlot({ slots, gpu, hidden, replicas = [] }: Pick<Cache, "slots" | "gpu" | "hidden"> & { replicas?: Cache["replicas"] }): Cell[] {
-  const engines = replicas.length ? replicas : [{ name: null, slots, engine_up: true }];
-  const placed = engines.flatMap(({ name, slots: number, engine_up: isUp }) =>
+export function bySlot({ slots, gpu, hidden, ...engines }: Pick<Cache, "slots" | "gpu" | "hidden"> & Engines): Cell[] {
+  const { replicas = [], engine_up: isServed = true } = engines;
+  const each = replicas.length ? replicas : [{ name: null, slots, engine_up: isServed }];
+  const placed = each.flatMap(({ name, slots: number, engine_up: isUp }) =>
     Array.from({ length: number }, (_, n) => ({ isUp, found: gpu.find((each) => each.slot === n && (each.replica ?? null) === name) })),
   );
   const unplaced = gpu.filter((each) => !placed.some(({ found }) => found === each));
   const others = blanks("another's", hidden.gpu ?? 0);
   return placed.map(({ isUp, found }, n) => {
-    if (!isUp) return { id: `down-${n}`, resident: null, blank: "engine down" };
+    if (!isUp) return { id: `down-${n}`, resident: null, blank: DOWN };
     const resident = found ?? unplaced.shift();
     return resident ? cellOf(resident) : (others.shift() ?? { id: `free-${n}`, resident: null, blank: "free" });
   });
 }
 
-/** The names of replicas whose engine is down. */
-export function down({ replicas = [] }: Pick<Cache, "replicas">): string[] {
-  return replicas.filter((each) => !each.engine_up).map(({ name }) => name);
+/** What is to be said of engines that are down, with the names of replicas; null if all are up. */
+export function down({ replicas = [], engine_up: isServed = true }: Engines): string | null {
+  const names = replicas.filter((each) => !each.engine_up).map(({ name }) => name);
+  if (names.length) return `The engine of ${names.join(", ")} is down: nothing is in memory there.`;
+  return isServed ? null : "The engine is down or asleep: nothing is in memory, and requests are refused until it serves again.";
+}
+
+/** Slots by state, in words: those of an engine that is down are in none. */
+export function slotsInUse({ slots, slots_by_state: states, replicas = [], engine_up: isServed = true }: Cache): string {
+  const each = replicas.length ? replicas : [{ slots, engine_up: isServed }];
+  const lost = each.reduce((sum, { slots, engine_up: isUp }) => sum + (isUp ? 0 : slots), 0);
+  const counted = { ...states, free: Math.max(0, (states.free ?? 0) - lost), [DOWN]: lost };
+  const named = ["leased", "pinned", "idle", "free", ...(lost ? [DOWN] : [])].map((state) => `${counted[state as keyof typeof counted] ?? 0} ${state}`);
+  return `${slots}: ${named.join(" · ")}`;
 }
 
 /** Residents, next victim first; then other tenants', then free places. */
 export function inHost(cache: Cache): Cell[] {
   const hidden = cache.hidden.host ?? 0;
-  const free = Math.max(0, cache.host_capacity - cache.host.length - hidden);
+  const { replicas = [], engine_up: isServed = true } = cache;
+  const each = replicas.length ? replicas : [{ host_capacity: cache.host_capacity, engine_up: isServed }];
+  const lost = each.reduce((sum, { host_capacity: places, engine_up: isUp }) => sum + (isUp ? 0 : places), 0);
+  const free = Math.max(0, cache.host_capacity - lost - cache.host.length - hidden);
   return [
     ...cache.host.map(cellOf),
     ...blanks("another's", Math.min(hidden, MOST_BLANK)),
     ...blanks("free", Math.min(free, MOST_BLANK)),
+    ...blanks(DOWN, Math.min(lost, MOST_BLANK)),
   ];
 }
 

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, RefObject } from "preact";
 import { bytes } from "../lib/format.ts";
-import { bySlot, down, hostVictims, idOf, inHost, marksOf, onTheirWay, slotVictims, type Cache, type Cell, type Victims } from "./cells.ts";
+import { bySlot, down, hostVictims, idOf, inHost, marksOf, onTheirWay, slotsInUse, slotVictims, type Cache, type Cell, type Victims } from "./cells.ts";
 import { useSlides } from "./motion.ts";
 
 type Flow = { in: number; out: number };
@@ -22,7 +22,7 @@ interface Props extends Choice {
 export function Tiers({ cache, flow, place, ...choice }: Props) {
   return (
     <section class="tiers" aria-label="Both tiers" ref={place}>
-      <Down names={down(cache)} />
+      <Down text={down(cache)} />
       <Tier title="GPU slots" summary={slotsInUse(cache)} cells={bySlot(cache)} victims={slotVictims(cache)} {...choice} />
       <Moves below="host memory" above="slots" of={flow.gpu} />
       <Tier
@@ -41,14 +41,9 @@ export function Tiers({ cache, flow, place, ...choice }: Props) {
   );
 }
 
-/** Its places are no room: requests go to the others. */
-function Down({ names }: { names: readonly string[] }) {
-  return <div role="status">{names.length > 0 && <p class="thrash">The engine of {names.join(", ")} is down: nothing is in memory there.</p>}</div>;
-}
-
-function slotsInUse({ slots, slots_by_state: states }: Cache): string {
-  const named = ["leased", "pinned", "idle", "free"].map((state) => `${states[state] ?? 0} ${state}`);
-  return `${slots}: ${named.join(" · ")}`;
+/** Its places are no room: requests go to the others, if there are any. */
+function Down({ text }: { text: string | null }) {
+  return <div role="status">{text !== null && <p class="thrash">{text}</p>}</div>;
 }
 
 function hostInUse(cache: Cache): string {

@@ -78,11 +78,11 @@ export function PastCache({ label, cache, decisions, at, chosen, choose }: Props
 }
 
 /** Slots stay in their order; one whose number the engine had not reported takes a free place. */
-function bySlot({ slots, gpu, hidden }: Cache): (Resident | Blank)[] {
+function bySlot({ slots, gpu, hidden, engine_up: isUp }: Cache): (Resident | Blank)[] {
   const placed = Array.from({ length: slots }, (_, n) => gpu.find(({ slot }) => slot === n));
   const unplaced = gpu.filter((each) => !placed.includes(each));
   const others = blanks("another's", hidden.gpu!);
-  return placed.map((each, n) => each ?? unplaced.shift() ?? others.shift() ?? { reference: `free-${n}`, blank: "free" });
+  return placed.map((each, n) => each ?? unplaced.shift() ?? others.shift() ?? { reference: `free-${n}`, blank: isUp ? "free" : "engine down" });
 }
 
 function blanks(text: string, number: number): Blank[] {

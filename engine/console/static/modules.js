@@ -1,1 +1,1 @@
-import{B as s,K as e,Y as t,da as m,ha as f,j as o,o as r,y as a}from"./chunk-MEW6PKI2.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};
+import{B as s,L as e,Z as t,ea as m,ia as f,j as o,o as r,y as a}from"./chunk-4ZR2ZE4P.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from engine.api.adapter_facts import AdapterFacts
+from engine.api.cache_schemas import cache_read
 from engine.api.decisions import create_decision_router
 from engine.api.policy import create_policy_router
 from engine.api.visibility import keep_caller
@@ -23,7 +24,7 @@ from engine.ports import Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.shadows import Shadows
 from engine.types import EvictionPolicy, Tier
-from registry.auth.caller import Caller, as_caller
+from registry.auth.caller import ANONYMOUS, Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE, Scope
 from registry.errors import EngineAway, ScopeMissing
 from registry.http.authentication import AuthenticationMiddleware
@@ -371,6 +372,18 @@ async def test_a_tenant_can_not_learn_how_many_other_decisions_there_are() -> No
                 if signs_of_life == 4:
                     break
         assert len(ids) == 1
+
+
+async def test_an_engine_that_is_down_is_said_beside_its_slots() -> None:
+    cache = Cache(slots=2, host=3)
+    async with running(cache):
+        for is_up in (True, False, True):
+            read = cache_read({"": cache.controller.snapshot()}, ANONYMOUS)
+            assert (read.engine_up, read.replicas) == (is_up, [])
+            if is_up:
+                await cache.controller.on_engine_lost(EngineAsleep())
+            else:
+                cache.controller.on_engine_ready()
 
 
 async def test_nothing_is_prefetched_for_an_engine_that_sleeps() -> None:

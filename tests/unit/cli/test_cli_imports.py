@@ -184,7 +184,7 @@ TIERS: dict[str, object] = {"gpu": [], "host": [], "hidden": {"gpu": 0, "host": 
 CACHE = {
     **dict.fromkeys(CacheRead.model_fields),
     **{"slots": 2, "host_capacity": 4, "host_bytes": 1, "slots_by_state": {}, "waiting": 0},
-    **{"loading": [], "replicas": [], **TIERS},
+    **{"loading": [], "replicas": [], "engine_up": True, **TIERS},
 }
 ANSWERS: dict[str, object] = {
     "/healthz": {},

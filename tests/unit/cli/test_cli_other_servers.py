@@ -6,7 +6,7 @@ import pytest
 
 from adaptry.client.models import CacheRead
 from tests.support.servers.scripted_http import answering
-from tests.support.servers.web import WebServer
+from tests.support.servers.web import WebServer, web_server
 from tests.unit.cli.conftest import NO_ITEMS, Run
 
 ENGINES = ["cache show", "cache why upper", "why upper", "cache top --once", "size", "trace export"]
@@ -39,12 +39,43 @@ def test_a_page_of_something_else_is_no_answer(
     assert f"what answers at {other.url} is no server of Adaptry" in err
 
 
+UP, DOWN = {"name": "one", "engine_up": True}, {"name": "two", "engine_up": False}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "is_up", "said"),
+    [
+        ([], True, None),
+        ([], False, "the engine is down or asleep: nothing is in memory, and requests are refused"),
+        ([UP], True, None),
+        ([UP, DOWN], True, "the engine of two is down: nothing is in memory there"),
+        ([DOWN], False, "the engine of two is down: nothing is in memory there"),
+    ],
+)
+@pytest.mark.parametrize("line", ["cache show", "cache top --once"])
+def test_free_slots_of_an_engine_that_is_down_are_not_all_that_is_said(
+    line: str, replicas: list[dict[str, object]], is_up: bool, said: str | None, run: Run
+) -> None:
+    sizes: dict[str, object] = {"slots": 2, "host_capacity": 4, "host_bytes": 0}
+    sizes |= {"host_bytes_limit": None, "slots_by_state": {"free": 2}, "waiting": 0}
+    cache = {**sizes, "loading": [], "gpu": [], "host": [], "hidden": {"gpu": 0, "host": 0}}
+    cache |= {"engine_up": is_up, "replicas": [{**sizes, **each} for each in replicas]}
+    decided: dict[str, object] = {"items": [], "oldest_id": None, "newest_id": 0}
+    with web_server() as server:
+        server.file("/api/v1/cache", json.dumps(cache).encode())
+        server.file("/api/v1/cache/decisions", json.dumps(decided).encode())
+        code, out, err = run(line, server.url)
+    assert (code, err) == (0, "")
+    downs = [each for each in out.splitlines() if "the engine" in each]
+    assert downs == ([] if said is None else [said])
+
+
 def test_what_a_server_of_ours_can_not_do_is_not_for_want_of_an_engine(
     run: Run, other: WebServer
 ) -> None:
     cache = {**dict.fromkeys(CacheRead.model_fields), "slots": 2, "host_capacity": 4}
     cache |= {"host_bytes": 0, "slots_by_state": {}, "waiting": 0, "loading": [], "replicas": []}
-    cache |= {"gpu": [], "host": [], "hidden": {"gpu": 0, "host": 0}}
+    cache |= {"gpu": [], "host": [], "hidden": {"gpu": 0, "host": 0}, "engine_up": True}
     other.file("/api/v1/cache", json.dumps(cache).encode())
     other.file("/api/v1/adapters", NO_ITEMS)
     code, _, err = run("trace export", other.url)
