@@ -69,6 +69,7 @@ class RegistryGauges(Collector):
     async def look(self) -> None:
         """Count once. During an outage the previous counts stay."""
         try:
+            await self._database.ping()  # a deleted file of SQLite can still be counted
             self._counts = await self._count()
             self._up = True
         except DatabaseUnavailable:

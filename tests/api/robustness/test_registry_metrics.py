@@ -207,6 +207,20 @@ async def test_a_database_that_is_away_is_seen(counted: Counted, tmp_path: Path)
     await database.close()
 
 
+async def test_a_deleted_file_is_a_database_that_is_away(counted: Counted, tmp_path: Path) -> None:
+    """It can still be read, and whatever is written is gone with the next start."""
+    file = tmp_path / "deleted.db"
+    database = Database(f"sqlite:///{file}", observer=counted.metrics)
+    state = RegistryGauges(database, LabelLimit(10), counted.collectors)
+    await database.ping()
+    aside = file.rename(tmp_path / "aside.db")
+    await state.look()
+    assert counted("database_up") == 0
+    aside.rename(file)
+    await database.ping()
+    await database.close()
+
+
 async def look_until(state: RegistryGauges, holds: Callable[[], bool]) -> None:
     """A change is seen within a minute, or when it is told; a look may have begun before it."""
     async with asyncio.timeout(10):
