@@ -266,6 +266,23 @@ async def test_a_version_with_damaged_files_is_not_restored(
     assert await state(client, "bot:1") == "quarantined"
 
 
+async def test_damaged_files_are_repaired_by_the_same_content(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
+) -> None:
+    """A registration kept them, and marked them as checked: a restore believed that."""
+    await publish(client, "bot", make_adapter("a"))
+    await step(client, "bot:1", "quarantine", reason="wrong answers")
+    (folder,) = store.glob("??/*")
+    weights = folder / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_problem(await step(client, "bot:1", "restore"), 409, "files_damaged")
+    await publish(client, "other", make_adapter("b"))
+    assert (await step(client, "bot:1", "restore")).status_code == 200
+    assert weights.read_bytes() == content
+
+
 async def test_what_an_earlier_release_quarantined_without_proof_is_restored_at_once(
     run: Run, client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
 ) -> None:
