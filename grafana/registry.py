@@ -9,5 +9,5 @@ REGISTRY = Frame(
     title="Adaptry / Registry",
     description="Registrations, versions, aliases, the database, and webhooks.",
     rows=(HEALTH, INGEST, STOCK, AROUND),
-    instances="adaptry_database_up",
+    instances='{__name__=~"adaptry_database_up|adaptry_guest_behind"}',
 )

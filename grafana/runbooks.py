@@ -29,6 +29,7 @@ SHOWN_ON = {
         "AdaptryIngestQueueStands",
         "AdaptryDatabaseDown",
         "AdaptryRatesNotShared",
+        "AdaptryGuestBehind",
     ),
 }
 _SECTION = re.compile(r"^## (Adaptry\w+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)

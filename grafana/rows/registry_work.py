@@ -4,7 +4,7 @@ from grafana.frame import Row
 from grafana.looks import JOB_OUTCOMES
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, heatmap_of
-from grafana.promql import Query, buckets, highest, increase, or_zero, quantile, rate
+from grafana.promql import Query, buckets, highest, increase, or_zero, quantile, rate, total
 
 DATABASE_SECONDS = "adaptry_database_seconds"
 API = 'handler=~"/api/.*"'
@@ -118,6 +118,8 @@ STOCK = Row(
     ),
 )
 
+BEHIND, REFUSED = "{{instance}} behind: {{cause}}", "{{instance}} refused: {{cause}}"
+
 AROUND = Row(
     "Database, API, webhooks",
     (
@@ -158,6 +160,21 @@ AROUND = Row(
                 "AdaptryRatesNotShared",
             ),
             Query(increase("adaptry_rates_counted_alone_total", by="instance"), "{{instance}}"),
+        ),
+        graph(
+            "Guests",
+            Meaning(
+                "Names that stock vLLM servers can't bring up to date, and requests that they "
+                "refused, by cause. Only where their `/metrics` are scraped.",
+                "names behind for minutes: they are served as their former versions.",
+                "the guest's log names each version and why. rank: a larger `--max-lora-rank` "
+                "there.",
+                "AdaptryGuestBehind",
+            ),
+            (
+                Query(total("adaptry_guest_behind", by="instance, cause"), BEHIND),
+                Query(increase("adaptry_guest_refusals_total", by="instance, cause"), REFUSED),
+            ),
         ),
         graph(
             "History lost",

@@ -22,6 +22,7 @@ from engine.types import (
     Tier,
     VersionId,
 )
+from guest.metrics import GuestMetrics
 from registry.auth.rate_limits import RateLimits
 from registry.database.engine import Database
 from registry.errors.access import Limit
@@ -95,6 +96,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     registry.on_commit([quarantined_version()])
     registry.on_tenant_refusal("acme", Limit.SLOTS)
     RateGauges(RateWindows(), lambda: [("acme", RateLimits(1, 1, 1))], 10, collectors)
+    GuestMetrics(collectors)
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")
     state = RegistryGauges(database, engine.labels, collectors)

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 
 from grafana import runbooks
 from grafana.rows import cache_health
+from guest.metrics import GuestMetrics
 from tests.support.docs.dashboards import NAME, Asked, as_grafana_asks, queries
 from tests.support.servers.prometheus import Prometheus, running_prometheus
 from tests.support.traffic.background import BUSY, Server, Traffic, traffic_on
@@ -35,6 +37,8 @@ rule_files: ["{rules}/*.yml"]
 scrape_configs:
   - job_name: adaptry
     static_configs: [{{targets: ["{target}"]}}]
+  - job_name: adaptry-guests
+    static_configs: [{{targets: ["{guest}"]}}]
 """
 # Nothing to draw where the demo sets no limit: then the limit itself must say so.
 NO_LIMIT = "adaptry_host_bytes_limit"
@@ -55,10 +59,16 @@ def prometheus(
     live_server: Server, traffic: Traffic, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     target = live_server.base_url.removeprefix("http://")
-    config = CONFIG.format(target=target, rules=RULES)
+    collectors = CollectorRegistry()
+    GuestMetrics(collectors)
+    guest, thread = start_http_server(0, "127.0.0.1", collectors)
+    config = CONFIG.format(target=target, guest=f"127.0.0.1:{guest.server_port}", rules=RULES)
     folder = tmp_path_factory.mktemp("prometheus")
     with running_prometheus(folder, config, "--enable-feature=exemplar-storage") as started:
         yield started
+    guest.shutdown()
+    guest.server_close()
+    thread.join()
 
 
 def asked_here(expression: str) -> str:
@@ -134,7 +144,7 @@ def test_the_query_of_a_runbook_can_be_asked(prometheus: Prometheus, alert: str)
 def test_the_command_of_a_runbook_can_be_given(live_server: Server, alert: str) -> None:
     (command,) = re.findall(r"^```sh\nadaptry (.+)\n```$", SECTIONS[alert], re.MULTILINE)
     done = subprocess.run(
-        [sys.executable, "-m", "adaptry", *command.split()],
+        [sys.executable, "-m", "adaptry", *command.replace("NAME", "upper").split()],
         env={**os.environ, "ADAPTRY_SERVER": live_server.base_url},
         capture_output=True,
         text=True,
