@@ -97,7 +97,7 @@ class Cache(Resource[T_co]):
 
         `with client.cache.trace() as chunks: …`. Raises Conflict if it records none.
         """
-        return Parameters()
+        return Parameters(timeout_seconds=NO_TIMEOUT)
 
     @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
     def prefetch(self, reference: str, *, replicas: int | None = None) -> Parameters:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from adaptry.client.models import EventKind, EventRead
 from adaptry.client.transport.operations import Resource, download, pages, stream
-from adaptry.client.transport.requests import Parameters, format_time
+from adaptry.client.transport.requests import NO_TIMEOUT, Parameters, format_time
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -77,4 +77,7 @@ class Events(Resource[T_co]):
         `with client.events.export() as chunks: …`. Raises NoAnswer also if the connection is lost.
         """
         query = {"adapter": adapter, "kind": kinds, "after": after, "chain": chain}
-        return Parameters(query=query | {"since": format_time(since), "until": format_time(until)})
+        return Parameters(
+            query=query | {"since": format_time(since), "until": format_time(until)},
+            timeout_seconds=NO_TIMEOUT,
+        )

@@ -24,7 +24,7 @@ class Transfer(Resource[T_co]):
         `with client.transfer.export() as chunks: …`. Raises NoAnswer also if the connection is
         lost.
         """
-        return Parameters(query={"adapter": adapters})
+        return Parameters(query={"adapter": adapters}, timeout_seconds=NO_TIMEOUT)
 
     @request_flow("POST", "/api/v1/import")
     def import_archive(

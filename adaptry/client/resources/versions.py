@@ -31,7 +31,7 @@ class Versions(VersionRegistration[T_co], VersionSearch[T_co]):
         """The files of a version in any state, as chunks of a tar for `unpack_version`.
 
         `with client.versions.download("name:3") as chunks: …`. Raises NoAnswer also if the
-        connection is lost.
+        connection is lost, or nothing comes for as long as the client waits for an answer.
         """
         return Parameters(parse_version(reference))
 

@@ -12,7 +12,6 @@ from adaptry.client.errors import AdaptryError, NoAnswer, TooManyRequests, Unava
 from adaptry.client.models.response import ResponseModel
 from adaptry.client.transport.http import Options, api_error, parse_success
 from adaptry.client.transport.requests import (
-    NO_TIMEOUT,
     Action,
     Parameters,
     Pause,
@@ -93,7 +92,7 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def download(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._open(request, timeout_seconds=NO_TIMEOUT) as response:
+        async with self._open(request, request.timeout_seconds) as response:
             yield response.aiter_bytes()
 
     async def _event_chunks(

@@ -10,7 +10,6 @@ from adaptry.client.models.response import ResponseModel
 from adaptry.client.transport.exchange import Exchange, OpenAnswer
 from adaptry.client.transport.http import Options, api_error, parse_success
 from adaptry.client.transport.requests import (
-    NO_TIMEOUT,
     Action,
     Parameters,
     Pause,
@@ -88,7 +87,7 @@ class SyncTransport:
 
     @contextmanager
     def download(self, request: Request) -> Iterator[Iterator[bytes]]:
-        with self._open(request, timeout_seconds=NO_TIMEOUT) as response:
+        with self._open(request, request.timeout_seconds) as response:
             yield response.iter_bytes()
 
     def _event_chunks(self, request: Request, reader: EventReader) -> Iterator[bytes]:

@@ -2,8 +2,10 @@
 
 import resource
 import signal
+import socket
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,31 @@ FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 4096}
 def unpack(folder: Path) -> None:
     content = b"".join(tar_chunks(Entry(name, bytes_) for name, bytes_ in FILES.items()))
     unpack_version(iter([content]), "0" * 64, folder)
+
+
+def test_a_download_that_stands_still_is_given_up() -> None:
+    """Other guests may wait for the same files."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nxx")
+                connection.recv(4096)  # until the client leaves
+
+        serving = thread.submit(serve)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with Client(url, timeout_seconds=0.5) as client:
+
+            def fetch() -> list[bytes]:
+                with client.versions.download("bot:1") as chunks:
+                    return list(chunks)
+
+            found = failure(fetch)
+        serving.result(30)
+    assert found.cause == Cause.REGISTRY
+    assert "timed out" in found.said.lower() or "timeout" in found.said.lower()
 
 
 def test_what_arrives_damaged_is_the_downloads(tmp_path: Path) -> None:
