@@ -23,7 +23,7 @@ _DEFAULTS = Costs(
     activate_seconds=0.00065,
 )
 _TRANSITIONS = {"load": "disk_to_host", "activate": "host_to_gpu"}
-SPREADS = ("overheads", "load_factors")
+SPREADS = ("overheads", "load_factors", "first_token_factors")
 MOST_VALUES = 100  # of a spread
 FEWEST_USES = 8
 _FIRST_USE = "first_use_seconds"

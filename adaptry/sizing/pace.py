@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from adaptry.sizing.costs import KnownCosts
 from adaptry.sizing.prediction import Setting
-from adaptry.sizing.workload import workload_of
+from adaptry.sizing.workload import Workload, workload_of
 from adaptry.traces.trace import Trace, TracedRequest
 from engine.simulation.replay import replay
 from engine.simulation.shared_engine import Costs, Request
@@ -31,7 +31,8 @@ _IN_ENGINE = (
 
 
 def at_recorded_pace(known: KnownCosts, trace: Trace, setting: Setting) -> KnownCosts:
-    """The costs with which a simulation generates the recorded tokens in the recorded time.
+    """The costs with which a simulation generates the recorded tokens in the recorded time, and by
+    how much requests differed from that, which their first tokens do too.
 
     `setting`: of the server that recorded them. Unchanged if it recorded too little.
     """
@@ -39,10 +40,16 @@ def at_recorded_pace(known: KnownCosts, trace: Trace, setting: Setting) -> Known
     if sum(map(_tokens, requests)) < FEWEST_TOKENS:
         return known
     workload, costs = workload_of(trace, MOST_REQUESTS), known.costs
+    costs = replace(costs, first_token_factors=())
     for _ in range(_ROUNDS):
-        done = replay(workload.arrivals, costs, setting.shape(), orders=setting.orders())
-        costs = _scaled(costs, _ratio(requests, done.requests, costs))
-    return KnownCosts(costs, known.sources)
+        costs = _scaled(costs, _ratio(_going(requests, _replayed(workload, costs, setting), costs)))
+    going = _going(requests, _replayed(workload, costs, setting), costs)
+    factors = [took / said for took, said in going]
+    return KnownCosts(costs, known.sources).with_spread("first_token_factors", factors)
+
+
+def _replayed(workload: Workload, costs: Costs, setting: Setting) -> Sequence[Request]:
+    return replay(workload.arrivals, costs, setting.shape(), orders=setting.orders()).requests
 
 
 def _tokens(request: TracedRequest) -> int:
@@ -51,8 +58,10 @@ def _tokens(request: TracedRequest) -> int:
     return max(request.generated_tokens - 1, 0) if is_known else 0
 
 
-def _ratio(recorded: Sequence[TracedRequest], simulated: Sequence[Request], costs: Costs) -> float:
-    """Of the seconds that tokens took and those that they are said to take.
+def _going(
+    recorded: Sequence[TracedRequest], simulated: Sequence[Request], costs: Costs
+) -> list[tuple[float, float]]:
+    """Of each request the seconds that its tokens took, and those that they are said to take.
 
     Without requests that stood still: an engine compiles kernels while its first ones wait.
     """
@@ -68,11 +77,12 @@ def _ratio(recorded: Sequence[TracedRequest], simulated: Sequence[Request], cost
         said = other.ended_at + costs.overhead(other.number) - other.first_token_at
         if took > 0 and said > 0:
             known.append((took, said))
-    if not known:
-        return 1.0
-    most = _STOOD_STILL * median(took / said for took, said in known)
-    going = [(took, said) for took, said in known if took <= most * said]
-    return sum(took for took, _ in going) / sum(said for _, said in going)
+    most = _STOOD_STILL * median([took / said for took, said in known]) if known else 0.0
+    return [(took, said) for took, said in known if took <= most * said]
+
+
+def _ratio(going: Sequence[tuple[float, float]]) -> float:
+    return sum(took for took, _ in going) / sum(said for _, said in going) if going else 1.0
 
 
 def _scaled(costs: Costs, factor: float) -> Costs:

@@ -85,7 +85,7 @@ def _brief(costs: Costs) -> str:
     """Of the spreads, the median and the largest."""
     spreads = ((name, sorted(getattr(costs, name))) for name in SPREADS)
     ends = [f"{n} {each[len(each) // 2]:.3g} to {each[-1]:.3g}" for n, each in spreads if each]
-    even = replace(costs, overheads=(), load_factors=())
+    even = replace(costs, overheads=(), load_factors=(), first_token_factors=())
     return ", ".join([str(even), *ends])
 
 

@@ -1,10 +1,11 @@
-"""Kept runs of the sizing benchmark, predicted anew: by their costs alone, and with their trace.
+"""Kept runs of the sizing benchmark, predicted anew: by their costs alone, and with traces.
 
     python -m benchmarks.sizing --keep FOLDER
     python -m benchmarks.sizing.kept FOLDER
 
 The second prediction also takes first uses and the pace from the trace of the run that was
-calibrated, as `adaptry size --calibrate` does. Nothing is run.
+calibrated, as `adaptry size --calibrate` does; the third from the trace of the run itself. What
+that is off is the simulation's error, and not the machine's speed. Nothing is run.
 """
 
 import sys
@@ -48,6 +49,10 @@ def compared(name: str, trace: Trace, workload: Workload, known: KnownCosts) -> 
     return errors_of(predict_run(workload, known, run), measured_of(trace, at, began))
 
 
+def _as_recorded(known: KnownCosts, trace: Trace) -> KnownCosts:
+    return at_recorded_pace(known.with_first_uses_of(trace), trace, setting_of(trace.server))
+
+
 def rows(folder: Path) -> Iterator[dict[str, object]]:
     paths = sorted(folder.glob("*.jsonl"))
     traces = {each.stem: read_lines(each.read_bytes().splitlines(), str(each)) for each in paths}
@@ -55,12 +60,12 @@ def rows(folder: Path) -> Iterator[dict[str, object]]:
     calibrated = calibrated_by(chosen)
     recorded, alone = traces[calibrated], load_costs(folder / "costs.json")
     first, held_out = workloads(chosen)
-    with_trace = alone.with_first_uses_of(recorded)
-    with_trace = at_recorded_pace(with_trace, recorded, setting_of(recorded.server))
+    with_trace = _as_recorded(alone, recorded)
     for name, trace in traces.items():
         workload = first if name == calibrated else held_out
         row: dict[str, object] = {"run": name}
-        for label, known in (("costs", alone), ("costs and trace", with_trace)):
+        own = _as_recorded(alone, trace)
+        for label, known in (("costs", alone), ("and trace", with_trace), ("own trace", own)):
             found = compared(name, trace, workload, known)
             row[f"loads, {label}"] = f"{found.loads:+.1%}"
             row[f"p50, {label}"] = f"{found.first_token_p50:+.0%}"

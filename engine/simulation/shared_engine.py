@@ -21,16 +21,17 @@ BASE_MODEL = VersionId(0)
 """In place of an adapter: the request needs no slot."""
 
 _NOTHING = 1e-6  # of a step
+_OTHER_HASH = 22695477  # what a request draws from one spread says nothing of another
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Measured times: see docs/scale.md.
 
-    `overheads` and `load_factors` are spreads, each value as likely as another; empty: nothing, and
-    none. `steps`: the seconds of a step of so many requests, where that was measured, fewer first;
-    between them a step is on the line. It takes as long for as many tokens of a prompt, which is
-    computed in one step with the others' tokens.
+    `overheads`, `load_factors` and `first_token_factors` are spreads, each value as likely as
+    another; empty: nothing, and none. `steps`: the seconds of a step of so many requests, where
+    that was measured, fewer first; between them a step is on the line. It takes as long for as many
+    tokens of a prompt, which is computed in one step with the others' tokens.
     """
 
     step_seconds: float
@@ -45,6 +46,7 @@ class Costs:
     overheads: tuple[float, ...] = ()  # until the first token, outside of the engine
     load_factors: tuple[float, ...] = ()  # of a load's time
     steps: tuple[tuple[float, float], ...] = ()
+    first_token_factors: tuple[float, ...] = ()  # of its time in the engine: no step is as another
     first_use_seconds: float = 0.0  # of an adapter, before its request waits for a slot
 
     def step(self, running: float) -> float:
@@ -73,6 +75,11 @@ class Costs:
     def overhead(self, number: int) -> float:
         """Of that request."""
         return _pick(self.overheads, number) if self.overheads else 0.0
+
+    def until_first_token(self, number: int, seconds: float) -> float:
+        """What that request takes in the engine until then, if steps of the mean take so long."""
+        factors = self.first_token_factors
+        return seconds * _pick(factors, number * _OTHER_HASH) if factors else seconds
 
     def load(self, number: int, size_bytes: int) -> float:
         """The seconds of that load."""
@@ -167,7 +174,9 @@ class SharedEngine:
         return self.costs.prefill(prompts + 1, tokens + prompt_tokens, decoding) - before
 
     def _make_first(self, request: Request, at: float) -> None:
-        request.first_token_at = at + self.costs.overhead(request.number)
+        began = at if request.granted_at is None else request.granted_at
+        taken = self.costs.until_first_token(request.number, at - began)
+        request.first_token_at = began + taken + self.costs.overhead(request.number)
 
     def _advance(self) -> None:
         now = self.agenda.now

@@ -8,7 +8,8 @@ import pytest
 
 from adaptry.sizing.costs import KnownCosts, load_costs
 from adaptry.sizing.pace import at_recorded_pace
-from adaptry.sizing.prediction import Setting
+from adaptry.sizing.prediction import Setting, predict, quantile
+from adaptry.sizing.workload import workload_of
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace, TracedRequest
 from engine.simulation.replay import Arrival, replay
@@ -38,8 +39,15 @@ def _line(each: Request) -> TracedRequest:
     assert each.ended_at is not None
     first = each.first_token_at - each.arrived_at
     seconds = max(each.ended_at + 0.003 - each.arrived_at, first)
+    wait = (each.granted_at or each.arrived_at) - each.arrived_at
     return TracedRequest(
-        each.arrived_at, "a:1", each.tokens, 8, first_token_seconds=first, seconds=seconds
+        each.arrived_at,
+        f"a{each.adapter}:1",
+        each.tokens,
+        8,
+        wait_seconds=wait,
+        first_token_seconds=first,
+        seconds=seconds,
     )
 
 
@@ -72,6 +80,35 @@ def test_requests_that_stood_still_once_are_not_the_pace() -> None:
     trace = Trace([*lines[:20], *stood, *lines[32:]])
     found = at_recorded_pace(KnownCosts(COSTS), trace, setting_of_recorded()).costs
     assert found.step(2) == pytest.approx(COSTS.step(2), rel=0.02)
+
+
+def test_first_tokens_are_spread_as_the_steps_of_the_recorded_requests_were() -> None:
+    """A machine whose steps take as long in the mean, and some of them half as long again."""
+    chance = random.Random(3)
+    lines = [uneven(chance, each) for each in recorded(COSTS, 9.0)]
+    known = at_recorded_pace(KnownCosts(COSTS), Trace(lines), setting_of_recorded())
+    factors = known.costs.first_token_factors
+    assert factors[30] == pytest.approx(0.75, abs=0.1)
+    assert factors[-10] == pytest.approx(1.5, abs=0.2)
+    even = replace(known.costs, first_token_factors=())
+    real = quantile([each.first_token_seconds or 0.0 for each in lines], 0.99)
+    assert p99(known.costs, lines) == pytest.approx(real, rel=0.06)
+    assert p99(even, lines) < 0.85 * real
+
+
+def uneven(chance: random.Random, line: TracedRequest) -> TracedRequest:
+    """Of which one in three takes half as long again, and others a quarter less."""
+    first, engine = chance.choice([0.75, 0.75, 1.5]), chance.choice([0.75, 0.75, 1.5])
+    assert line.first_token_seconds is not None
+    until = (line.first_token_seconds - 0.003 - line.wait_seconds) * first
+    until += 0.003 + line.wait_seconds
+    after = (line.seconds - line.first_token_seconds) * engine
+    return line._replace(first_token_seconds=until, seconds=until + after)
+
+
+def p99(costs: Costs, lines: list[TracedRequest]) -> float:
+    workload = workload_of(Trace(lines), len(lines))
+    return predict(workload, costs, setting_of_recorded(), first_token_seconds=1).first_token_p99
 
 
 def test_what_is_recorded_of_few_tokens_changes_nothing() -> None:
