@@ -58,7 +58,7 @@ class CacheState:
     def add_version(self, version: AdapterVersion) -> None:
         known = self._known.get(version.id) or _Known(version)
         known.version = version
-        self._known[version.id] = known
+        self._known.put(version.id, known)
 
     def version(self, version: VersionId) -> AdapterVersion:
         """Raises KeyError for one that was never added."""

@@ -25,7 +25,8 @@ class DecayedCounts:
     def use(self, version: VersionId, places: int) -> float:
         """Returns its score from now on."""
         self._now = now = self._now + 1 / (self._half_life * (places or 1))
-        score = self._scores[version] = _raised(self._scores.get(version), now)
+        score = _raised(self._scores.get(version), now)
+        self._scores.put(version, score)
         return score
 
     def score(self, version: VersionId) -> float:
@@ -52,7 +53,7 @@ class CountPair:
         self._now = scores = fast_now, slow_now
         if (before := self._find(version)) is not None:
             scores = _raised(before[0], fast_now), _raised(before[1], slow_now)
-        self._scores[version] = scores
+        self._scores.put(version, scores)
         return scores
 
     def scores(self, version: VersionId) -> tuple[float, float]:

@@ -34,12 +34,14 @@ class PlanningIndex:
         self.cold = OrderedIndex()
         self.in_host = SortedIndex()  # no more than there are places
         self.in_slot: set[VersionId] = set()
+        self.has_changed = False
+        """Whether `cold` or `in_host` has, since the planner has set this to False."""
         self._tiers = tiers
         self._pins = pins
         self._wait_queue = wait_queue
         self._is_pinned, self._find_first_arrival = pins.is_pinned, wait_queue.find_first_arrival
         self._place_of, self._is_leased = tiers.place_of, tiers.is_leased
-        self._find_size = tiers.find_size
+        self._find_size, self._counts_bytes = tiers.find_size, tiers.host_bytes is not None
         self._eviction_key, self._slot_key = tiers.eviction_key, tiers.slot_key
         self._members: dict[VersionId, Membership] = {}
         self._among_idle: Membership = (self.idle, None)
@@ -60,8 +62,8 @@ class PlanningIndex:
         self._follow = self._tiers.on_resize = changed
         self._follow_clear = cleared
 
-    def refresh(self, version: VersionId) -> None:  # calls cost more
-        """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
+    def refresh(self, version: VersionId) -> None:  # noqa: PLR0912  # calls cost more
+        """Its place, leases, size, pin or oldest waiter changed. A request causes nine such."""
         place, arrival = self._place_of(version), self._find_first_arrival(version)
         now, key_of = _NOWHERE, self._eviction_key
         if place is SLOT:
@@ -78,13 +80,25 @@ class PlanningIndex:
             now = self._among_cold
         if self.in_slot and (place is not SLOT or arrival is None):
             self.in_slot.discard(version)
-        if (before := self._members.get(version, _NOWHERE)) is not now:
-            self._move(version, before, now)
+        members = self._members
+        if (before := members.get(version, _NOWHERE)) is not now:
+            left_from, waited_in = before
+            if left_from is not None:
+                left_from.discard(version)
+            if waited_in is not None:
+                waited_in.discard(version)
+                self.has_changed = True
+            if now is _NOWHERE:
+                del members[version]
+            else:
+                members[version] = now
         leaves_from, waits_in = now
         if leaves_from is not None:
-            leaves_from.put(version, key_of(version), self._find_size(version) or 0)
+            size_bytes = (self._find_size(version) or 0) if self._counts_bytes else 0
+            leaves_from.put(version, key_of(version), size_bytes)
         if waits_in is not None and arrival is not None:
             waits_in.put(version, (arrival,))
+            self.has_changed = True
         if self._follow is not None:
             self._follow(version)
 
@@ -92,17 +106,6 @@ class PlanningIndex:
         """The keys of many have changed."""
         for version in list(self._tiers.host_in_eviction_order()):
             self.refresh(version)
-
-    def _move(self, version: VersionId, before: Membership, now: Membership) -> None:
-        left_from, waited_in = before
-        if left_from is not None:
-            left_from.discard(version)
-        if waited_in is not None:
-            waited_in.discard(version)
-        if now is _NOWHERE:
-            del self._members[version]
-        else:
-            self._members[version] = now
 
     def clear(self) -> None:
         """Nothing is resident, and nothing waits."""

@@ -21,7 +21,7 @@ class OrderedIndex:
     """
 
     def __init__(self) -> None:
-        self._present: dict[VersionId, tuple[EvictionKey, int, _Entry]] = {}
+        self._present: dict[VersionId, tuple[_Entry, int]] = {}  # with its bytes
         self._heap: list[_Entry] = []
         self.versions: Set[VersionId] = self._present.keys()  # in no order; tested in each plan
         self.total_bytes = 0
@@ -31,19 +31,19 @@ class OrderedIndex:
 
     def put(self, version: VersionId, key: EvictionKey, size_bytes: int = 0) -> None:
         """Add it, or change its key or size. No key is the beginning of another."""
-        present, heap = self._present, self._heap
-        before = present.get(version)
-        self.total_bytes += size_bytes
-        if before is not None:
-            self.total_bytes -= before[1]
-            if before[0] == key:
-                present[version] = (key, size_bytes, before[2])
+        present, heap, entry = self._present, self._heap, (*key, version)
+        if (before := present.get(version)) is None:
+            if size_bytes:
+                self.total_bytes += size_bytes
+        else:
+            self.total_bytes += size_bytes - before[1]
+            if before[0] == entry:
+                present[version] = (before[0], size_bytes)
                 return
-        entry = (*key, version)
-        present[version] = (key, size_bytes, entry)
+        present[version] = (entry, size_bytes)
         heappush(heap, entry)
         if len(heap) > 2 * len(present) + _MIN_STALE:
-            self._heap = [entry for _, _, entry in present.values()]
+            self._heap = [entry for entry, _ in present.values()]
             heapify(self._heap)
 
     def discard(self, version: VersionId) -> None:
@@ -56,16 +56,12 @@ class OrderedIndex:
         self._heap.clear()
         self.total_bytes = 0
 
-    def key(self, version: VersionId) -> EvictionKey:
-        return self._present[version][0]
-
     def first(self) -> VersionId | None:
         heap, present = self._heap, self._present
         while heap:
             entry = heap[0]
             version: VersionId = entry[-1]
-            counting = present.get(version)
-            if counting is not None and counting[2] is entry:
+            if (counting := present.get(version)) is not None and counting[0] is entry:
                 return version
             heappop(heap)
         return None
@@ -85,7 +81,7 @@ class OrderedIndex:
                     heappush(frontier, (heap[child], child))
             version: VersionId = entry[-1]
             counting = present.get(version)
-            if counting is not None and counting[2] is entry:
+            if counting is not None and counting[0] is entry:
                 yield version
 
 
@@ -105,8 +101,10 @@ class SortedIndex:
 
     def put(self, version: VersionId, key: EvictionKey, size_bytes: int = 0) -> None:
         """Add it, or change its key. The size is of no use here."""
-        if self._keys.get(version) != key:
-            self.discard(version)
+        before = self._keys.get(version)
+        if before != key:
+            if before is not None:
+                self.discard(version)
             self._keys[version] = key
             insort(self._sorted, (key, version))
 
@@ -122,9 +120,9 @@ class SortedIndex:
     def first(self) -> VersionId | None:
         return self._sorted[0][1] if self._sorted else None
 
-    def key_at(self, place: int) -> EvictionKey | None:
-        """Of the one at this place; None if there are fewer."""
-        return self._sorted[place][0] if place < len(self._sorted) else None
+    def key_at(self, place: int) -> EvictionKey:
+        """Of the one at this place; there is one."""
+        return self._sorted[place][0]
 
     def __iter__(self) -> Iterator[VersionId]:
         """In order. Lazy: change nothing meanwhile."""

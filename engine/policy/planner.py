@@ -40,22 +40,23 @@ class Planner:
         self._index = index
         self._max_loads = max_loads
         self._ready_ahead = ReadyAhead(tiers.slots)
+        self._late = 0  # of the wait queue, when the last plan found nothing to load
 
     def plan(self) -> list[Decision]:
         """Everything that can be decided now."""
         decisions: list[Decision] = []
-        index = self._index
+        index, tiers = self._index, self._tiers  # a request takes four plans: calls cost more
         if self.pending_evictions:
             self._plan_evictions(decisions)
         if index.in_slot:
             self._plan_grants(decisions)
-        if (index.cold.versions or self.prefetches) and self._may_load():
-            version = self._next_to_load()
-            if version is not None:
-                self._plan_loads(version, decisions)
-        if self._tiers.outside:
+        if (index.has_changed or self.prefetches or self._late != self._wait_queue.late) and (
+            len(tiers.outside) < self._max_loads or self._may_load_besides()
+        ):
+            self._plan_loads(decisions)
+        if tiers.outside:
             self._plan_commits(decisions)
-        if index.in_host.versions and (index.idle.versions or not self._tiers.slots_are_full()):
+        if index.in_host.versions and (index.idle.versions or len(tiers.occupants) < tiers.slots):
             self._plan_activations(decisions)
         return decisions
 
@@ -80,8 +81,8 @@ class Planner:
                 decisions.append(self._evict(version, reason))
 
     def _plan_grants(self, decisions: list[Decision]) -> None:
-        admitted = [v for v in self._index.in_slot if self.can_lease(v)]
-        waiters = [each for v in admitted for each in self._wait_queue.waiters(v)]
+        waiters_of, can_lease = self._wait_queue.waiters, self.can_lease
+        waiters = [each for v in self._index.in_slot if can_lease(v) for each in waiters_of(v)]
         if len(waiters) > 1:
             waiters.sort(key=lambda each: each[1].arrival)
         for ticket, waiter in waiters:
@@ -101,37 +102,35 @@ class Planner:
             return False
         return not self._victims.is_draining(version)
 
-    def _plan_loads(self, version: VersionId | None, decisions: list[Decision]) -> None:
-        """This one, and what may be loaded after it."""
-        while version is not None:
+    def _plan_loads(self, decisions: list[Decision]) -> None:
+        """If it finds that nothing is to be loaded, that stays so until something changes."""
+        while (version := self._next_to_load()) is not None:
             alone = len(self._index.cold.versions) < 2 and not self._index.in_host.versions
             self._ready_ahead.begin_load(alone=alone)
             self._tiers.put(version, LOADING)
             decisions.append(StartLoad(version))
-            version = self._next_to_load() if self._may_load() else None
+            if len(self._tiers.outside) >= self._max_loads and not self._may_load_besides():
+                return
+        self._index.has_changed, self._late = False, self._wait_queue.late
 
     def _next_to_load(self) -> VersionId | None:
         """The one with the oldest waiter, unless enough others are ready for the slots before it is
         its turn. Then its load can wait: more requests for it come in the meantime, and what it
         would evict is used until then.
         """
-        cold, in_host = self._index.cold, self._index.in_host
+        cold, in_host, ready_ahead = self._index.cold, self._index.in_host, self._ready_ahead
         if cold.versions and (version := cold.first()) is not None:
             arrival = self._wait_queue.first_arrival(version)
-            count = self._ready_ahead.count(late=arrival <= self._wait_queue.late)
-            last_ahead = in_host.key_at(count - 1)
-            if last_ahead is None or last_ahead > (arrival,):
+            count = ready_ahead.count if arrival > self._wait_queue.late else ready_ahead.most
+            if len(in_host.versions) < count or in_host.key_at(count - 1) > (arrival,):
                 return version
         if not self.prefetches:
             return None
         return next(filter(self._is_on_disk_only, self.prefetches), None)
 
-    def _may_load(self) -> bool:
+    def _may_load_besides(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
-        in_transit = len(self._tiers.outside)
-        if in_transit < self._max_loads:
-            return True
-        if self._tiers.host_bytes is None or in_transit >= 2 * self._max_loads:
+        if self._tiers.host_bytes is None or len(self._tiers.outside) >= 2 * self._max_loads:
             return False
         return self._tiers.loading_count() < self._max_loads
 
@@ -199,13 +198,15 @@ class Planner:
         self.pending_evictions.pop(version, None)
         self._victims.stop_draining(version)
         self._victims.end_drains_for(version)  # a promised slot needs the host place
-        self._wait_queue.set_outcome(version, CacheOutcome.MISS)
+        if self._wait_queue.is_waited_for(version):
+            self._wait_queue.set_outcome(version, CacheOutcome.MISS)
         return Evict(version, reason, left_slot, room_for)
 
     def _deactivate(self, version: VersionId, room_for: VersionId | None = None) -> Deactivate:
         self._tiers.put(version, HOST)
         self._victims.stop_draining(version)
-        self._wait_queue.set_outcome(version, CacheOutcome.HOST_HIT)
+        if self._wait_queue.is_waited_for(version):
+            self._wait_queue.set_outcome(version, CacheOutcome.HOST_HIT)
         return Deactivate(version, EvictionReason.CAPACITY, room_for)
 
     # ---- drift and restarts --------------------------------------------------------------

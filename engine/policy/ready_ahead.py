@@ -14,24 +14,24 @@ class ReadyAhead:
     """
 
     def __init__(self, slots: int) -> None:
-        self._most = max(MOST, slots)
-        self._count = float(self._most)
+        self.most = max(MOST, slots)
+        """For an adapter whose oldest request has waited too long."""
+        self._count = float(self.most)
+        self.count = self.most
+        """For others."""
 
     @property
     def queue_stands(self) -> bool:
         """So many loads have not met a pause that as few as can be are made ready."""
         return self._count <= LEAST
 
-    def count(self, *, late: bool) -> int:
-        """`late`: the adapter's oldest request has waited too long."""
-        return self._most if late else int(self._count)
-
     def note_pause(self) -> None:
         """Nothing waits. All that is wanted may be in host memory then, and nothing be loaded."""
-        self._count = float(self._most)
+        self.count, self._count = self.most, float(self.most)
 
     def begin_load(self, *, alone: bool) -> None:
         """`alone`: no other adapter waits."""
         self._count = max(self._count - _FEWER_PER_LOAD, float(LEAST))
+        self.count = int(self._count)
         if alone:
             self.note_pause()

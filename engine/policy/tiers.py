@@ -1,6 +1,6 @@
 """Tiers: where every adapter is, how many requests hold it, and in which order they leave. Pure."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
@@ -44,7 +44,9 @@ class Tiers:
         """Of one in a slot; the lowest is the next to leave it."""
         self._host: set[VersionId] = set()
         self._host_bytes = 0  # of what is in the host tier
-        self._in_slots: set[VersionId] = set()  # or being copied into one
+        self._in_slots: set[VersionId] = set()
+        self.occupants: Set[VersionId] = self._in_slots
+        """In a slot, or being copied into one."""
         self._outside: dict[VersionId, Place] = {}  # in the order in which loads began
         self._place: dict[VersionId, Place] = {}
         self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
@@ -108,11 +110,11 @@ class Tiers:
     def learn_size(self, version: VersionId, size_bytes: int) -> None:
         """What it takes, or will take, in host memory. An unknown size counts as 0."""
         if version not in self._host:
-            self._sizes[version] = size_bytes
+            self._sizes.put(version, size_bytes)
             self.on_resize(version)
             return
         self._host_bytes += size_bytes - self.size_of(version)
-        self._sizes[version] = size_bytes
+        self._sizes.put(version, size_bytes)
         self.on_change(version)
 
     def size_of(self, version: VersionId) -> int:

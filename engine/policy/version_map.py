@@ -28,7 +28,7 @@ class VersionMap(Generic[T]):
     def __getitem__(self, version: VersionId) -> T:
         return self._values[version]
 
-    def __setitem__(self, version: VersionId, value: T) -> None:
+    def put(self, version: VersionId, value: T) -> None:
         values = self._values
         values.pop(version, None)
         values[version] = value

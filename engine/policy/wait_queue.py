@@ -47,11 +47,13 @@ class WaitQueue:
     def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         waiter = Waiter(version, outcome, self.number_arrival())
         self._waiters[ticket] = waiter
-        same = self._per_version.setdefault(version, OrderedDict())
+        if (same := self._per_version.get(version)) is not None:
+            same[ticket] = waiter
+            return
+        same = self._per_version[version] = OrderedDict()
         same[ticket] = waiter
-        if len(same) == 1:
-            self._first_arrivals[version] = waiter.arrival
-            self.on_change(version)
+        self._first_arrivals[version] = waiter.arrival
+        self.on_change(version)
 
     def remove(self, ticket: Ticket) -> Waiter | None:
         """None if it doesn't wait (any more)."""

@@ -44,6 +44,7 @@ class AdaptiveOrder(LookAheadOrder):
         by_counts = [CountShadow(which) for which in range(len(HALF_LIVES))]
         self._shadows: list[RankingShadow] = [*by_recency, *by_counts]
         self._sample = VersionSample()
+        self._is_followed = self._sample.includes
         self._unseen: list[SeenUse] = []  # by the shadows
         self._holders: dict[VersionId, int] = {}  # requests that hold it, of the sample
         self._best: RankingShadow = by_recency[0]
@@ -67,7 +68,7 @@ class AdaptiveOrder(LookAheadOrder):
             self._scores[version] = self._best.score(self._uses, self._counts.scores(version))
         if len(last_uses) > self._places:
             self._resize(len(last_uses))
-        if version in self._holders or (version in self._foreseen and version in self._sample):
+        if version in self._holders or (version in self._foreseen and self._is_followed(version)):
             self._unseen.append((_ENTERED, version, _NO_SCORES))
 
     def foresee(self, version: VersionId, use: int | None) -> None:
@@ -80,7 +81,7 @@ class AdaptiveOrder(LookAheadOrder):
         if is_here:
             self._changed.add(version)
         begins_or_ends = was_foreseen is (use is None)
-        if begins_or_ends and version not in self._holders and version in self._sample:
+        if begins_or_ends and version not in self._holders and self._is_followed(version):
             if was_foreseen:
                 self._unseen.append((_ENDED, version, self._counts.scores(version)))
             else:
@@ -104,7 +105,7 @@ class AdaptiveOrder(LookAheadOrder):
             self._scores[version] = self._best.score(self._uses, scores)
         if version in self._holders:
             self._holders[version] += 1
-        elif version in self._sample:
+        elif self._is_followed(version):
             self._holders[version] = 1
             if version not in self._foreseen:
                 self._unseen.append((_RESIDENT, version, _NO_SCORES))
@@ -122,7 +123,10 @@ class AdaptiveOrder(LookAheadOrder):
                 self._unseen.append((_ENDED, version, self._counts.scores(version)))
 
     def remove(self, version: VersionId) -> None:
-        super().remove(version)
+        self._changed.discard(version)  # as its parents do: calls take as long
+        if version in self._index.versions:
+            self._index.discard(version)
+        self._last_uses.pop(version, None)
         if self._scores is not None:
             self._scores.pop(version, None)
         while version in self._holders:
@@ -139,7 +143,7 @@ class AdaptiveOrder(LookAheadOrder):
         self._show()
         self._places = places
         if self._sample.fit_to(places):
-            self._holders = {v: n for v, n in self._holders.items() if v in self._sample}
+            self._holders = {v: n for v, n in self._holders.items() if self._is_followed(v)}
             for shadow in self._shadows:
                 shadow.keep_only(self._sample)
 

@@ -32,7 +32,7 @@ class CostOrder(KeyedOrder):
     def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
         if load_seconds > 0 and (size_bytes > 0 or not self._per_byte):
             cost = load_seconds * MIB / size_bytes if self._per_byte else load_seconds
-            self._costs[version] = cost
+            self._costs.put(version, cost)
             self._sum += cost
             self._known += 1
             if version in self:

@@ -79,9 +79,9 @@ class RankingShadow(ABC):
 
     def keep_only(self, sample: VersionSample) -> None:
         """The others are no longer followed."""
-        for version in [v for v in self._wanted if v not in sample]:
+        for version in [v for v in self._wanted if not sample.includes(v)]:
             self._wanted.remove(version)
-        for version in [v for v in self._ranked if v not in sample]:
+        for version in [v for v in self._ranked if not sample.includes(v)]:
             del self._ranked[version]
 
     def clear(self) -> None:

@@ -20,7 +20,7 @@ class VersionSample:
         self._one_in = 1
         self._below = _ONE
 
-    def __contains__(self, version: VersionId) -> bool:
+    def includes(self, version: VersionId) -> bool:
         return version * _MULTIPLIER % _ONE < self._below
 
     def part_of(self, places: int) -> int:

@@ -122,7 +122,7 @@ def test_an_order_by_keys_sorts_only_for_those_who_read_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [(EvictionPolicy.LRU, 145), (EvictionPolicy.ADAPTIVE, 185)]
+    ("name", "most"), [(EvictionPolicy.LRU, 115), (EvictionPolicy.ADAPTIVE, 145)]
 )
 def test_a_request_that_waits_takes_a_bounded_number_of_calls(
     name: EvictionPolicy, most: int
