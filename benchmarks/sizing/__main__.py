@@ -107,20 +107,20 @@ def _row(run: Run, predicted: Prediction, measured: Measured, errors: Errors) ->
         "in a slot": f"{measured.slot_hit_ratio:.1%} ({errors.slot_hits * 100:+.1f} points)",
         "in memory": f"{measured.memory_hit_ratio:.1%} ({errors.memory_hits * 100:+.1f} points)",
         "first token p50": _times(measured.first_token_p50, errors.first_token_p50),
-        "p99": _times(
-            measured.first_token_p99, errors.first_token_p99, predicted.first_token_p99_range
-        ),
+        "p99": _times(measured.first_token_p99, errors.first_token_p99),
+        "p99 and its range": described_range(measured.first_token_p99, predicted),
     }
 
 
-def _times(measured: float, error: float, between: tuple[float, float] | None = None) -> str:
-    """`between`: where it would be for other such requests."""
-    text = f"{measured * 1000:.0f} ms (predicted {error:+.0%}"
-    if between is None:
-        return f"{text})"
-    least, most = between
-    where = "within" if least <= measured <= most else "outside"
-    return f"{text}, {where} {least * 1000:.0f} to {most * 1000:.0f} ms)"
+def _times(measured: float, error: float) -> str:
+    return f"{measured * 1000:.0f} ms (predicted {error:+.0%})"
+
+
+def described_range(measured_p99: float, predicted: Prediction) -> str:
+    """Whether what was measured is between the values predicted for other such requests."""
+    least, most = predicted.first_token_p99_range
+    where = "within" if least <= measured_p99 <= most else "outside"
+    return f"{measured_p99 * 1000:.0f} ms, {where} {least * 1000:.0f} to {most * 1000:.0f}"
 
 
 def _felt_row(run: Run, felt: Felt) -> dict[str, object]:

@@ -16,15 +16,16 @@ from pathlib import Path
 from adaptry.sizing.costs import KnownCosts, load_costs
 from adaptry.sizing.inputs import setting_of
 from adaptry.sizing.pace import at_recorded_pace
+from adaptry.sizing.prediction import Prediction
 from adaptry.sizing.workload import Workload
 from adaptry.traces.reader import read_lines
 from adaptry.traces.trace import Trace
 from benchmarks.common.tables import print_table
-from benchmarks.sizing.__main__ import predict_run
+from benchmarks.sizing.__main__ import described_range, predict_run
 from benchmarks.sizing.halves import WARM_SECONDS, halves, zipf_ids
 from benchmarks.sizing.machines import MACHINES, Machine
 from benchmarks.sizing.runs import Run
-from benchmarks.sizing.truth import Errors, errors_of, measured_of
+from benchmarks.sizing.truth import Measured, errors_of, measured_of
 
 ADAPTERS, SEED = 40, 1
 _BEFORE_SECONDS = 0.5  # the last of the warm-up came earlier, the first after it later
@@ -41,12 +42,14 @@ def calibrated_by(chosen: Machine) -> str:
     return f"ours-{chosen.recorded.slots}-{chosen.recorded.host_places}"
 
 
-def compared(name: str, trace: Trace, workload: Workload, known: KnownCosts) -> Errors:
+def compared(
+    name: str, trace: Trace, workload: Workload, known: KnownCosts
+) -> tuple[Prediction, Measured]:
     trace = replace(trace, requests=trace.requests[: len(workload.arrivals)])
     began = trace.requests[0].at
     at = began + WARM_SECONDS - _BEFORE_SECONDS
     run = Run("again" if name.startswith("again") else "ours", setting_of(trace.server), workload)
-    return errors_of(predict_run(workload, known, run), measured_of(trace, at, began))
+    return predict_run(workload, known, run), measured_of(trace, at, began)
 
 
 def _as_recorded(known: KnownCosts, trace: Trace) -> KnownCosts:
@@ -66,10 +69,13 @@ def rows(folder: Path) -> Iterator[dict[str, object]]:
         row: dict[str, object] = {"run": name}
         own = _as_recorded(alone, trace)
         for label, known in (("costs", alone), ("and trace", with_trace), ("own trace", own)):
-            found = compared(name, trace, workload, known)
+            predicted, measured = compared(name, trace, workload, known)
+            found = errors_of(predicted, measured)
             row[f"loads, {label}"] = f"{found.loads:+.1%}"
             row[f"p50, {label}"] = f"{found.first_token_p50:+.0%}"
             row[f"p99, {label}"] = f"{found.first_token_p99:+.0%}"
+            if known is with_trace:
+                row["p99 and its range"] = described_range(measured.first_token_p99, predicted)
         yield row
 
 

@@ -4,6 +4,7 @@ The runs are recorded from simulated servers whose costs are known, as a server 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,11 @@ def keep(folder: Path, calibrated: Costs, held_out_costs: Costs = COSTS) -> None
 def predicted(folder: Path) -> dict[object, dict[str, float]]:
     """Shares by which they were off."""
     return {
-        row.pop("run"): {name: float(str(text).strip("%")) / 100 for name, text in row.items()}
+        row.pop("run"): {
+            name: float(str(text).strip("%")) / 100
+            for name, text in row.items()
+            if "range" not in name
+        }
         for row in map(dict[str, object], rows(folder))
     }
 
@@ -147,6 +152,15 @@ def test_a_run_of_a_slower_machine_is_predicted_too_short(tmp_path: Path) -> Non
     assert -0.3 < found["ours-6-18"]["p50, and trace"] < -0.1
     assert abs(found["ours-6-18"]["p50, own trace"]) <= 0.03
     assert abs(found["ours-6-18"]["p99, own trace"]) <= 0.03
+
+
+def test_a_measured_p99_is_within_the_range_or_outside(tmp_path: Path) -> None:
+    keep(tmp_path, COSTS)
+    for row in rows(tmp_path):
+        assert re.fullmatch(r"\d+ ms, within \d+ to \d+", str(row["p99 and its range"]))
+    keep(tmp_path, COSTS, at_pace(2.0))
+    held_out = list(rows(tmp_path))[1]
+    assert re.fullmatch(r"\d+ ms, outside \d+ to \d+", str(held_out["p99 and its range"]))
 
 
 def test_loads_that_are_recorded_and_not_predicted_are_an_error(tmp_path: Path) -> None:
