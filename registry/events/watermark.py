@@ -19,12 +19,17 @@ from registry.events.repository import EventRepository
 
 logger = logging.getLogger(__name__)
 
+_PACE_SECONDS = 0.1
 _RETRY_SECONDS = 0.02
 _LONG_SECONDS = 30.0
 
 
 class EventWatermark:
-    """Follows the log and wakes tasks that wait for its next event. `run` needs its own task."""
+    """Follows the log and wakes tasks that wait for its next event. `run` needs its own task.
+
+    It looks at most ten times a second: many changes in a row would each cost a query, and wake all
+    who follow. After a pause the first one is seen at once.
+    """
 
     def __init__(self, database: Database, *, poll_seconds: float = 1.0) -> None:
         self._database = database
@@ -60,6 +65,7 @@ class EventWatermark:
                 if (unseen := self._commits.unseen()) is not None:
                     await self.catch_up()
                     self._commits.record(unseen)
+                    await wait_for(self.closed, _PACE_SECONDS)
                 away = False
             except Exception as error:  # any error: waiters must not wait forever
                 if not away:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 3.0
 _CLEANUP_SECONDS = 3600.0
+_PACE_SECONDS = 0.1  # between looks whether there is any webhook, which each change would cost
 
 
 class WebhookDispatcher:
@@ -64,6 +65,7 @@ class WebhookDispatcher:
             return
         if not await self._outbox.has_webhooks():
             self._commits.record(unseen)
+            await wait_for(self._watermark.closed, _PACE_SECONDS)
             return
         await self._outbox.fill(self._watermark.position)
         sendable = await self._outbox.sendable()
