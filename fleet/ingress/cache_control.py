@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from engine.cache.snapshot import CacheSnapshot
-from engine.errors import AdapterInUse, AdapterPinned
+from engine.errors import AdapterInUse, AdapterPinned, EngineError
 from engine.operations.pins import ActivePin
 from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
@@ -14,6 +14,7 @@ from fleet.ingress.pins import FleetPins
 from fleet.ingress.serving_replicas import serving_ranks
 from fleet.placement import first_for
 from fleet.ports import Replicas
+from registry.errors import EngineAway
 
 
 class FleetCache:
@@ -86,6 +87,12 @@ class FleetCache:
                     raise AdapterInUse
 
     async def uses(self, version_id: int) -> bool:
-        """Whether a replica may need its files again before a request names it."""
-        used = (await self._replicas.call("uses", VersionId(version_id))).all_that_live()
-        return any(used.values())
+        """Whether a replica may need its files again before a request names it.
+
+        Raises EngineAway if one does not tell: the registry knows its own errors only.
+        """
+        try:
+            answers = await self._replicas.call("uses", VersionId(version_id))
+            return any(answers.all_that_live().values())
+        except EngineError as error:
+            raise EngineAway(f"{error.detail}: it may use the version") from error

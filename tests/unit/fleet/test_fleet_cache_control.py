@@ -234,6 +234,29 @@ async def test_an_eviction_happens_on_all_replicas_or_none(
     assert await cache.evict(A, wait=False, force=False) is False
 
 
+class Silent(FakeReplicas):
+    """One more than answer."""
+
+    async def call(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> ReplicaResults[Any]:
+        return replace(await super().call(operation, *arguments, only=only), unanswered=1)
+
+
+async def test_what_a_replica_does_not_tell_is_not_unused(
+    replicas: FakeReplicas, pins: FleetPins
+) -> None:
+    """Its files would be purged below it; the registry's routes know the registry's errors."""
+    silent = FleetCache(Silent(*replicas.there), pins)
+    with pytest.raises(EngineAway, match="does not answer"):
+        await silent.uses(A.id)
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        await silent.evict(A, wait=False, force=False)
+    replicas.there.clear()
+    with pytest.raises(EngineAway):
+        await FleetCache(replicas, pins).uses(A.id)
+
+
 async def test_a_prefetch_goes_where_requests_will_go(
     replicas: FakeReplicas, cache: FleetCache
 ) -> None:
