@@ -7,6 +7,7 @@ So would who asks for events behind the last one, or for those of a response tha
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,7 +19,13 @@ from engine.gateway.request_context import current_request
 from engine.vllm.responses.stored import Key, OwnTable, StoredResponses
 from registry.http.unexpected_errors import describe_exception, report_internal
 
+logger = logging.getLogger(__name__)
+
 _PATH = "/v1/responses"
+_REPLACED = (
+    *("response_store", "msg_store", "event_store", "background_tasks"),
+    *("responses_background_stream_generator", "retrieve_responses"),
+)
 
 Read = Callable[[str, int | None], AsyncGenerator[Any, None]]
 
@@ -71,14 +78,22 @@ def _outcome(task: "asyncio.Task[None]", error: BaseException | None, stored: An
 
 
 def follow_responses(serving: Any, stored: StoredResponses) -> None:
-    """`serving`: vLLM's, or None where the model generates nothing."""
-    if hasattr(serving, "background_tasks"):
-        stored.attach(serving)
-        serving.background_tasks = BackgroundResponses(serving, stored)
-        read = serving.responses_background_stream_generator
-        serving.responses_background_stream_generator = partial(_read_until_end, read)
-        retrieve = serving.retrieve_responses
-        serving.retrieve_responses = partial(_retrieve, serving, retrieve)
+    """`serving`: vLLM's, or None where the model generates nothing.
+
+    A vLLM that stores in another way stores nothing: anyone could read it.
+    """
+    if serving is None:
+        return
+    if missing := [name for name in _REPLACED if not hasattr(serving, name)]:
+        serving.enable_store = False
+        logger.warning("responses are not stored: this vLLM has no %s", ", ".join(missing))
+        return
+    stored.attach(serving)
+    serving.background_tasks = BackgroundResponses(serving, stored)
+    read = serving.responses_background_stream_generator
+    serving.responses_background_stream_generator = partial(_read_until_end, read)
+    retrieve = serving.retrieve_responses
+    serving.retrieve_responses = partial(_retrieve, serving, retrieve)
 
 
 async def _read_until_end(

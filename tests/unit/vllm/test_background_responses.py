@@ -33,7 +33,8 @@ class Work:
     def __init__(self) -> None:
         serving: Any = OpenAIServingResponses.__new__(OpenAIServingResponses)
         serving.response_store_lock = asyncio.Lock()
-        serving.background_tasks = {}
+        for table in ("response_store", "msg_store", "event_store", "background_tasks"):
+            setattr(serving, table, {})
         follow_responses(serving, StoredResponses(10))
         serving.response_store["resp_1"] = Stored()
         self.serving = serving

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def serving_with(stored: StoredResponses) -> Any:
     serving: Any = OpenAIServingResponses.__new__(OpenAIServingResponses)
     serving.response_store_lock = asyncio.Lock()
     serving.create_error_response = lambda **said: said
-    serving.background_tasks = {}
+    for table in ("response_store", "msg_store", "event_store", "background_tasks"):
+        setattr(serving, table, {})
     follow_responses(serving, stored)
     return serving
 
@@ -169,3 +171,14 @@ async def test_who_asks_for_events_behind_the_last_one_is_not_left_waiting(
     async with asyncio.timeout(10):
         events = serving.responses_background_stream_generator("resp_1", after)
         assert [event async for event in events] == expected
+
+
+async def test_a_vllm_that_stores_in_another_way_stores_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever knows an id could read it."""
+    other = SimpleNamespace(response_store={}, background_tasks={}, enable_store=True)
+    follow_responses(other, StoredResponses(10))
+    assert not other.enable_store
+    assert "msg_store" in caplog.text
+    follow_responses(None, StoredResponses(10))
