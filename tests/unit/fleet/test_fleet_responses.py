@@ -139,16 +139,18 @@ def working(ends: asyncio.Event, *, streams: bool) -> ASGIApp:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_work_in_the_background_is_in_flight_until_it_ends(streams: bool) -> None:
-    """With its client, who has his answer, or has left in its stream, or without him."""
+async def test_work_in_the_background_is_in_flight_until_it_ends(
+    streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client has his answer, or has left in its stream; nobody waits half a minute for that."""
+    monkeypatch.setattr("fleet.replica.asgi_call._DISCONNECT_SECONDS", 0.0)
     ends = asyncio.Event()
     ingress = Ingress(working(ends, streams=streams))
     client = Client({"model": "a", "input": "x", "background": True, "stream": streams})
     serving = asyncio.create_task(ingress.app(scope_of(RESPONSES), client.receive, client.send))
     await until(lambda: len(client.messages) == 2)
     client.leaves.set()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await asyncio.wait([serving], timeout=0.2)
     assert not serving.done()
     assert ingress.in_flight.now == 1
     ends.set()
