@@ -8,6 +8,7 @@ server's engine. They wait until they are needed; what is spawned after the last
     python -m tests.support.servers.zygote MODULE...     imports these, then takes requests on stdin
 """
 
+import gc
 import importlib
 import json
 import os
@@ -195,11 +196,18 @@ def run(modules: Sequence[str]) -> NoReturn:
 
 
 def import_without_ray(modules: Sequence[str]) -> None:
-    """vLLM imports Ray if it is there, which reads its settings and its token then."""
+    """vLLM imports Ray if it is there, which reads its settings and its token then.
+
+    No fork's garbage collector walks through what was imported.
+    """
+    gc.disable()
     sys.modules["ray"] = None  # type: ignore[assignment]  # Python's way to say that it is missing
     for name in modules:
         importlib.import_module(name)
     del sys.modules["ray"]
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class RayWorkers:
         self._program, self._pids = folder / "python-of-ray", folder / "workers-of-ray"
         self._pids.mkdir()  # a file for each that has begun
         # until it has imported what workers need, which raylet does not wait for
-        subprocess.run([*ask(parent), "pass"], check=True)
+        subprocess.run([*ask(parent), "import os; os._exit(0)"], check=True)
         words = (sys.executable, str(START), parent)
         python, start, parent = map(shlex.quote, words)
         text = PROGRAM.format(

@@ -18,15 +18,17 @@ from tests.support.workers.forks import ZYGOTES, start_parent
 from tests.support.workers.ray_workers import RayWorkers
 
 NOTES_ITS_IMPORT = """
-import os
+import gc, os
 from pathlib import Path
+
+LARGE = [[] for _ in range(100_000)]
 
 with Path(__file__).with_name("imports").open("a") as file:
     print(os.getpid(), file=file)
 
 def note_process():
     with Path(__file__).with_name("engines").open("a") as file:
-        print(os.getpid(), os.getppid(), file=file)
+        print(os.getpid(), os.getppid(), gc.get_freeze_count(), file=file)
 """
 SPAWNS = """
 import multiprocessing
@@ -95,8 +97,9 @@ def test_engines_that_replace_others_are_forks_too(folder: Path) -> None:
     finally:
         zygote.close()
     engines = pids(folder / "engines")
-    assert {parent for _, parent in engines} == {str(server)}
-    assert len({own for own, _ in engines}) == SPAWNED
+    assert {parent for _, parent, _ in engines} == {str(server)}
+    assert len({own for own, _, _ in engines}) == SPAWNED
+    assert all(int(frozen) > 100_000 for _, _, frozen in engines), "no collection looks at these"
     assert len(pids(folder / "imports")) == 1
 
 
