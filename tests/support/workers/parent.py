@@ -10,6 +10,7 @@ Forks for each that connects at the socket FD, until stdin ends. If an import ha
 which a fork would lose, it says so, and each has to import the tests itself.
 """
 
+import gc
 import importlib
 import os
 import select
@@ -60,6 +61,8 @@ def import_engine() -> None:
 
         for name in VLLM:
             importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # for the collectors of the engines, as `garbage` does for those of tests
 
 
 def fork_engines() -> None:
