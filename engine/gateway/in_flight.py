@@ -44,8 +44,7 @@ class InFlight:
 
     def end(self) -> None:
         """To be called once, after its answer."""
-        if self._is_awaited:
-            self.begin_answer()
+        self.begin_answer()
         self._counted.all -= 1
         if self._on_end is not None:
             self._on_end()

@@ -12,12 +12,20 @@ from tests.support.cache.controller_harness import A, B, Cache, adapter, running
 LIMIT = 2 * VERSIONS_REMEMBERED + 1
 
 
+def _nothing() -> None:
+    pass
+
+
 async def test_versions_that_come_and_go_are_forgotten() -> None:
     cache = Cache(slots=2, host=4)
     async with running(cache):
         await cache.controller.pin(A, Tier.HOST)
         for number in range(2, 3 * VERSIONS_REMEMBERED):
-            await cache.use(adapter(number, f"a{number}"))
+            async with cache.controller.lease(adapter(number, f"a{number}"), _nothing):
+                pass
+    executor, revocations = cache.controller._executor, cache.controller._admission._revocations
+    assert len(executor._loads) <= 1
+    assert not revocations._revokes
     state = cache.controller._state
     assert len(state._known) <= LIMIT
     assert len(state._history) <= 3 * VERSIONS_REMEMBERED

@@ -9,6 +9,7 @@ from engine.errors import (
     AdapterInUse,
     AdapterLoadFailed,
     AdapterPinned,
+    EngineDied,
     EngineUnavailable,
     EvictionTimeout,
     HostWaitTimeout,
@@ -200,6 +201,22 @@ async def test_a_failed_load_fails_its_waiters_and_no_others() -> None:
         cache.check()
 
 
+async def test_a_failed_load_reaches_those_behind_one_who_leaves_at_that_moment() -> None:
+    for iterations in range(8):
+        async with running(Cache()) as cache:
+            cache.backend.broken.add(A.id)
+            cache.backend.may_load.clear()
+            leaving, staying = (asyncio.create_task(cache.use(A)) for _ in range(2))
+            await settle()
+            cache.backend.may_load.set()
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(AdapterLoadFailed):
+                await asyncio.wait_for(staying, 20)
+            await asyncio.gather(leaving, return_exceptions=True)
+
+
 async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> None:
     async with running(Cache()) as cache:
         cache.backend.guaranteed = False
@@ -282,6 +299,14 @@ async def test_a_guaranteed_move_that_fails_anyway_counts_as_drift() -> None:
         assert await cache.use(A) is CacheOutcome.MISS
         await until(lambda: cache.observer.drift == [A.id])
         assert cache.observer.failures == []
+
+
+async def test_what_a_dead_engine_did_not_do_is_no_drift() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.apply_breaks = EngineDied("it has died")
+        assert await cache.use(A) is CacheOutcome.MISS
+        await until(lambda: cache.controller._executor.is_idle)
+        assert cache.observer.drift == []
 
 
 async def test_a_cold_adapter_gets_a_slot_while_hot_ones_never_pause() -> None:

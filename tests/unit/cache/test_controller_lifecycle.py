@@ -111,6 +111,8 @@ async def test_loads_and_moves_of_a_dead_engine_are_dropped() -> None:
         assert cache.policy.residency().host == ()
         assert await cache.use(A) is CacheOutcome.MISS
         cache.check()
+        del cache.backend.gpu[A.id]
+        assert await drifted(cache) == {A.id}, "what moved then does not count as moving for ever"
 
 
 async def test_pins_stay_when_an_engine_is_replaced() -> None:
@@ -324,6 +326,8 @@ async def test_only_force_ends_requests_and_none_that_has_ended_before() -> None
             await settle()
             assert revoked == ["running"]
         assert all(await asyncio.wait_for(asyncio.gather(waiting, forced), 20))
+        async with cache.controller.lease(A, lambda: revoked.append("after")):
+            assert revoked == ["running"]
         cache.check()
 
 

@@ -94,6 +94,18 @@ async def test_one_cold_request_holds_up_a_hot_adapter_for_no_longer_than_the_bo
     assert max(world.waits[HOT.id]) <= BOUND + 2 * STEP
 
 
+async def test_a_drain_that_has_begun_goes_on_until_the_bound() -> None:
+    """Though the generation that it waits for lasts longer than could be expected."""
+    world = World(slots=1, host=2, slot_timeout_seconds=600.0)
+    await world.run(10, HOT)
+    world.request(HOT, 12)
+    await world.run(4, HOT)
+    world.request(COLD, 1)
+    await world.run(20, HOT)
+    assert world.waits[COLD.id][0] <= BOUND + 2 * STEP
+    await world.end()
+
+
 async def test_a_drain_that_can_not_end_in_time_does_not_begin() -> None:
     world = World(slots=1, host=2)
     world.request(HOT, 60)

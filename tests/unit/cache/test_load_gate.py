@@ -73,6 +73,15 @@ async def test_a_failure_is_remembered_until_the_next_attempt_is_due(failure: Lo
         assert await cache.use(A) is CacheOutcome.MISS, "it ends with its cause"
 
 
+async def test_a_read_that_hangs_is_not_remembered() -> None:
+    """It is refused without an attempt, for as long as it hangs."""
+    async with running(remembering(Clock())) as cache:
+        breaks(cache, A, LoadFailure.STALLED)
+        await refusal(cache, A)
+        cache.backend.load_breaks = None
+        assert await cache.use(A) is CacheOutcome.MISS
+
+
 async def test_the_pauses_grow_up_to_a_bound_and_begin_again_after_a_success() -> None:
     clock = Clock()
     async with running(remembering(clock)) as cache:

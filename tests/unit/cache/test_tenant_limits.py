@@ -296,6 +296,20 @@ async def test_for_one_more_the_tenants_own_least_recently_used_is_evicted() -> 
         cache.check()
 
 
+async def test_a_request_for_what_is_being_loaded_takes_no_more_bytes() -> None:
+    limited = Limited(max_host_bytes=200)
+    async with running(limited.cache) as cache:
+        await cache.use(A)
+        cache.backend.may_load.clear()
+        cache.controller.prefetch(B)
+        waiting = Holder(limited, B)
+        await settled()
+        cache.backend.may_load.set()
+        await until(lambda: waiting.has_it)
+        assert limited.residents() == {A.id, B.id}
+        await waiting.end()
+
+
 async def test_one_larger_than_its_tenants_bytes_is_refused() -> None:
     limited = Limited(max_host_bytes=99)
     async with running(limited.cache) as cache:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -13,7 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
-from engine.errors import EngineError, EnginePaused, EngineUnavailable, QueueFull
+from engine.errors import (
+    EngineError,
+    EnginePaused,
+    EngineUnavailable,
+    QueueFull,
+    TenantLimitReached,
+)
 from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
@@ -29,7 +35,7 @@ from engine.gateway.request_leases import RequestLeases
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.telemetry.spans import NullTracing
-from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId, WorkDone
+from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, Lease, VersionId, WorkDone
 from registry.errors import UnknownAdapter
 from registry.quotas.limits import TenantLimits, null_refusal_observer
 from registry.rates.caller_rates import RequestRates, Unit
@@ -299,6 +305,22 @@ async def test_an_unexpected_error_that_has_its_id_keeps_it() -> None:
         assert json.loads(client.body)["error"]["message"] == "the id is 17"
 
 
+async def test_what_a_route_quotes_of_a_refused_request_has_no_key() -> None:
+    async with running(Stage()) as stage:
+
+        async def quoting(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send_json(
+                send, 400, {"error": {"message": f"no such field: adp_{'0' * 12}_{'k' * 43}"}}
+            )
+
+        client = Client(asking("base"))
+        await stage.gateway(quoting)(client.scope, client.receive, client.send)
+        assert client.status == 400
+        assert b"no such field: adp_" in client.body
+        assert b"kkkk" not in client.body
+
+
 @pytest.mark.parametrize(
     ("event", "is_internal"),
     [
@@ -307,20 +329,22 @@ async def test_an_unexpected_error_that_has_its_id_keeps_it() -> None:
         (b'event: error\ndata: {"error": {"type": "internal_error", "message": "%s"}}\n\n', True),
     ],
 )
+@pytest.mark.parametrize("model", ["base", "support"])
 async def test_a_stream_that_fails_unexpectedly_ends_without_the_exceptions_text(
-    event: bytes, is_internal: bool
+    event: bytes, is_internal: bool, model: str
 ) -> None:
     async with running(Stage()) as stage:
 
         async def failing_stream(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            for text in (b'data: {"id": 1}\n\n', event % SECRET.encode()):
-                await send({"type": "http.response.body", "body": text, "more_body": True})
+            async with stage.generating(VERSION) if model == "support" else nullcontext():
+                for text in (b'data: {"id": 1}\n\n', event % SECRET.encode()):
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
             end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
             await send(end)
 
-        client = Client(asking("base"))
+        client = Client(asking(model))
         await stage.gateway(failing_stream)(client.scope, client.receive, client.send)
         token, error, done = client.body.decode().strip().split("\n\n")
         assert (token, done) == ('data: {"id": 1}', "data: [DONE]")
@@ -355,12 +379,11 @@ async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal()
         }
 
 
-@pytest.mark.parametrize("is_admitted", [False, True])
-async def test_a_stream_whose_refusal_its_route_does_not_answer_is_not_cut(
-    is_admitted: bool,
-) -> None:
+@pytest.mark.parametrize("admitted", ["never", "before", "after"])
+async def test_a_stream_whose_refusal_its_route_does_not_answer_is_not_cut(admitted: str) -> None:
     """vLLM's `/v1/responses` sends its first events before it asks the engine."""
     refusal = EngineUnavailable("it ended")
+    created = b'data: {"type": "response.created"}\n\n'
 
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -368,19 +391,22 @@ async def test_a_stream_whose_refusal_its_route_does_not_answer_is_not_cut(
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         request = current_request()
         assert request is not None
-        request.is_admitted = is_admitted
-        created = b'data: {"type": "response.created"}\n\n'
+        request.is_admitted = admitted == "before"
         await send({"type": "http.response.body", "body": created, "more_body": True})
+        if admitted == "after":
+            async with stage.generating(VERSION):
+                pass
         request.failure = refusal
         raise refusal
 
     async with running(Stage()) as stage:
-        client = Client(asking("base"), path="/v1/responses")
+        model = "support" if admitted == "after" else "base"
+        client = Client(asking(model), path="/v1/responses")
         await stage.gateway(stream)(client.scope, client.receive, client.send)
         status, *_ = (m["status"] for m in client.messages if "status" in m)
-        assert status == (200 if is_admitted else refusal.status)
+        assert status == (refusal.status if admitted == "never" else 200)
         assert client.body.decode().count(refusal.code) == 1
-        assert client.body.startswith(b"data: " if is_admitted else b'{"error"')
+        assert client.body.startswith(b'{"error"' if admitted == "never" else created)
         assert not client.messages[-1].get("more_body")
 
 
@@ -459,6 +485,19 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
         assert third.status == 200
         assert stage.in_flight.of("acme") == 0
         assert stage.tally.refusals == ["tenant_limit"]
+
+
+def test_a_refused_tenant_learns_when_one_of_its_requests_should_end() -> None:
+    now = 0.0
+    limits = TenantLimits(max_requests_in_flight=2)
+    in_flight = RequestsInFlight(lambda: "acme", lambda tenant: limits, clock=lambda: now)
+    first, _ = in_flight.begin(), in_flight.begin()
+    now = 10.0
+    first.end()
+    in_flight.begin()
+    with pytest.raises(TenantLimitReached) as refused:
+        in_flight.begin()
+    assert refused.value.retry_after_seconds == 5
 
 
 async def test_a_first_token_is_awaited_until_it_comes() -> None:
@@ -593,6 +632,38 @@ async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:
         assert json.loads(client.body)["error"]["code"] == "engine_unavailable"
         assert int(client.headers["retry-after"]) > 0
         assert stage.tally.refusals == ["engine_unavailable"]
+
+
+async def test_of_two_reasons_the_first_is_given() -> None:
+    async with running(Stage()) as stage:
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            request = current_request()
+            assert request is not None
+            request.on_refused(QueueFull(1, 1))
+            await stage.controller.on_engine_lost(EngineUnavailable("it is being stopped"))
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+        client = Client(asking("support"))
+        await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert (client.status, stage.tally.refusals) == (429, ["queue_full"])
+
+
+async def test_an_answer_that_its_engine_cuts_off_is_not_ended_as_if_it_were_whole() -> None:
+    async with running(Stage()) as stage:
+
+        async def cut_off(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            async with stage.generating(VERSION):
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b'{"id"', "more_body": True})
+                raise EngineUnavailable("it ended")
+
+        client = Client(asking("support"))
+        with pytest.raises(EngineUnavailable):
+            await stage.gateway(cut_off)(client.scope, client.receive, client.send)
+        assert client.messages[-1]["more_body"]
+        assert await stage.is_idle_soon()
 
 
 async def test_where_the_engine_is_away_a_request_is_refused_once_and_asks_no_route() -> None:
@@ -969,6 +1040,33 @@ async def test_many_prompts_of_one_request_wait_in_one_place_of_the_queue() -> N
         assert client.status == 200
         assert await stage.is_idle_soon()
         assert len(stage.tally.tokens) == 1024
+
+
+async def test_prompts_one_after_another_have_a_lease_each_and_the_first_is_reported() -> None:
+    async with running(Stage()) as stage:
+
+        async def turns(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            for _ in range(2):
+                async with stage.generating(VERSION):
+                    assert stage.policy.lease_count(VERSION.id) == 1
+                assert await stage.is_idle_soon()
+            await send_json(send, 200, {})
+
+        client = Client(asking("support"))
+        await stage.gateway(turns)(client.scope, client.receive, client.send)
+        assert (client.status, client.headers["x-adaptry-cache"]) == (200, "miss")
+
+
+@pytest.mark.parametrize("found", [(True, False), (False, True)])
+def test_of_several_prompts_all_have_to_invoke_an_activated_adapter(
+    found: tuple[bool, ...],
+) -> None:
+    request = RequestContext("support", VERSION)
+    request.on_leased(Lease(VERSION, CacheOutcome.MISS, 0.0, 0.0))
+    for each in found:
+        request.on_invocation(each)
+    assert (b"x-adaptry-invocation", b"missing") in request.headers()
 
 
 async def test_prompts_that_leave_while_they_wait_give_their_place_up_with_the_last() -> None:

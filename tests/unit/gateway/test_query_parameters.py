@@ -89,6 +89,7 @@ async def test_another_is_refused_in_the_routes_dialect(client: httpx.AsyncClien
     assert (await client.post("/sleep?beta=true")).status_code == 400, "of clients of /v1/ only"
     answer = await client.post("/v1/completions?whsec_abcdefghijklmnopqrstuvwxyz=1")
     assert "abcdefgh" not in answer.text
+    assert len((await client.post(f"/sleep?{'x' * 5000}=1")).text) < 500
     answer = await client.get("/metrics?foo=1")
     assert answer.status_code == 422
     assert answer.json()["code"] == "invalid_request"

@@ -39,6 +39,11 @@ def test_odd_bodies_too(content: bytes) -> None:
     assert parsed(content) == pythons(content)
 
 
+def test_a_large_body_is_not_left_to_the_slow_parser() -> None:
+    assert RequestBody(b"[NaN, 1]").parsed is not UNPARSED
+    assert RequestBody(b"[NaN," + b"1," * 2**19 + b"1]").parsed is UNPARSED
+
+
 def parsed(content: bytes) -> str:
     """Told apart: 1 and 1.0, 0.0 and -0.0; NaN equals itself."""
     found = RequestBody(content).parsed

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
+from engine.gateway.request_context import RequestContext, reset_request, set_request
 from engine.gateway.request_leases import RequestLeases
 from engine.gateway.tenant_accounts import TenantAccounts
 from engine.telemetry.spans import NullTracing
@@ -24,7 +25,7 @@ from registry.http.rate_limits import RateLimitMiddleware
 from registry.quotas.limits import unlimited
 from registry.rates.caller_rates import CallerRates
 from registry.rates.windows import MINUTE, RateWindows
-from tests.support.cache.controller_harness import Cache
+from tests.support.cache.controller_harness import A, Cache, running
 
 WORK = WorkDone(prompt_tokens=30, generated_tokens=50, first_token_at=None)
 KEY = Caller("acme~app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=1000))
@@ -166,6 +167,19 @@ async def test_a_caller_without_limits_gets_no_headers_and_its_tenant_is_counted
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
     await server.ask(Caller("platform", EVERY_SCOPE))
     assert server.counted.tokens == [("acme", 30, 50)]
+
+
+async def test_the_slot_of_an_adapter_counts_for_the_tenant_of_the_request() -> None:
+    counted = Counted()
+    async with running(Cache()) as cache:
+        leases = RequestLeases(cache.controller, counted, counted)
+        before = set_request(RequestContext(A.reference, A))
+        with as_caller(KEY):
+            for _ in range(2):
+                admitted = await leases.admit(A.id, lambda: None)
+                admitted.on_end(WORK)
+        reset_request(before)
+    assert [tenant for tenant, _ in counted.slot_seconds] == ["acme", "acme"]
 
 
 def test_a_slot_that_several_requests_of_a_tenant_share_counts_once() -> None:
