@@ -111,7 +111,11 @@ async def test_history_has_pages_and_outlives_the_alias(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
     for version in (1, 2, 1):
-        await put(client, version=version)
+        before = datetime.now(UTC)
+        moved = await put(client, version=version)
+        assert datetime.fromisoformat(moved["valid_from"]) >= before
+    late = await client.delete(PROD, params={"expected_version": 2})
+    assert_problem(late, 409, "alias_moved")
     assert (await client.delete(PROD, params={"expected_version": 1})).status_code == 204
     assert_problem(await client.get(PROD), 404, "unknown_alias")
     assert_problem(await client.delete(PROD), 404, "unknown_alias")

@@ -220,6 +220,7 @@ async def test_what_changes_while_it_warms_is_seen_at_the_switch(
     moving = [
         asyncio.create_task(promote(client, 2, expected_version=1)),
         asyncio.create_task(promote(client, 3)),
+        asyncio.create_task(promote(client, 2, expected_revision=1)),
     ]
     await until(lambda: len(engine.cache.backend.loads) == 2)
     assert (await promote(client, 3, warm=False)).status_code == 200
@@ -227,6 +228,7 @@ async def test_what_changes_while_it_warms_is_seen_at_the_switch(
     engine.cache.backend.may_load.set()
     assert_problem(await moving[0], 409, "alias_moved")
     assert_problem(await moving[1], 409, "version_not_servable")
+    assert_problem(await moving[2], 409, "alias_moved")
 
 
 async def test_the_old_version_leaves_memory_when_its_last_request_has_ended(

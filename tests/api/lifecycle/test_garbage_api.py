@@ -156,9 +156,10 @@ async def test_a_run_has_a_limit_and_says_that_there_is_more(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     await publish_some(client, make_adapter, "bot", 4)
-    await publish_some(client, make_adapter, "cat", 2)
+    await publish_some(client, make_adapter, "cat", 3)
     for reference in ("bot:2", "bot:3", "bot:4", "cat:2"):
         await step(client, reference, "retire")
+    await step(client, "cat:3", "deprecate")
     rules = {"keep_last": 0, "dry_run": False, **NO_WINDOW}
     one = await collect(client, adapter="cat", **rules)
     assert (references(one), one["more"]) == (["cat:2"], False)
@@ -166,6 +167,8 @@ async def test_a_run_has_a_limit_and_says_that_there_is_more(
     assert (references(first), first["more"]) == (["bot:2", "bot:3"], True)
     second = await collect(client, limit=2, **rules)
     assert (references(second), second["more"]) == (["bot:4"], False)
+    third = await collect(client, states=["deprecated"], **rules)
+    assert (references(third), third["refused"]) == (["cat:3"], {})
 
 
 async def test_files_without_a_row_go_when_they_are_old(
@@ -179,6 +182,7 @@ async def test_files_without_a_row_go_when_they_are_old(
     for folder in store.glob("??/*"):
         if folder.name != new:
             os.utime(folder, (long_ago, long_ago))
+    assert (await collect(client, adapter="bot"))["orphans"] == []
     assert (await collect(client))["orphans"] == [old]
     assert (await collect(client, dry_run=False))["orphans"] == [old]
     left = {folder.name for folder in store.glob("??/*")}
