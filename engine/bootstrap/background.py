@@ -1,35 +1,13 @@
-"""Background work of a server: tasks, which stop it if one of them ends, and threads' turns."""
+"""Background work of a server: tasks, which stop it if one of them ends."""
 
 import asyncio
 import logging
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
-
-THREAD_TURN_SECONDS = 0.0005
-
-_before: list[float] = []  # the interpreter's own turn, once for each server of this process
-
-
-@contextmanager
-def short_thread_turns() -> Iterator[None]:
-    """A thread holds the interpreter only so long while the event loop wants it: tokens wait.
-
-    Python's own turn is ten times as long, and registrations have many threads. Servers of one
-    process share the interpreter: the last to stop gives it its own turn back.
-    """
-    _before.append(_before[0] if _before else sys.getswitchinterval())
-    sys.setswitchinterval(min(_before[0], THREAD_TURN_SECONDS))
-    try:
-        yield
-    finally:
-        before = _before.pop()
-        if not _before:
-            sys.setswitchinterval(before)
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from engine.api.servers import create_server_router
-from engine.bootstrap.background import is_stopping, short_thread_turns
+from engine.bootstrap.background import is_stopping
+from engine.bootstrap.interpreter import serving_interpreter
 from engine.bootstrap.rates import open_rate_windows
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
@@ -151,7 +152,7 @@ async def open_registry(
         ingest = create_ingest(service, database, store, settings, tenants.in_flight)
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         keys, server = KeyService(database), settings.server_id or default_server
-        with short_thread_turns():
+        with serving_interpreter():
             yield LocalRegistry(database, service, ingest, keys, tenants, events, server)
 
 

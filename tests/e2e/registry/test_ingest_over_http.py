@@ -10,7 +10,7 @@ import pytest
 
 from adaptry.cli import main
 from demo.tasks import HELD_OUT_WORDS, TASKS, prompt_for
-from engine.bootstrap.background import THREAD_TURN_SECONDS
+from engine.bootstrap.interpreter import THREAD_TURN_SECONDS
 
 pytestmark = [pytest.mark.engine]
 
