@@ -1,9 +1,10 @@
 """`adaptry diff`: what differs between two versions."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
-from adaptry.terminal.output import Json, show_json, show_table, size, text
+from adaptry.terminal.output import Json, moment, show_json, show_table, size, text
 
 if TYPE_CHECKING:
     from adaptry.client import Client
@@ -59,6 +60,8 @@ def _flat(version: "VersionRead") -> Json:
 
 
 def _shown(name: str, value: object) -> str:
+    if name.endswith("_at") and isinstance(value, str):
+        return moment(datetime.fromisoformat(value))
     if name == "size_bytes" and isinstance(value, int):
         return size(value)
     return text(value)[:_DIGITS] if name.endswith("digest") else text(value)

@@ -50,6 +50,8 @@ def decisions(
     """Show the last decisions of the cache, the oldest first. --follow --json: one per line."""
     with connect(server) as client:
         found = client.cache.decisions(adapter=adapter, limit=limit)
+        if adapter is not None and not found.items:
+            client.adapters.get(adapter)  # raises, if there is none of this name
         if as_json and not follow:
             show_json(found.items)
             return

@@ -67,7 +67,7 @@ def check_vllm() -> Finding:
     except UnsupportedVllm as error:
         return broken("vllm", str(error), INSTALL)
     if remark := untested_remark(version):
-        return warning("vllm", remark, "read `docs/operations/upgrade.md`, or install a tested one")
+        return warning("vllm", remark, "see the documentation: Upgrade, or install a tested one")
     return ok("vllm", f"{engine} {version}")
 
 

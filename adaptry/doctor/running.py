@@ -20,7 +20,7 @@ MOST_DECISIONS = 1000
 # as the alert rules have them
 THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS, LONG_QUEUE_SECONDS = 0.2, 30.0, 1800.0, 600.0
 NOTABLE = ("refused", "load_failed", "drifted", "engine_lost", "engine_ready", "fell_back")
-RUNBOOKS = "see docs/runbooks.md"
+RUNBOOKS = "see the documentation: Runbooks"
 KEY = "set ADAPTRY_API_KEY to a key that may operate"
 START = "start it, or write --server http://HOST:PORT"
 ELSEWHERE = "see whether `adaptry serve` runs there, or name another with --server URL"
@@ -181,7 +181,7 @@ def explain_decisions(decisions: list[DecisionRead], cache: CacheRead) -> Findin
     if evicted and len(asked) > cache.host_capacity:
         return warning("decisions", shown, f"raise --max-cpu-loras to {len(asked)}, or pin fewer")
     if notable:
-        return warning("decisions", shown, "`adaptry why NAME` explains one; docs/runbooks.md")
+        return warning("decisions", shown, f"`adaptry why NAME` explains one; {RUNBOOKS}")
     return ok("decisions", shown)
 
 

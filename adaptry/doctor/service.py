@@ -41,7 +41,7 @@ class Service:
         except ValueError as error:
             return broken("database", f"its URL does not work: {error}", "correct it")
         except RegistryError as error:
-            fix = "start it, or correct ADAPTRY_DATABASE_URL (see docs/database.md)"
+            fix = "start it, or correct ADAPTRY_DATABASE_URL (see the documentation: The database)"
             return broken("database", error.detail, fix)
         if not state.is_known:
             detail = f"its schema {state.current} is unknown to this release"

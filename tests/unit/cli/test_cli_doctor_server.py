@@ -85,7 +85,7 @@ def test_no_key_is_asked_for_where_the_engine_is_away(capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "warning  cache: can't be read: no server answers [engine_unavailable]" in out
     assert "warning  decisions: can't be read" in out
-    assert "fix: see docs/runbooks.md" in out
+    assert "fix: see the documentation: Runbooks" in out
     assert "ADAPTRY_API_KEY" not in out
 
 

@@ -87,6 +87,13 @@ def test_two_versions_are_compared(run: Run) -> None:
     assert "the same files" in run("diff", "upper:1", "upper:1")[1]
 
 
+def test_times_that_differ_are_shown_as_in_other_tables(run: Run) -> None:
+    created = next(
+        line for line in run("diff", "upper:1", "upper:2")[1].splitlines() if "created_at" in line
+    )
+    assert re.fullmatch(rf"created_at +{MOMENT} +{MOMENT}", created), created
+
+
 def test_the_list_shows_versions_aliases_and_times_with_their_zone(run: Run) -> None:
     head, upper, vowels = run("adapter", "list")[1].splitlines()
     assert head.split()[:3] == ["NAME", "VERSIONS", "ALIASES"]

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("registry", "engine", "fleet", "guest", "adaptry")
 QUARANTINES = {
     "registry/lifecycle/condemnation.py",  # the server, on proof
