@@ -73,7 +73,7 @@ async def test_a_job_that_is_not_done_in_time_is_the_answer(
         assert answer.status_code == 202, answer.text
         assert answer.json()["state"] == "queued"
         assert answer.headers["location"] == f"/api/v1/jobs/{answer.json()['id']}"
-        assert 0.3 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.3
 
 
 async def test_a_large_upload_is_waited_for_only_if_told(

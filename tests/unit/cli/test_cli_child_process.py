@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptry.demo import child_process
 from adaptry.demo.child_process import ServerProcess, Stop, last_words
 from adaptry.demo.command import stop_on_signals
 
@@ -52,17 +53,20 @@ def test_a_child_runs_in_its_own_group(start: Start) -> None:
     assert os.getpgid(child.pid) == child.pid != os.getpgrp()
 
 
-def test_a_second_stop_skips_to_the_next_signal(start: Start) -> None:
+def test_a_second_stop_skips_to_the_next_signal(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would come after an hour."""
+    gently, *others = child_process.SHUTDOWN
+    monkeypatch.setattr(child_process, "SHUTDOWN", ((gently[0], 3600.0), *others))
     deaf = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     child = start(deaf + "print('up')\ntime.sleep(60)")
     wait_for(child, "up")
     impatience = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     with stop_on_signals():
         impatience.start()
-        began = time.monotonic()
         child.stop()
     assert child.exit_code() == -signal.SIGTERM
-    assert time.monotonic() - began < 5
 
 
 def test_stopping_a_dead_child_does_nothing(start: Start) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import tarfile
-import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -353,10 +352,8 @@ async def test_a_credential_helper_that_fails_holds_no_fetch(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(credential_helper, "HELPER_SECONDS", 0.5)
-    began = time.monotonic()
     with pytest.raises(SourceUnavailable, match=why):
         await fetch(f"oci://{pushed.place}/team/none:1")
-    assert time.monotonic() - began < 20
     process = int((tmp_path / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)

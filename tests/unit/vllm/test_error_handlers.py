@@ -1,7 +1,6 @@
 """What vLLM's routes refuse or raise: bounded, without the input, in the dialect of the route."""
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 from jinja2 import TemplateError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
@@ -115,21 +114,32 @@ async def test_a_refused_body_is_neither_logged_nor_answered(
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "of", "body"),
     [
-        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "zzz"}]}] * 3000}),
-        ("/v1/chat/completions", {"messages": [{"role": 1, "content": MARKER}] * 20_000}),
-        ("/v1/completions", {"prompt": [[1.5] * 200_000]}),
+        (
+            "/v1/responses",
+            ResponsesRequest,
+            {"input": [{"role": "user", "content": [{"type": "zzz"}]}] * 3000},
+        ),
+        (
+            "/v1/chat/completions",
+            ChatCompletionRequest,
+            {"messages": [{"role": 1, "content": MARKER}] * 20_000},
+        ),
+        ("/v1/completions", CompletionRequest, {"prompt": [[1.5] * 200_000]}),
     ],
 )
 async def test_validation_ends_at_the_first_item_that_is_wrong(
-    client: httpx.AsyncClient, log: list[str], path: str, body: dict[str, Any]
+    client: httpx.AsyncClient, log: list[str], path: str, of: type[BaseModel], body: dict[str, Any]
 ) -> None:
-    began = time.process_time()
-    answer = await client.post(path, json={"model": "a", **body})
+    """All errors of the first took 11 s."""
+    wrong = {"model": "a", **body}
+    with pytest.raises(ValidationError) as caught:
+        first_error_validator(of.__pydantic_core_schema__).validate_python(wrong)
+    assert caught.value.error_count() <= 200
+    answer = await client.post(path, json=wrong)
     assert answer.status_code == 400
     assert len(answer.content) < 10_000
-    assert time.process_time() - began < 2, "it was 11 s for the first"
     assert sum(map(len, log)) < 10_000
 
 
