@@ -1,7 +1,6 @@
 """A real server that asks for keys: with the OpenAI SDK, our client, the commands and a scraper."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import openai
@@ -77,15 +76,20 @@ def test_commands_take_the_key_from_the_environment(
         client.models.list()
 
 
-def test_no_key_is_in_the_log(keyed: Keyed) -> None:
+def test_no_key_is_in_any_file_of_the_server(keyed: Keyed) -> None:
+    """Its log, its database with what is only in the write-ahead log yet, its store, its state."""
     key = keyed.key("logged", "admin")
     with keyed.client(key) as client:
         list(client.adapters.list())
-        client.keys.rotate("logged", keep_hours=0)
-    for name in ("registry.db", "server.log"):
-        content = Path(keyed.served.folder / name).read_bytes()
-        assert key.rpartition("_")[2].encode() not in content, name
-        assert keyed.root.rpartition("_")[2].encode() not in content, name
+        rotated = client.keys.rotate("logged", keep_hours=0)
+        with keyed.client("ak-" + "x" * 40) as stranger, pytest.raises(ApiError):
+            list(stranger.adapters.list())
+    files = [path for path in keyed.served.folder.rglob("*") if path.is_file()]
+    assert {"registry.db", "registry.db-wal", "server.log"} <= {path.name for path in files}
+    secrets = {each.rpartition("_")[2].encode() for each in (key, rotated.key, keyed.root)}
+    for path in files:
+        content = path.read_bytes()
+        assert not any(secret in content for secret in secrets), path
 
 
 # ---- tenants -------------------------------------------------------------------------------------
