@@ -14,6 +14,7 @@ from registry.inspection.base_model import BaseModel
 from registry.lifecycle.condemnation import Condemnation
 from registry.lifecycle.garbage_collector import GarbageCollector
 from registry.lifecycle.recheck import RecheckService
+from registry.lifecycle.removal import FileRemoval
 from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.models import SERVABLE
 from registry.names.service import NameService
@@ -21,7 +22,6 @@ from registry.quotas.service import TenantQuotas
 from registry.settings import MAX_ALIASES
 from registry.storage.readiness import StoreReadiness
 from registry.storage.store import ArtifactStore
-from registry.storage.trash import Trash
 from registry.transfer.exporter import Exporter
 from registry.transfer.importer import Importer
 from registry.transfer.version_archive import VersionFiles
@@ -55,7 +55,7 @@ class RegistryService:
             max_rank=max_rank,
             reserved_names=reserved_names,
         )
-        trash = Trash(store.path_of, store.try_lock)
+        removal = FileRemoval(database, store)
         self.bases = BaseService(database, base_model.identity)
         self.catalog = Catalog(database, store.path_of, base=base_model.identity)
         self.recheck = RecheckService(database, store.path_of, base_model, self.registrar.inspect)
@@ -64,16 +64,16 @@ class RegistryService:
         self.aliases = AliasService(database, max_aliases=max_aliases)
         self.names = NameService(database, base_model.identity, reserved_names=reserved_names)
         self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
-        self.lifecycle = LifecycleService(database, trash, store.path_of)
+        self.lifecycle = LifecycleService(database, removal, store.path_of)
         self.condemnation = Condemnation(self.lifecycle, store.path_of)
         self.metadata = MetadataService(database)
-        self.garbage = GarbageCollector(database, trash, self.lifecycle)
+        self.garbage = GarbageCollector(database, store, removal, self.lifecycle)
         self.files = VersionFiles(self.catalog, store.path_of)
         self.exporter = Exporter(database, store, base_model.name)
         self.importer = Importer(
             database,
             store,
-            trash,
+            removal,
             self.registrar.inspect,
             base_model.identity,
             reserved_names=reserved_names,
@@ -99,8 +99,7 @@ class RegistryService:
         await self._store_readiness.check()
 
     async def recover(self) -> None:
-        """Complete or undo what a crash interrupted. To be called at startup."""
-        await self.lifecycle.recover()
+        """Bind what an earlier release left unbound. To be called at startup."""
         await self.bases.open()
         await self.recheck.bind_unbound()
 

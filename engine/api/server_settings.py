@@ -8,6 +8,7 @@ import re
 import shutil
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +24,7 @@ from registry.database.schema_state import SchemaState
 from registry.errors import RegistryError
 from registry.redaction import HIDDEN, hide_credentials, redact
 from registry.settings import RegistrySettings
+from registry.sources.disks.store_threads import STEPS
 
 Part = Literal["registry", "cache", "engine"]
 
@@ -194,7 +196,7 @@ async def _database(url: str, ping: Check) -> DatabaseRead:
 async def _store(folder: Path, check: Check) -> StoreRead:
     try:
         await check()
-        looking = asyncio.to_thread(shutil.disk_usage, folder)
+        looking = STEPS.run(partial(shutil.disk_usage, folder))
         usage = await asyncio.wait_for(looking, _STORE_SECONDS)
     except (RegistryError, OSError, TimeoutError) as error:
         why = str(error) or f"it does not answer within {_STORE_SECONDS:g} s"

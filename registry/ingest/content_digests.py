@@ -1,7 +1,7 @@
 """Content digests of versions that were registered before there were such digests."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from registry.catalog.repository import AnyRow, RegistryRepository
@@ -9,6 +9,7 @@ from registry.database.engine import Database
 from registry.errors import InvalidAdapter
 from registry.inspection.content_digest import content_digest
 from registry.inspection.tensor_reader import Truncated
+from registry.sources.disks.store_threads import WORK
 
 
 class MissingDigests(Exception):
@@ -28,7 +29,7 @@ class ContentDigests:
 
     async def fill(self, missing: Sequence[AnyRow]) -> None:
         """Raises DatabaseUnavailable."""
-        digests = await asyncio.to_thread(self._compute, missing)
+        digests = await WORK.run(partial(self._compute, missing))
         async with self._database.transaction(for_catalog=False) as session:
             await RegistryRepository(session).set_content_digests(digests)
 

@@ -1,6 +1,5 @@
 """Multipart bodies, streamed to disk: an adapter's files, or one archive of them, and fields."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,8 +13,10 @@ from registry.inspection.safetensors_header import PICKLE_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.beside import MAX_TRAINING_BYTES
+from registry.sources.disks.store_threads import STEPS, WORK
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, make_final
+from registry.sources.threads import run_to_completion
 from registry.sources.upload import ARCHIVE
 from registry.sources.urls import ARCHIVES
 
@@ -54,12 +55,13 @@ class UploadReceiver:
                 if self._left_bytes < 0:
                     raise self._limits.excess()
                 if self._parts.waiting_bytes >= _WRITE_BYTES:
-                    await asyncio.to_thread(self._parts.write)
-            await asyncio.to_thread(self._parts.write)
+                    await WORK.run(self._parts.write)
+            await WORK.run(self._parts.write)
         except FormParserError as error:
             raise InvalidUpload(f"the body can't be read: {error}") from None
         finally:
-            self._parts.close()
+            if self._parts.has_open_file:
+                await run_to_completion(STEPS.finish(self._parts.close))
         return self._parts.fields()
 
 
@@ -192,6 +194,10 @@ class _Parts:
             step()
         self._waiting.clear()
         self.waiting_bytes = 0
+
+    @property
+    def has_open_file(self) -> bool:
+        return self._file is not None
 
     def close(self) -> None:
         if self._file is not None:

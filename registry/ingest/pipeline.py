@@ -1,6 +1,5 @@
 """Pipeline of every registration, direct or as a job: workspace, inspect, keep, close."""
 
-import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +12,7 @@ from registry.ingest.normalisation import normalise_names
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.sources.base import FetchedSource, FetchLimits, Progress, Source
+from registry.sources.disks.store_threads import STEPS, WORK
 from registry.sources.threads import run_in_thread, run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.storage.file_locks import FileLock
@@ -46,14 +46,12 @@ async def open_workspace(
 ) -> Workspace | None:
     """None if it is locked. Raises StoreUnavailable."""
     with storage_errors():
-        return await run_to_completion(
-            asyncio.to_thread(store.workspace, name, for_upload=for_upload)
-        )
+        return await STEPS.run(partial(store.workspace, name, for_upload=for_upload), _close)
 
 
 async def close_workspace(workspace: Workspace) -> None:
-    """Close it in a thread: deleting large files takes a while."""
-    await run_to_completion(asyncio.to_thread(workspace.close))
+    """Close it in a thread: deleting large files takes a while, and goes on if the store hangs."""
+    await run_to_completion(STEPS.finish(workspace.close))
 
 
 async def fetch(
@@ -112,14 +110,19 @@ async def keep(
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():
-        lock = await run_to_completion(asyncio.to_thread(_add, store, folder, digest))
+        lock = await WORK.run(partial(_add, store, folder, digest), FileLock.abandon)
     try:
         artifact = StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
         yield artifact
     except BaseException:
-        lock.abandon()
+        await run_to_completion(STEPS.finish(lock.abandon))
         raise
-    (lock.release if artifact.is_used else lock.abandon)()
+    await run_to_completion(STEPS.finish(lock.release if artifact.is_used else lock.abandon))
+
+
+def _close(late: Workspace | None) -> None:
+    if late is not None:
+        late.close()
 
 
 def _add(store: ArtifactStore, folder: Path, digest: str) -> FileLock:

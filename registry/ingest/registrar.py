@@ -1,6 +1,5 @@
 """Registrar: verifies an adapter's files, stores them, and publishes them as a version."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,6 +28,7 @@ from registry.inspection.peft_config import config_problems, read_json_config
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
 from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.disks.store_threads import STEPS
 from registry.sources.local import LocalSource
 from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
@@ -131,7 +131,7 @@ class Registrar:
         """Context manager around a copy in quarantine."""
         async with new_workspace(self._store) as workspace:
             with storage_errors():
-                folder = await asyncio.to_thread(workspace.empty_folder)
+                folder = await STEPS.run(workspace.empty_folder)
             fetched = await fetch(local, folder, limits, Progress())
             yield folder, fetched
 

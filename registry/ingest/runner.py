@@ -34,6 +34,7 @@ from registry.inspection.inspector import Inspection
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
+from registry.sources.disks.store_threads import STEPS
 from registry.sources.registry import RemoteSources
 from registry.sources.threads import run_to_completion
 from registry.sources.upload import UploadedSource
@@ -100,7 +101,8 @@ class JobRunner:
         except DatabaseUnavailable as error:  # it can't be recorded; the job is started again later
             logger.warning("job %d is put off: %s", run.number, error.detail)
         finally:
-            await run_to_completion(asyncio.to_thread(_close, workspace, run.published))
+            closing = STEPS.finish(partial(_close, workspace, run.published))
+            await run_to_completion(closing)
 
     async def _try(self, run: JobRun, workspace: Workspace, begun: Job | None) -> bool:
         """Run the job; whether it is unfinished."""
@@ -162,7 +164,7 @@ class JobRunner:
     ) -> tuple[Path, FetchedSource, Inspection]:
         with storage_errors():
             source = await self._source(job, workspace)
-            folder = await asyncio.to_thread(workspace.empty_folder)
+            folder = await STEPS.run(workspace.empty_folder)
         limits = await self._registrar.fetch_limits(job.adapter)
         fetched = await fetch(source, folder, limits, run.progress)
         self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)

@@ -6,13 +6,14 @@ that answers, have another digest than was registered. Whatever else keeps a ser
 refuses for as long as the cause lasts, and the version stays as it is for all others.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from registry.errors import FilesDamaged
 from registry.lifecycle.service import LifecycleService
+from registry.sources.disks.store_threads import WORK
 from registry.storage.integrity import FilesChanged, verify
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Condemnation:
 
         The files are hashed again, whatever a fingerprint or a copy elsewhere says.
         """
-        damage = await asyncio.to_thread(find_damage, self._path_of(digest), digest)
+        damage = await WORK.run(partial(find_damage, self._path_of(digest), digest))
         if damage is None:
             return False
         await self._lifecycle.quarantine(version_id, damage, CODE, actor)

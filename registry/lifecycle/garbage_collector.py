@@ -1,18 +1,19 @@
 """Garbage collector: purges versions no retention rule keeps, and files no row names."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from registry.auth.client_address import client_address
-from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
 from registry.errors import RegistryError
 from registry.lifecycle.garbage_repository import Candidate, GarbageRepository
+from registry.lifecycle.removal import FileRemoval
 from registry.lifecycle.service import LifecycleService
 from registry.models import Event, EventKind, VersionState, now
-from registry.storage.trash import Trash
+from registry.sources.disks.store_threads import WORK
+from registry.storage.store import ArtifactStore, storage_errors
 
 _MAX_LISTED = 100
 ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or failed
@@ -51,9 +52,16 @@ class Collection:
 class GarbageCollector:
     """Purges versions one by one; each purge sees concurrent changes."""
 
-    def __init__(self, database: Database, trash: Trash, lifecycle: LifecycleService) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        removal: FileRemoval,
+        lifecycle: LifecycleService,
+    ) -> None:
         self._database = database
-        self._trash = trash
+        self._store = store
+        self._removal = removal
         self._lifecycle = lifecycle
 
     async def collect(
@@ -63,8 +71,6 @@ class GarbageCollector:
 
         Raises DatabaseUnavailable, StoreUnavailable.
         """
-        if not dry_run:
-            await self._lifecycle.recover()
         found, kept = await self._find(retention, limit + 1)
         garbage = found[:limit]
         orphans = [] if retention.adapter else await self._orphans()
@@ -82,7 +88,7 @@ class GarbageCollector:
                 if error.status == 503:
                     raise
                 refused[candidate.reference] = error.code
-        deleted = [digest for digest in orphans if await self._delete_orphan(digest)]
+        deleted = [digest for digest in orphans if await self._removal.remove(digest)]
         if deleted:
             await self._add_event(deleted, actor)
         return Collection(purged, refused, kept, deleted, freed, len(found) > limit)
@@ -129,21 +135,9 @@ class GarbageCollector:
         )
 
     async def _orphans(self) -> list[str]:
-        stored = await asyncio.to_thread(
-            self._trash.stored_digests, older_than_seconds=ORPHANS_AFTER_SECONDS
-        )
+        list_old = partial(self._store.removals.stored_digests, ORPHANS_AFTER_SECONDS)
+        with storage_errors("the store can't be read"):
+            stored = await WORK.run(list_old)
         async with self._database.read_session() as session:
             uses = await GarbageRepository(session).uses(stored)
         return [digest for digest in stored if digest not in uses]
-
-    async def _delete_orphan(self, digest: str) -> bool:
-        """Delete it; False if a registration needs it meanwhile."""
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            await repository.lock_files(digest)
-            if await repository.uses_of_files(digest):
-                return False
-            if not self._trash.set_aside(digest):
-                return False
-        await asyncio.to_thread(self._trash.delete, digest)
-        return True

@@ -1,8 +1,8 @@
 """Recheck: versions inspected again and bound to the base model that this server serves."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from registry.errors.defects import Remark
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection, check_fit
 from registry.models import EventKind, Version, row_id
+from registry.sources.disks.store_threads import STEPS, WORK
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,9 @@ class RecheckService:
     async def _inspected(self, reference: str, digest: str) -> Inspection:
         folder = self._path_of(digest)
         try:
-            if not await asyncio.to_thread(folder.is_dir):
+            if not await STEPS.run(folder.is_dir):
                 raise FilesMissing(reference)
-            return await asyncio.to_thread(self._inspect, folder)
+            return await WORK.run(partial(self._inspect, folder))
         except OSError as error:
             raise StoreUnavailable(f"the files can't be read: {error.strerror}") from error
 
@@ -127,7 +128,7 @@ class RecheckService:
     async def _fits(self, version: Version) -> bool:
         folder = self._path_of(version.digest)
         try:
-            await asyncio.to_thread(check_fit, folder, self._base_model)
+            await WORK.run(partial(check_fit, folder, self._base_model))
         except (RegistryError, OSError) as error:
             logger.info("version %d is not bound to a base model: %s", row_id(version), error)
             return False

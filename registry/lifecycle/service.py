@@ -1,7 +1,7 @@
 """Lifecycle service: state changes of versions, each one transaction with its event."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from registry.aliases.service import point
@@ -15,11 +15,12 @@ from registry.errors import (
     VersionAliased,
     VersionInUse,
 )
+from registry.lifecycle.removal import FileRemoval
 from registry.lifecycle.transitions import change_state
 from registry.models import EventKind, Version, VersionState, row_id
 from registry.references import parse_version, tenant_of
+from registry.sources.disks.store_threads import WORK
 from registry.storage.stored_files import check_files
-from registry.storage.trash import Trash
 
 MAX_REASON = 1024
 
@@ -31,9 +32,11 @@ class LifecycleService:
     """Each call takes a version by adapter and number, and raises UnknownAdapter, UnknownVersion
     and TransitionRefused. A version that is already in the state is left unchanged."""
 
-    def __init__(self, database: Database, trash: Trash, path_of: Callable[[str], Path]) -> None:
+    def __init__(
+        self, database: Database, removal: FileRemoval, path_of: Callable[[str], Path]
+    ) -> None:
         self._database = database
-        self._trash = trash
+        self._removal = removal
         self._path_of = path_of
         self.is_in_use: UsageCheck = _never_in_use
 
@@ -109,53 +112,34 @@ class LifecycleService:
         has no version left with them.
         Raises VersionAliased, VersionInUse, StoreUnavailable.
         """
-        aside: str | None = None
-        reported_as_freed = False
-        try:
+        digest = (await self._version(name, number)).digest
+        async with self._removal.reserved(digest, patient=True) as files:
             async with adapter_transaction(self._database, name, actor) as work:
                 version = await work.version(number)
                 await self._check_unused(work, version)
                 await _transition(work, version, VersionState.PURGED, reason)
                 published = await work.published_version(version)
                 needed = await _files_are_needed(work, version)
-                reported_as_freed = needed and not await _files_are_visibly_needed(work, version)
-                if not needed:
-                    # no await from here to the commit: it must be atomic
-                    aside = version.digest if self._trash.set_aside(version.digest) else None
-        finally:
-            if aside is not None:
-                await asyncio.shield(self._settle(aside))
-        freed = version.size_bytes if aside is not None or reported_as_freed else 0
-        return Purge(published, freed)
-
-    async def recover(self) -> None:
-        """After a crash, restore or delete the files that a purge had set aside."""
-        for digest in await asyncio.to_thread(self._trash.digests):
-            await self._settle(digest)
-
-    async def _settle(self, digest: str) -> None:
-        """Restore or delete files that were set aside, depending on the database.
-
-        A failed or cancelled commit may have happened, so the database decides.
-        """
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            await repository.lock_files(digest)
-            if await repository.uses_of_files(digest):
-                self._trash.put_back(digest)
-        await asyncio.to_thread(self._trash.delete, digest)
+                is_freed = needed and not await _files_are_visibly_needed(work, version)
+            if not needed:
+                is_freed = await files.remove()
+        return Purge(published, version.size_bytes if is_freed else 0)
 
     async def _verify_files(self, name: str, number: int) -> None:
+        version = await self._version(name, number)
+        if version.state == VersionState.PURGED:
+            raise FilesMissing(f"{name}:{number}")
+        folder, reference = self._path_of(version.digest), f"{name}:{number}"
+        await WORK.run(partial(check_files, reference, folder, version.digest))
+
+    async def _version(self, name: str, number: int) -> Version:
         async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, name)
             version = await repository.version(row_id(adapter), number)
         if version is None:
             raise UnknownVersion(name, number)
-        if version.state == VersionState.PURGED:
-            raise FilesMissing(f"{name}:{number}")
-        folder, reference = self._path_of(version.digest), f"{name}:{number}"
-        await asyncio.to_thread(check_files, reference, folder, version.digest)
+        return version
 
     async def _check_unused(self, work: UnitOfWork, version: Version) -> None:
         if aliases := await work.aliases.aliases_of_version(row_id(version)):

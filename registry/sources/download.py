@@ -20,6 +20,7 @@ from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.disks.store_threads import STEPS
 from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread, run_on_own_loop
 
@@ -83,7 +84,7 @@ class RemoteSource:
         unpacking = Progress()  # the download was already counted
         unpack = partial(extract, archive, into, limits, unpacking)
         fetched = await run_in_thread(unpack, unpacking.stop)
-        archive.unlink()
+        await STEPS.run(archive.unlink)
         return FetchedSource(fetched.files, revision)
 
     async def _fetch_folder(

@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from registry.sources.disks.reads import Share, read_in_thread
+from registry.sources.disks.store_threads import SOURCES
 
 HUNG_SECONDS = 2.0  # after which a read that was to stop counts as hung
+STOP_SECONDS = 10.0  # the same for an inspection of large files in the store, say
 
 Result = TypeVar("Result")
 
@@ -16,16 +18,16 @@ async def run_in_thread(
 ) -> Result:
     """Run `work` in a thread. On cancellation, call `stop` and wait for the thread's end.
 
-    So the canceller may delete what the thread was writing to. `share`: in a thread of that disk; a
-    read that hangs is left behind then, and may go on much later.
+    So the canceller may delete what the thread was writing to. `share`: in a thread of that disk,
+    else in one of the store, which all work writes to. What hangs is left behind, and may go on
+    much later.
     """
-    in_thread = asyncio.to_thread(work) if share is None else read_in_thread(share, work)
-    running = asyncio.ensure_future(in_thread)
+    running = asyncio.ensure_future(read_in_thread(share or SOURCES.next_share(), work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop()
-        await asyncio.wait({running}, timeout=None if share is None else HUNG_SECONDS)
+        await asyncio.wait({running}, timeout=STOP_SECONDS if share is None else HUNG_SECONDS)
         if not running.done():
             running.cancel()
         elif not running.cancelled():

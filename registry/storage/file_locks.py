@@ -63,16 +63,27 @@ class FileLocks:
         """Lock exclusively; None if it is held."""
         return self._open_locked(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def try_lock_shared(self, name: str) -> FileLock | None:
+        """Lock together with others; None if there is an exclusive holder."""
+        return self._open_locked(name, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
     def lock_shared(self, name: str) -> FileLock:
         """Lock together with others. Waits for an exclusive holder."""
-        lock = self._open_locked(name, fcntl.LOCK_SH)
-        if lock is None:
-            raise BlockingIOError(f"{name} could not be locked")
-        return lock
+        return self._wait_for(name, fcntl.LOCK_SH)
+
+    def lock(self, name: str) -> FileLock:
+        """Lock exclusively. Waits for all holders."""
+        return self._wait_for(name, fcntl.LOCK_EX)
 
     def names(self) -> set[str]:
         """Names of locks that are held, or were left behind by dead processes."""
         return {path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}")}
+
+    def _wait_for(self, name: str, how: int) -> FileLock:
+        lock = self._open_locked(name, how)
+        if lock is None:
+            raise BlockingIOError(f"{name} could not be locked")
+        return lock
 
     def _open_locked(self, name: str, how: int) -> FileLock | None:
         path = self._folder / f"{name}{SUFFIX}"

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from registry.sources.base import FetchLimits
 from registry.sources.local import LocalSource, find_folder
 from registry.sources.quarantine import make_final
 from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
-from registry.storage.integrity import fingerprint_file, is_whole, write_fingerprint
+from registry.storage.integrity import is_whole, write_fingerprint
+from registry.storage.removal import Removals
 
 
 @dataclass(slots=True)
@@ -67,8 +68,8 @@ class Workspace:
 class ArtifactStore:
     """`adapters/ab/abcd…/` holds verified files, `quarantine/` unverified ones.
 
-    `arriving/` has a lock for each digest whose row is not written yet; after a crash, cleanup
-    checks those.
+    `arriving/` has a lock for each digest whose row is not written yet, or whose files are being
+    removed; after a crash, cleanup checks those.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ArtifactStore:
         self._quarantine = root / "quarantine"
         self._workspaces = FileLocks(self._quarantine)
         self._pending = FileLocks(root / "arriving")
+        self.removals = Removals(root, self._pending, self.path_of, self._delete)
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
         self.limits = FetchLimits(
             max_bytes, max_files, max_training_file_bytes=max_training_file_bytes
@@ -97,6 +99,7 @@ class ArtifactStore:
             self._adapters.mkdir(parents=True, exist_ok=True)
             self._workspaces.open()
             self._pending.open()
+            self.removals.open()
 
     @property
     def adapters(self) -> Path:
@@ -154,7 +157,7 @@ class ArtifactStore:
         lock = self._pending.lock_shared(digest)
         try:
             if target.is_dir() and not is_whole(target, digest):
-                _remove(self._quarantine / self._set_aside(target))
+                self._discard(digest)
             self._move(folder, target)
             write_fingerprint(target)
         except BaseException:
@@ -163,7 +166,7 @@ class ArtifactStore:
         return lock
 
     def adopt(self, folder: Path, digest: str) -> bool:
-        """The same without a lock, for a transaction that locks all files.
+        """The same without a lock, for an import, which prevents the removal of any.
 
         False if the files were there already. Raises StoreUnavailable.
         """
@@ -179,26 +182,16 @@ class ArtifactStore:
         return True
 
     def pending_digests(self) -> set[str]:
-        """Digests whose row is being written, or was not because of a crash."""
+        """Digests whose row is being written, or whose files may be without one after a crash."""
         return self._pending.names()
 
-    def try_lock(self, digest: str) -> FileLock | None:
-        """Lock a digest to remove it; None while its row is being written."""
-        return self._pending.try_lock(digest)
+    def _discard(self, digest: str) -> None:
+        if (name := self.removals.discard(digest)) is not None:
+            _remove(self._quarantine / name)
 
-    def remove(self, digest: str) -> str:
-        """Move the files to a workspace, for the cleanup to delete; its name.
-
-        Needs the lock of `try_lock`. Does not block. Raises OSError.
-        """
-        return self._set_aside(self.path_of(digest))
-
-    def _set_aside(self, target: Path) -> str:
-        name = secrets.token_hex(16)
-        fingerprint_file(target).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            target.rename(self._quarantine / name)
-        return name
+    def _delete(self, name: str) -> None:
+        if (workspace := self.workspace(name)) is not None:
+            workspace.close()
 
     def _move(self, folder: Path, target: Path) -> None:
         if target.is_dir():

@@ -1,8 +1,8 @@
 """Exporter: the registry as a tar, manifests of one snapshot first, then files from the store."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from registry.errors import UnknownAdapter
 from registry.ingest.pipeline import close_workspace, create_workspace
 from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
 from registry.references import check_name
+from registry.sources.disks.store_threads import ARCHIVES, STEPS, WORK
 from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 from registry.storage.stored_files import check_files
@@ -61,9 +62,9 @@ class Exporter:
         workspace = await create_workspace(self._store)
         try:
             with storage_errors("the export can't be written"):
-                draft = _Draft(await asyncio.to_thread(workspace.empty_folder))
+                draft = _Draft(await STEPS.run(workspace.empty_folder))
             events = await self._write(draft, names)
-            await asyncio.to_thread(self._verify, draft)
+            await ARCHIVES.run(partial(self._verify, draft))
             index = Index(
                 base_model=self._base_model,
                 adapters=draft.adapters,
@@ -121,7 +122,7 @@ class Exporter:
                 draft.write(adapter_manifest(adapter, found, *of_adapter))
 
         # 10,000 versions take two seconds, and the store may be slow: nobody else waits for them
-        await run_to_completion(asyncio.to_thread(write))
+        await run_to_completion(WORK.run(write))
 
     def _note_files(self, draft: _Draft, name: str, version: Version) -> bool:
         if version.state == VersionState.PURGED:
@@ -153,18 +154,23 @@ async def _write_events(
 ) -> str:
     hasher = blake3()
     after = 0
-    with path.open("wb") as file:
-        while found := await repository.events(after, names):
-            lines = b"".join(event_record(event).to_json(indent=None) for event in found)
-            file.write(lines)
-            hasher.update(lines)
-            after = found[-1].id
+    await WORK.run(partial(_append, path, b""))
+    while found := await repository.events(after, names):
+        lines = b"".join(event_record(event).to_json(indent=None) for event in found)
+        await WORK.run(partial(_append, path, lines))
+        hasher.update(lines)
+        after = found[-1].id
     return hasher.hexdigest()
+
+
+def _append(path: Path, lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(lines)
 
 
 async def _stream(chunks: Iterator[bytes], workspace: Workspace) -> AsyncIterator[bytes]:
     try:
-        while chunk := await asyncio.to_thread(next, chunks, b""):
+        while chunk := await WORK.run(lambda: next(chunks, b"")):
             yield chunk
     finally:
         await close_workspace(workspace)

@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
@@ -21,14 +22,16 @@ from registry.ingest.pipeline import new_workspace
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
+from registry.lifecycle.removal import FileRemoval
 from registry.models import VersionState
 from registry.names.repository import NameRepository
 from registry.settings import MAX_ALIASES
 from registry.sources.beside import drop_large_files, unread_remarks
+from registry.sources.disks.store_threads import ARCHIVES, STEPS, WORK
 from registry.sources.threads import run_to_completion
+from registry.storage.file_locks import FileLock
 from registry.storage.presence import stored_of
 from registry.storage.store import ArtifactStore, storage_errors
-from registry.storage.trash import Trash
 from registry.transfer.name_writer import check_names, write_names
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
@@ -50,7 +53,7 @@ class Importer:
         self,
         database: Database,
         store: ArtifactStore,
-        trash: Trash,
+        removal: FileRemoval,
         inspect: Inspect,
         base: BaseIdentity,
         *,
@@ -60,7 +63,7 @@ class Importer:
     ) -> None:
         self._database = database
         self._store = store
-        self._trash = trash
+        self._removal = removal
         self._inspect = inspect
         self._base = base
         self._reserved_names = reserved_names
@@ -78,9 +81,9 @@ class Importer:
         limits = ArchiveLimits(self._max_bytes, self._store.limits.max_bytes)
         async with new_workspace(self._store) as workspace:
             with storage_errors("the archive can't be kept"):
-                folder = await asyncio.to_thread(workspace.empty_folder)
+                folder = await STEPS.run(workspace.empty_folder)
                 unpacked = await unpack_stream(chunks, folder, limits)
-                stage = await asyncio.to_thread(check_export, unpacked, self._store.has)
+                stage = await ARCHIVES.run(partial(check_export, unpacked, self._store.has))
                 return await self._import(stage, options, actor)
 
     async def _import(self, stage: Stage, options: ImportOptions, actor: str) -> ImportReport:
@@ -89,14 +92,15 @@ class Importer:
                 raise NameReserved(manifest.name)
         async with self._database.read_session() as session:
             plans = await self._plan(TransferRepository(session), stage, options)
-        checked = await asyncio.to_thread(self._check_files, stage, plans)
+        checked = await ARCHIVES.run(partial(self._check_files, stage, plans))
         if checked.refused and not options.skip_invalid:
             raise refusal_of(plans, checked.refused)
         if options.dry_run:
             return await self._report(stage, options, checked)
         moved: list[str] = []
         try:
-            await run_to_completion(asyncio.to_thread(self._move_files, stage, checked, moved))
+            move = partial(self._move_files, stage, checked, moved)
+            await run_to_completion(ARCHIVES.run(move))
             return await self._write(stage, options, checked, actor)
         except BaseException:
             await run_to_completion(self._discard(moved))
@@ -159,9 +163,7 @@ class Importer:
                 unread = drop_large_files(folder, self._store.limits.max_training_file_bytes)
                 checked.inspections[digest] = self._inspect(folder, unread_remarks(unread))
             except InvalidAdapter as error:
-                if (
-                    version.needs_files
-                ):  # else it is imported without files: it is not served anyway
+                if version.needs_files:  # else it is imported without: it is not served anyway
                     checked.refused[digest] = error
         return checked
 
@@ -179,35 +181,41 @@ class Importer:
 
     async def _discard(self, digests: Sequence[str]) -> None:
         """Remove files that no version needs; what can't be removed is garbage, found later."""
-        if not digests:
-            return
-        aside: list[str] = []
-        async with self._database.transaction(for_catalog=False) as session:
-            repository = RegistryRepository(session)
-            await repository.lock_all_files()
+        with suppress(StoreUnavailable):
             for digest in digests:
-                if await repository.uses_of_files(digest):
-                    continue
-                with suppress(StoreUnavailable):
-                    if self._trash.set_aside(digest):
-                        aside.append(digest)
-        for digest in aside:
-            await asyncio.to_thread(self._trash.delete, digest)
+                await self._removal.remove(digest)
 
     # ---- writing -------------------------------------------------------------------------
 
     async def _write(
         self, stage: Stage, options: ImportOptions, checked: CheckedFiles, actor: str
     ) -> ImportReport:
-        for _ in range(_ATTEMPTS):
-            try:
-                return await self._write_once(stage, options, checked, actor)
-            except IntegrityError:  # PostgreSQL: one of the adapters was created concurrently
-                continue
+        async with self._without_removals():
+            stored = await stored_of(self._store, checked.inspections.keys())
+            for _ in range(_ATTEMPTS):
+                try:
+                    return await self._write_once(stage, options, checked, stored, actor)
+                except IntegrityError:  # PostgreSQL: one of the adapters was created concurrently
+                    continue
         raise DatabaseUnavailable("too many concurrent changes: try again")
 
+    @asynccontextmanager
+    async def _without_removals(self) -> AsyncIterator[None]:
+        """No files are removed during the block. Raises StoreUnavailable."""
+        with storage_errors():
+            lock = await WORK.run(self._store.removals.prevent, FileLock.release)
+        try:
+            yield
+        finally:
+            await run_to_completion(STEPS.finish(lock.release))
+
     async def _write_once(
-        self, stage: Stage, options: ImportOptions, checked: CheckedFiles, actor: str
+        self,
+        stage: Stage,
+        options: ImportOptions,
+        checked: CheckedFiles,
+        stored: Set[str],
+        actor: str,
     ) -> ImportReport:
         async with self._database.transaction() as session:
             repository = TransferRepository(session)
@@ -220,7 +228,7 @@ class Importer:
             writer = ImportWriter(session, changed, checked.inspections, self._base, actor)
             await writer.write_adapters()
             await RegistryRepository(session).lock_all_files()
-            await self._check_presence(changed, checked)
+            _check_presence(changed, checked, stored)
             await writer.write_versions()
             await writer.write_aliases()
             report.events_added = await writer.write_events(stage.events())
@@ -228,15 +236,14 @@ class Importer:
             await write_names(session, plans, self._reserved_names, actor)
         return report
 
-    async def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:
-        """Check that nothing the plan depends on was purged or added meanwhile."""
-        added = {version.digest for plan in plans for version in plan.added.values()}
-        stored = await stored_of(self._store, added & checked.inspections.keys())
-        for plan in plans:
-            for number, version in plan.added.items():
-                if version.digest in checked.inspections:
-                    missing = version.digest not in stored
-                else:
-                    missing = version.needs_files
-                if missing:
-                    raise ImportConflict([f"{plan.manifest.name}:{number} changed meanwhile"])
+
+def _check_presence(plans: Sequence[AdapterPlan], checked: CheckedFiles, stored: Set[str]) -> None:
+    """Check that nothing the plan depends on was purged or added meanwhile."""
+    for plan in plans:
+        for number, version in plan.added.items():
+            if version.digest in checked.inspections:
+                missing = version.digest not in stored
+            else:
+                missing = version.needs_files
+            if missing:
+                raise ImportConflict([f"{plan.manifest.name}:{number} changed meanwhile"])

@@ -3,14 +3,17 @@
 import asyncio
 import queue
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
-from registry.errors import InvalidArchive
+from registry.errors import InvalidArchive, StoreUnavailable
+from registry.sources.disks.store_threads import ARCHIVES, STEPS, WORK
 from registry.transfer.unpack import ArchiveLimits, Unpacked, unpack
 
 _BLOCK_BYTES = 2**20
 _BLOCKS = 4
 _RETRY_SECONDS = 0.1
+_ROOM_SECONDS = 0.005  # a disk that takes 800 MB/s never waits for the next look
 _MAX_TRAILING_BYTES = 16 * 2**20
 
 
@@ -26,14 +29,17 @@ class _Pipe:
     def close(self) -> None:
         self.is_closed = True
 
-    def write(self, block: bytes) -> None:
-        """Block until there is room. An empty block is the end."""
+    async def write(self, block: bytes) -> None:
+        """Wait until there is room. An empty block is the end. Raises StoreUnavailable."""
+        clock = asyncio.get_running_loop().time
+        latest = clock() + WORK.seconds
         while not self.is_closed:
-            try:
-                self._blocks.put(block, timeout=_RETRY_SECONDS)
-            except queue.Full:
-                continue
-            return
+            if not self._blocks.full():  # nobody else puts any
+                self._blocks.put_nowait(block)
+                return
+            if clock() > latest:
+                raise StoreUnavailable(f"nothing could be written for {WORK.seconds:g} s")
+            await asyncio.sleep(_ROOM_SECONDS)
 
     def read(self, size: int, /) -> bytes:
         while not (self._block or self._ended):
@@ -53,14 +59,14 @@ async def unpack_stream(
 ) -> Unpacked:
     """Unpack while receiving. Raises InvalidArchive, SourceTooLarge, OSError."""
     pipe = _Pipe()
-    unpacking = asyncio.create_task(asyncio.to_thread(unpack, pipe, into, limits))
+    unpacking = asyncio.ensure_future(ARCHIVES.run(partial(unpack, pipe, into, limits)))
     unpacking.add_done_callback(lambda _: pipe.close())  # unblocks the writer
     try:
         await _feed(chunks, pipe, unpacking)
         return await asyncio.shield(unpacking)
     finally:
         pipe.close()  # ends the thread if the request was cancelled
-        await asyncio.gather(unpacking, return_exceptions=True)
+        await asyncio.wait({unpacking}, timeout=STEPS.seconds)
 
 
 async def _feed(
@@ -76,8 +82,8 @@ async def _feed(
             continue
         block += chunk
         if len(block) >= _BLOCK_BYTES:
-            await asyncio.to_thread(pipe.write, bytes(block))
+            await pipe.write(bytes(block))
             block.clear()
     if block:
-        await asyncio.to_thread(pipe.write, bytes(block))
-    await asyncio.to_thread(pipe.write, b"")
+        await pipe.write(bytes(block))
+    await pipe.write(b"")

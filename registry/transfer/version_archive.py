@@ -1,10 +1,11 @@
 """Files of one version as a tar, streamed from the store."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from registry.catalog.catalog import Catalog
+from registry.sources.disks.store_threads import STEPS, WORK
 from registry.storage.stored_files import check_files
 from registry.storage.tar import Entry, tar_chunks
 
@@ -25,11 +26,11 @@ class VersionFiles:
         published = await self._catalog.version(name, number)
         digest = published.version.digest
         folder = self._path_of(digest)
-        await asyncio.to_thread(check_files, published.reference, folder, digest)
-        files = await asyncio.to_thread(lambda: sorted(folder.iterdir()))
+        await WORK.run(partial(check_files, published.reference, folder, digest))
+        files = await STEPS.run(lambda: sorted(folder.iterdir()))
         return _stream(tar_chunks(Entry(file.name, file) for file in files))
 
 
 async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(next, chunks, b""):
+    while chunk := await WORK.run(lambda: next(chunks, b"")):
         yield chunk

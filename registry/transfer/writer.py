@@ -1,6 +1,7 @@
 """Import writer: applies an import plan within one transaction."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +15,7 @@ from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now, row_id
 from registry.references import DEFAULT_ALIAS, parse_version
+from registry.sources.disks.store_threads import STEPS
 from registry.transfer.format import AliasManifest, BaseManifest, EventRecord
 from registry.transfer.plan import AdapterPlan, first_default
 from registry.transfer.repository import TransferRepository
@@ -168,7 +170,7 @@ class ImportWriter:
     async def write_events(self, records: Iterator[EventRecord]) -> int:
         """Write unknown past events, and one import event per changed adapter."""
         added = 0
-        while batch := list(islice(records, _BATCH)):
+        while batch := await STEPS.run(partial(_take, records)):
             known = await self._repository.known_events(record.uid for record in batch)
             new = {
                 record.uid: record
@@ -195,6 +197,11 @@ class ImportWriter:
             adapter_id=self._adapter_ids[plan.manifest.name],
             data=_changes(plan, aliases),
         )
+
+
+def _take(records: Iterator[EventRecord]) -> list[EventRecord]:
+    """Runs in a thread: they are read from the archive's file."""
+    return list(islice(records, _BATCH))
 
 
 def _changes(plan: AdapterPlan, aliases: Sequence[str]) -> dict[str, object]:

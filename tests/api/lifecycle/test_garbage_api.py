@@ -228,7 +228,9 @@ async def test_a_dry_run_that_is_overtaken_says_that_nothing_is_freed(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
     await step(client, "bot:2", "retire")
-    collector = Overtaken(service._database, service.garbage._trash, service.lifecycle)
+    collector = Overtaken(
+        service._database, service.store, service.garbage._removal, service.lifecycle
+    )
     rules = Retention(keep_last=0, rollback_window=timedelta(0))
     found = await collector.collect(rules, actor="tests", limit=10, dry_run=True)
     assert ([each.reference for each in found.purged], found.freed_bytes) == (["bot:2"], 0)

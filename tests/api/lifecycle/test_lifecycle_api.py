@@ -2,16 +2,17 @@
 
 import asyncio
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from registry.errors import InvalidReference, TransitionRefused, UnknownVersion
-from registry.lifecycle.service import LifecycleService
+from registry.ingest.cleanup import Cleanup
 from registry.references import parse_reference
 from registry.service import RegistryService
-from registry.storage.trash import Trash
 from tests.api.conftest import Run
 from tests.api.helpers import (
     AdapterMaker,
@@ -35,18 +36,9 @@ def stored(store: Path) -> set[str]:
     return {path.name for path in store.glob("??/*")}
 
 
-class TrashOfOneWhoLeaves(Trash):
-    """Its task is cancelled between the files and the commit."""
-
-    was_asked = False
-
-    def set_aside(self, digest: str) -> bool:
-        aside = super().set_aside(digest)
-        self.was_asked = aside
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        return aside
+async def sweep(service: RegistryService) -> None:
+    retention = timedelta(days=1)
+    await Cleanup(service.store, service._database, retention=retention).run()
 
 
 async def state(client: httpx.AsyncClient, reference: str) -> str:
@@ -208,7 +200,7 @@ async def test_the_server_condemns_a_version_only_on_proof(
 
 
 async def test_purging_deletes_the_files_and_keeps_the_number(
-    client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker, store: Path
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
     digest = (await client.get("/adapters/bot/versions/2")).json()["digest"]
@@ -219,7 +211,8 @@ async def test_purging_deletes_the_files_and_keeps_the_number(
     assert purge["version"]["state"] == "purged"
     assert purge["freed_bytes"] == purge["version"]["size_bytes"]
     assert digest not in stored(store)
-    assert not list((store.parent / "trash").iterdir())
+    assert not list((store.parent / "quarantine").iterdir())
+    assert not service.store.pending_digests()
     assert len(list((store.parent / "seals").iterdir())) == 1
     response = await client.get("/resolve", params={"reference": "bot:2"})
     assert_problem(response, 410, "version_purged")
@@ -352,19 +345,19 @@ async def test_a_purge_that_is_cancelled_at_its_commit_keeps_files_and_row_in_st
     await publish_some(client, make_adapter, "bot", 2)
     await step(client, "bot:2", "retire")
     before = stored(store)
-    trash = TrashOfOneWhoLeaves(service.store.path_of, service.store.try_lock)
-    lifecycle = LifecycleService(service._database, trash, service.store.path_of)
-    task = asyncio.create_task(lifecycle.purge("bot", 2, actor="test"))
+    task = asyncio.create_task(service.lifecycle.purge("bot", 2, actor="test"))
+    sessions = service._database._sessions.kw["sync_session_class"]
+    event.listen(sessions, "before_commit", lambda _: task.cancel())
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert trash.was_asked
     # Whether the commit was still sent is up to the driver. What counts is that they agree.
     kept = await state(client, "bot:2") == "retired"
+    await sweep(service)
     assert (stored(store) == before) is kept
-    assert not trash.digests()
+    assert not service.store.pending_digests()
 
 
-async def test_after_a_crash_the_database_says_what_becomes_of_files_set_aside(
+async def test_what_a_purge_of_an_earlier_release_had_set_aside_is_put_back_if_it_is_needed(
     client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker, store: Path
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
@@ -373,9 +366,27 @@ async def test_after_a_crash_the_database_says_what_becomes_of_files_set_aside(
     trash.mkdir()
     (store / digest[:2] / digest).rename(trash / digest)  # before the commit
     (trash / ("f" * 64)).mkdir()  # after it
-    await service.recover()
+    service.store.open()
+    await sweep(service)
     assert digest in stored(store)
-    assert not list(trash.iterdir())
+    assert "f" * 64 not in stored(store)
+    assert not trash.exists()
+
+
+async def test_what_a_purge_left_when_its_server_died_is_swept(
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker, store: Path
+) -> None:
+    """Between its commit and the removal."""
+    await publish_some(client, make_adapter, "bot", 2)
+    await step(client, "bot:2", "retire")
+    digest = (await client.get("/adapters/bot/versions/2")).json()["digest"]
+    reservation = service.store.removals.reserve(digest)
+    assert reservation is not None
+    assert (await step(client, "bot:2", "purge")).json()["freed_bytes"] == 0
+    reservation.abandon()
+    assert digest in stored(store)
+    await sweep(service)
+    assert digest not in stored(store)
 
 
 async def test_each_step_leaves_one_event_and_repeating_it_none(

@@ -16,7 +16,7 @@ from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.models import FurtherNumber
 from registry.service import RegistryService
-from registry.storage import presence
+from registry.sources.disks.store_threads import STEPS
 from registry.storage.store import ArtifactStore
 from registry.transfer import repository
 from registry.transfer.repository import TransferRepository
@@ -90,8 +90,8 @@ async def test_a_store_that_hangs_while_an_import_is_written_holds_up_no_request
 async def test_an_import_does_not_wait_for_a_store_that_hangs(
     client: httpx.AsyncClient, archive: bytes, hung: HungStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds the database's lock meanwhile."""
-    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.2)
+    """Which it holds no lock of the database for."""
+    monkeypatch.setattr(STEPS, "seconds", 2.0)
     refused = await client.post("/import", content=archive)
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
     assert [each["name"] for each in (await client.get("/adapters")).json()["items"]] == ["bot"]

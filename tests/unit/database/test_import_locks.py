@@ -64,5 +64,5 @@ async def test_an_import_locks_its_adapters_then_the_names_and_then_adds(
     )
     stage = cast("Stage", SimpleNamespace(manifests=()))
     with pytest.raises(AddingBegan):
-        await importer._write_once(stage, ImportOptions(), CheckedFiles(), "alice")
+        await importer._write_once(stage, ImportOptions(), CheckedFiles(), set(), "alice")
     assert order == ["imports", "adapters", "tenants", "names"]
