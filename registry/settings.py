@@ -82,6 +82,9 @@ class RegistrySettings(BaseSettings):
         "with the base model's; a larger one counts as absent, with a remark.",
     )
     max_ingests: PositiveInt = Field(2, description="Jobs running concurrently.")
+    max_tenant_jobs: PositiveInt = Field(
+        1000, description="Jobs of one tenant that have not ended; more get 429."
+    )
     max_uploads: PositiveInt = Field(8, description="Concurrent uploads; more get 429.")
     ingest_timeout_seconds: PositiveFloat = Field(
         3600.0, description="An upload, or an attempt to fetch an adapter, ends after this."

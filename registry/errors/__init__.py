@@ -71,6 +71,7 @@ RegistryError
 ├── BodyMemoryFull       503  of all bodies at work together
 ├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
+├── TooManyJobs          429
 ├── TooManyInspections   429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
 ├── NameTaken            409  an adapter, or a served name of another one, is called so
@@ -188,6 +189,7 @@ from registry.errors.uploads import (
     InvalidArchive,
     InvalidUpload,
     TooManyInspections,
+    TooManyJobs,
     TooManyUploads,
 )
 
@@ -254,6 +256,7 @@ __all__ = [
     "TenantNotEmpty",
     "TooManyAliases",
     "TooManyInspections",
+    "TooManyJobs",
     "TooManyKeys",
     "TooManyNames",
     "TooManyPromptSets",

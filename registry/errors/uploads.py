@@ -72,6 +72,18 @@ class TooManyUploads(RegistryError):
         super().__init__(f"{limit} uploads are under way already{whose}: try again later")
 
 
+class TooManyJobs(RegistryError):
+    status = 429
+    code = "too_many_jobs"
+    retry_after_seconds = 10
+
+    def __init__(self, limit: int, tenant: str) -> None:
+        super().__init__(
+            f"{limit} registrations of the tenant {tenant} have not ended yet "
+            "(ADAPTRY_MAX_TENANT_JOBS): try again later"
+        )
+
+
 class TooManyInspections(RegistryError):
     status = 429
     code = "too_many_inspections"

@@ -13,11 +13,13 @@ from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.observer import add_committed_row
 from registry.database.row_insert import insert_row
-from registry.errors import JobFinished, RegistryError, UnknownJob
+from registry.errors import JobFinished, RegistryError, TooManyJobs, UnknownJob
 from registry.ingest.repository import CLEARED_AT_END, JobFilter, JobRepository
 from registry.models import Event, EventKind, now, row_id
 from registry.models.job import Job, JobState, JobStep
+from registry.quotas.repository import QuotaRepository
 from registry.redaction import redact
+from registry.references import tenant_of
 from registry.sources.base import Progress
 
 _MAX_DETAIL = 1024
@@ -32,13 +34,31 @@ class JobCancelled(Exception):
 class JobStore:
     """State transitions of jobs. All methods raise DatabaseUnavailable."""
 
-    def __init__(self, database: Database, *, max_attempts: int) -> None:
+    def __init__(self, database: Database, *, max_attempts: int, max_tenant_jobs: int) -> None:
         self._database = database
-        self._max_attempts = max_attempts
+        self._max_attempts, self._max_tenant_jobs = max_attempts, max_tenant_jobs
+
+    async def check_room(self, adapter: str) -> None:
+        """Before anything is read: `add` decides. Raises TooManyJobs."""
+        if (tenant := tenant_of(adapter)) is not None:
+            async with self._database.read_session() as session:
+                await self._check_room(session, tenant)
 
     async def add(self, job: Job) -> Job:
-        await self._database.run(partial(insert_row, row=job), for_catalog=False)
-        return job
+        """Raises TooManyJobs, unless its attempt begins at once."""
+        tenant = tenant_of(job.adapter)
+        if job.state == JobState.RUNNING or tenant is None:
+            await self._database.run(partial(insert_row, row=job), for_catalog=False)
+            return job
+        async with self._database.transaction(for_catalog=False) as session:
+            await QuotaRepository(session).lock_tenant(tenant)
+            await self._check_room(session, tenant)
+            return await JobRepository(session).add(job)
+
+    async def _check_room(self, session: AsyncSession, tenant: str) -> None:
+        most = self._max_tenant_jobs
+        if await JobRepository(session).unfinished(tenant, up_to=most) >= most:
+            raise TooManyJobs(most, tenant)
 
     async def add_failed(self, job: Job, error: RegistryError) -> None:
         """Add the job of a request that was refused before it had a row."""

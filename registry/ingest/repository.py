@@ -25,6 +25,7 @@ from sqlmodel import col
 from registry.models.base import table_of
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.references import tenant_of
+from registry.sources.urls import is_url
 
 CLEARED_AT_END = dict.fromkeys(("step", "code", "detail", "fetched_from", "next_attempt_at"))
 """Fields of a job that say something of its attempts only."""
@@ -69,12 +70,17 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
-    """A job to run. `upload_bytes`: size of the uploaded body; None if it must be fetched."""
+    """A job to run. `upload_bytes`: size of the uploaded body; None if it must be fetched.
+
+    `owner`: the tenant; of the platform's jobs, where they are fetched from. As that has a slash,
+    it is no tenant.
+    """
 
     number: int
     workspace: str
     tenant: str | None
     upload_bytes: int | None
+    owner: str = "/"
 
 
 class JobRepository:
@@ -133,16 +139,22 @@ class JobRepository:
                 col(Job.workspace),
                 col(Job.adapter),
                 case((col(Job.fetched_from).is_(None), col(Job.bytes_done))).label("upload_bytes"),
+                col(Job.fetched_from),
             )
             .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(excluding))
             .where(or_(col(Job.next_attempt_at).is_(None), col(Job.next_attempt_at) <= at))
             .order_by(turn, col(Job.id))
             .limit(limit)
         )
-        return [
-            DueJob(row.id, row.workspace, tenant_of(row.adapter), row.upload_bytes)
-            for row in await self._session.execute(statement)
-        ]
+        return [_due_job(row) for row in await self._session.execute(statement)]
+
+    async def unfinished(self, tenant: str, *, up_to: int) -> int:
+        """Number of the tenant's unfinished jobs, counted to this one at most."""
+        unfinished = select(col(Job.id)).where(
+            _is_of(tenant), col(Job.state).in_(sorted(UNFINISHED))
+        )
+        counted = select(func.count()).select_from(unfinished.limit(up_to).subquery())
+        return (await self._session.execute(counted)).scalar_one()
 
     async def workspaces(self) -> set[str]:
         """The workspaces in which unfinished jobs have their files."""
@@ -170,6 +182,19 @@ class JobRepository:
     async def delete_finished(self, finished_before: datetime) -> None:
         """Delete jobs that finished before then."""
         await self._session.execute(delete(Job).where(col(Job.finished_at) < finished_before))
+
+
+def _due_job(row: Any) -> DueJob:
+    tenant = tenant_of(row.adapter)
+    owner = tenant or _place_of(row.fetched_from)
+    return DueJob(row.id, row.workspace, tenant, row.upload_bytes, owner)
+
+
+def _place_of(fetched_from: str | None) -> str:
+    """What may hang as a whole: `https://HOST` of a URL, `/mnt/nas` of a folder."""
+    source = fetched_from or ""
+    absolute = source if is_url(source) else f"/{source.lstrip('/')}"
+    return "/".join(absolute.split("/")[:3])
 
 
 def _is_of(tenant: str) -> ColumnElement[bool]:

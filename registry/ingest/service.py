@@ -57,10 +57,10 @@ class IngestService:
         self._requests = requests
         self._sources = sources
         self._max_direct_bytes = settings.max_direct_bytes
-        self._job_store = JobStore(database, max_attempts=settings.ingest_attempts)
-        self._cleanup = Cleanup(
-            store, database, retention=timedelta(days=settings.job_retention_days)
-        )
+        most, attempts = settings.max_tenant_jobs, settings.ingest_attempts
+        self._job_store = JobStore(database, max_attempts=attempts, max_tenant_jobs=most)
+        retention = timedelta(days=settings.job_retention_days)
+        self._cleanup = Cleanup(store, database, retention=retention)
         self._completions = Completions(database, self.job)
         patience = settings.ingest_timeout_seconds
         runner = JobRunner(

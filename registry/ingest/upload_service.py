@@ -101,10 +101,11 @@ class UploadService:
     async def receive(self, upload: Upload) -> Job:
         """The job, queued or running, once the upload is complete.
 
-        Raises TooManyUploads, SourceTooLarge, SourceTimeout, InvalidUpload, InvalidAdapter
-        (`unsafe_path`), StoreUnavailable, DatabaseUnavailable, JobFinished if it was cancelled
-        meanwhile, and what `read_fields` raises.
+        Raises TooManyJobs, TooManyUploads, SourceTooLarge, SourceTimeout, InvalidUpload,
+        InvalidAdapter (`unsafe_path`), StoreUnavailable, DatabaseUnavailable, JobFinished if it was
+        cancelled meanwhile, and what `read_fields` raises.
         """
+        await self._job_store.check_room(upload.adapter)
         limits = await self._quotas.fetch_limits(upload.adapter, self._store.limits)
         tenant = tenant_of(upload.adapter)
         if not self._places.has_place(tenant):

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, StoreUnavailable
 from registry.ingest.cleanup import Cleanup
+from registry.ingest.job_places import HeldPlace, JobPlaces
 from registry.ingest.job_queue import JobQueue
 from registry.ingest.pipeline import close_workspace, open_workspace
 from registry.ingest.precedence import Requests
 from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
 from registry.models.job import Job
-from registry.places import Places
 from registry.quotas.turns import Turns
 from registry.sources.base import Progress
 from registry.storage.store import ArtifactStore, Workspace
@@ -54,7 +54,7 @@ class WorkerPool:
         self._store = store
         self._runner = runner
         self._cleanup = cleanup
-        self._places = Places(max_running)
+        self._places = JobPlaces(max_running, on_change=self.wake)
         self._turns = Turns(max_running, is_narrow=requests.has_any)
         self._on_end = on_end
         self._group: asyncio.TaskGroup | None = None
@@ -159,31 +159,30 @@ class WorkerPool:
 
     async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
         self._queue.look()
-        while self._places.has_place(None):
+        while self._places.has_any:
             job = await self._queue.next(self._running)
             if job is None:
                 return
-            owner = None if self._is_short(job) else job.tenant
-            if self._places.has_place(owner):
-                await self._start(job, owner, group)
+            if self._places.has_place(job, is_short=self._is_short(job)):
+                await self._start(job, group)
 
     def _is_short(self, job: DueJob) -> bool:
         return job.upload_bytes is not None and job.upload_bytes <= self._short_bytes
 
-    async def _start(self, job: DueJob, owner: str | None, group: asyncio.TaskGroup) -> None:
+    async def _start(self, job: DueJob, group: asyncio.TaskGroup) -> None:
         workspace = await open_workspace(self._store, job.workspace)
         if workspace is None:  # it is being run or received
             return
         run = JobRun(job.number, self._new_progress())
         self._running[job.number] = run
-        self._places.take(owner)
-        run.task = group.create_task(self._work(run, workspace, owner))
+        place = self._places.take(job, is_short=self._is_short(job))
+        run.task = group.create_task(self._work(run, workspace, place))
 
-    async def _work(self, run: JobRun, workspace: Workspace, owner: str | None) -> None:
+    async def _work(self, run: JobRun, workspace: Workspace, place: HeldPlace) -> None:
         try:
-            await self._runner.run(run, workspace)
+            with place.watched(run):
+                await self._runner.run(run, workspace)
         finally:
-            self._places.give_back(owner)
             self._end(run)
             self.wake()
 

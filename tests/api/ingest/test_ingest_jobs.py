@@ -495,7 +495,7 @@ async def test_a_wish_to_cancel_in_the_last_moment_leaves_no_version(
     def at_the_last_moment(number: int, reached: Checkpoint) -> None:
         async def cancel() -> None:
             database = Database(database_url)
-            await JobStore(database, max_attempts=1).cancel(number, "tests")
+            await JobStore(database, max_attempts=1, max_tenant_jobs=1).cancel(number, "tests")
             await database.close()
 
         if reached == Checkpoint.KEPT:

@@ -53,7 +53,7 @@ class Outage(JobStore):
 
 async def attempt(registry: Registry, service: RegistryService, at: str) -> None:
     """One attempt at job 1."""
-    job_store = Outage(service._database, max_attempts=5)
+    job_store = Outage(service._database, max_attempts=5, max_tenant_jobs=1)
     job_store.at = at
     sources = RemoteSources((), EgressGuard())
     runner = JobRunner(
