@@ -7,9 +7,9 @@ from engine.types import AdapterVersion, VersionId
 from registry.catalog.catalog import Catalog
 from registry.catalog.resolution_cache import MAX_ENTRIES, ResolutionCache
 from registry.catalog.types import Resolution, ResolvedVersion
-from registry.errors import OtherBaseModel, VersionUnavailable
-from registry.names.resolver import NameResolver
-from registry.references import AdapterReference, parse_reference
+from registry.errors import OtherBaseModel, RegistryError, VersionUnavailable
+from registry.names.resolver import Found, NameResolver
+from registry.references import parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,9 @@ class RegistryResolver:
 
     def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ENTRIES) -> None:
         self._catalog = catalog
-        self._names = NameResolver(catalog, max_entries=max_entries)
+        self._names = NameResolver(
+            catalog, read_versions=catalog.read_versions, max_entries=max_entries
+        )
         self._answers = ResolutionCache[_Answer](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
@@ -40,18 +42,26 @@ class RegistryResolver:
         Raises the registry's errors: a bad reference, an unknown adapter, not servable, of another
         base model.
         """
-        reference = await self._names.reference(text)
-        answer = await self._answers.get(
-            reference.adapter, reference, lambda: self._look_up(reference)
-        )
+        found = await self._names.found(text)
+        reference = found.reference
+        answer = await self._answers.get(reference.adapter, reference, lambda: self._look_up(found))
         if user is None or answer.split is None:
             return answer.main
         return for_engine(answer.split.for_user(user()))
 
-    async def _look_up(self, reference: AdapterReference) -> "_Answer":
-        resolution = await self._catalog.resolution(reference)
+    async def _look_up(self, found: Found) -> "_Answer":
+        resolution = await self._resolution(found)
         split = resolution if len(resolution.versions) > 1 else None
         return _Answer(for_engine(resolution.main), split)
+
+    async def _resolution(self, found: Found) -> Resolution:
+        """As it was read with its name, unless the adapter was changed since."""
+        is_new = self._catalog.changes.last_change(found.reference.adapter) <= found.read_at
+        if found.resolution is None or not is_new:
+            return await self._catalog.resolution(found.reference)
+        if isinstance(found.resolution, RegistryError):
+            raise found.resolution
+        return await self._catalog.servable(found.resolution)
 
     async def find(self, text: str) -> AdapterVersion:
         """The same for operators, in any state: a retired version may still be in memory.

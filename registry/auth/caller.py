@@ -1,6 +1,6 @@
 """Caller of the current request, kept in a context variable."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Caller:
 
     def sees(self, adapter: str) -> bool:
         """Whether it may use the adapter and know that it exists."""
-        return self.owns(adapter) or adapter in self.granted
+        return is_seen(adapter, self.tenant, self.granted)
 
     def check_sees(self, adapter: str) -> None:
         """Raises UnknownAdapter, as for one that does not exist."""
@@ -69,6 +69,11 @@ class Caller:
         """Raises PlatformOnly."""
         if not self.is_platform:
             raise PlatformOnly
+
+
+def is_seen(adapter: str, tenant: str | None, granted: Set[str]) -> bool:
+    """Whether callers of a tenant with these grants, or of the platform, see the adapter."""
+    return tenant is None or tenant_of(adapter) == tenant or adapter in granted
 
 
 ANONYMOUS = Caller("api", EVERY_SCOPE)

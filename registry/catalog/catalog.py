@@ -79,7 +79,10 @@ class Catalog:
 
         Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable, OtherBaseModel.
         """
-        found = await self._resolution(reference)
+        return await self.servable(await self._resolution(reference))
+
+    async def servable(self, found: Resolution) -> Resolution:
+        """What of it is servable. Raises VersionUnavailable, OtherBaseModel."""
         ready = {n: version for n, version in found.versions.items() if version.state in SERVABLE}
         if not ready:
             refused = found.main
@@ -97,10 +100,14 @@ class Catalog:
 
     async def _resolution(self, reference: AdapterReference) -> Resolution:
         async with self._database.read_session() as session:
-            repository = RegistryRepository(session, self._base)
-            adapter = await get_adapter(repository, reference.adapter)
-            rows = await select_rows(repository, row_id(adapter), reference)
-            training = await select_training(repository, adapter, rows)
+            return await self.read_versions(session, reference)
+
+    async def read_versions(self, session: AsyncSession, reference: AdapterReference) -> Resolution:
+        """Versions in any state. Raises UnknownAdapter, UnknownAlias, UnknownVersion."""
+        repository = RegistryRepository(session, self._base)
+        adapter = await get_adapter(repository, reference.adapter)
+        rows = await select_rows(repository, row_id(adapter), reference)
+        training = await select_training(repository, adapter, rows)
         versions = {row.number: self._to_resolved(adapter.name, row) for row in rows}
         return Resolution(
             reference=str(reference),

@@ -5,14 +5,16 @@ reach the database more often nor hold more than one of its connections.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.errors import DatabaseUnavailable
+from registry.auth.caller import is_seen
+from registry.catalog.types import Resolution
+from registry.errors import DatabaseUnavailable, RegistryError
 from registry.names.repository import NameRepository
 from registry.references import PLATFORM, AdapterReference
 
@@ -24,33 +26,47 @@ OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`owner` asks for a served name, or for the adapter of a reference, or for both."""
+    """`owner` asks for a served name, or for what a reference means, or for both.
+
+    `granted`: the adapters of others that it may use.
+    """
 
     owner: str
+    granted: frozenset[str]
     name: str | None
-    adapter: str | None
+    direct: AdapterReference | None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the owner's own name means, what the platform's does, and whether the adapter exists."""
+    """What the text means. `resolution`: the versions of that, or why there are none."""
 
-    own: AdapterReference | None
-    platforms: AdapterReference | None
-    has_adapter: bool
+    reference: AdapterReference
+    resolution: Resolution | RegistryError | None = None
+
+
+ReadVersions = Callable[[AsyncSession, AdapterReference], Awaitable[Resolution]]
+"""In the same session: what was not asked for before is one look-up."""
 
 
 class NameReader:
     """Concurrent reads of one question are one read."""
 
-    def __init__(self, open_session: OpenSession, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        open_session: OpenSession,
+        read_versions: ReadVersions | None = None,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self._open_session = open_session
+        self._read_versions = read_versions
         self._max_waiting = max_waiting
-        self._waiting: dict[Question, asyncio.Future[Answer]] = {}
+        self._waiting: dict[Question, asyncio.Future[Answer | None]] = {}
         self._work: asyncio.Task[None] | None = None
 
-    async def read(self, question: Question) -> Answer:
-        """Raises DatabaseUnavailable."""
+    async def read(self, question: Question) -> Answer | None:
+        """None if it means nothing to the owner. Raises DatabaseUnavailable."""
         reading = self._waiting.get(question)
         if reading is None:
             if len(self._waiting) >= self._max_waiting:
@@ -72,7 +88,8 @@ class NameReader:
         batch = {each: self._waiting.pop(each) for each in questions}
         try:
             async with self._open_session() as session:
-                answers = await _select(NameRepository(session), questions)
+                meanings = await _select(NameRepository(session), questions)
+                answers = [await self._answer(session, each) for each in meanings]
         except Exception as error:
             for reading in batch.values():
                 reading.set_exception(error)
@@ -84,19 +101,44 @@ class NameReader:
             for reading in batch.values():
                 reading.cancel()  # this task was cancelled, or it is done
 
+    async def _answer(
+        self, session: AsyncSession, reference: AdapterReference | None
+    ) -> Answer | None:
+        if reference is None or self._read_versions is None:
+            return None if reference is None else Answer(reference)
+        try:
+            return Answer(reference, await self._read_versions(session, reference))
+        except DatabaseUnavailable:
+            raise
+        except RegistryError as error:  # it may have no such alias, say
+            return Answer(reference, error)
 
-async def _select(repository: NameRepository, questions: Sequence[Question]) -> list[Answer]:
+
+async def _select(
+    repository: NameRepository, questions: Sequence[Question]
+) -> list[AdapterReference | None]:
     names = {each.name for each in questions if each.name is not None}
-    adapters = {each.adapter for each in questions if each.adapter is not None}
+    adapters = {each.direct.adapter for each in questions if each.direct is not None}
     owners = {PLATFORM, *(each.owner for each in questions)}
     targets = await repository.targets(owners, names) if names else ()
     found = {(target.owner, target.name): target.reference for target in targets}
     existing = await repository.adapters(adapters) if adapters else frozenset()
-    return [
-        Answer(
-            found.get((each.owner, each.name or "")),
-            found.get((PLATFORM, each.name or "")),
-            each.adapter in existing,
-        )
-        for each in questions
-    ]
+    return [_meaning(each, found, existing) for each in questions]
+
+
+def _meaning(
+    question: Question,
+    found: Mapping[tuple[str, str], AdapterReference],
+    existing: Set[str],
+) -> AdapterReference | None:
+    """Its own name, or else the reference, or else the platform's name."""
+    name, direct = question.name or "", question.direct
+    if (own := found.get((question.owner, name))) is not None:
+        return own
+    if direct is not None and direct.adapter in existing:
+        return direct
+    platforms = found.get((PLATFORM, name))
+    tenant = question.owner or None
+    if platforms is None or not is_seen(platforms.adapter, tenant, question.granted):
+        return None
+    return platforms
