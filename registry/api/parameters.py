@@ -3,22 +3,38 @@
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from registry.catalog.field_types import Name, Tag, Text
 from registry.catalog.overview_order import InMemory
 from registry.database.pagination import MAX_LIMIT, MAX_NUMBER
 from registry.models import VersionState
 from registry.references import ADAPTER_NAME_PATTERN, MAX_NAME
+from registry.search.repository import words
+
+MAX_WORDS = 12
+"""Of a search: each costs a look at all rows that it may mean."""
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
 PageToken = Annotated[str | None, Query(max_length=256, description="From the previous page.")]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 QueryTags = Annotated[list[Tag], Query(alias="tag", max_length=16, description="All of them.")]
+
+
+def _check_words(text: str) -> str:
+    if len(set(words(text))) > MAX_WORDS:
+        raise ValueError(f"at most {MAX_WORDS} different words")
+    return text
+
+
 QueryText = Annotated[
-    Text | None,
-    Query(alias="text", max_length=256, description="Prefixes of words, all of them."),
+    Annotated[Text, AfterValidator(_check_words)] | None,
+    Query(
+        alias="text",
+        max_length=256,
+        description=f"Prefixes of words, all of them: at most {MAX_WORDS}.",
+    ),
 ]
 QueryOwner = Annotated[Name | None, Query(alias="owner")]
 QueryModules = Annotated[

@@ -246,3 +246,14 @@ async def test_a_parent_that_is_no_reference(client: httpx.AsyncClient) -> None:
     assert_problem(response, 400, "invalid_reference")
     response = await client.get("/versions", params={"parent": "nobody:1"})
     assert response.json()["items"] == []
+
+
+@pytest.mark.parametrize("path", ["/adapters", "/versions"])
+async def test_a_search_has_a_bounded_number_of_words(client: httpx.AsyncClient, path: str) -> None:
+    """Each is a look at all rows that it may mean, however the words are joined."""
+    many = [f"{a}{b}" for a in "abc" for b in "klmno"]
+    for joined in (" ", "-", "."):
+        refused = await client.get(path, params={"text": joined.join(many)})
+        assert_problem(refused, 422, "invalid_request")
+        few = await client.get(path, params={"text": joined.join(many[:12] * 3)})
+        assert few.status_code == 200, few.text
