@@ -20,6 +20,8 @@ from registry.references import PLATFORM, AdapterReference
 
 BATCH = 256
 MAX_WAITING = 10_000
+MAX_TOGETHER = 8
+"""Questions in a query with which their versions are read too: who is behind waits for these."""
 
 OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
@@ -89,7 +91,8 @@ class NameReader:
         try:
             async with self._open_session() as session:
                 meanings = await _select(NameRepository(session), questions)
-                answers = [await self._answer(session, each) for each in meanings]
+                read = self._read_versions if len(questions) <= MAX_TOGETHER else None
+                answers = [await _answer(session, each, read) for each in meanings]
         except Exception as error:
             for reading in batch.values():
                 reading.set_exception(error)
@@ -101,17 +104,18 @@ class NameReader:
             for reading in batch.values():
                 reading.cancel()  # this task was cancelled, or it is done
 
-    async def _answer(
-        self, session: AsyncSession, reference: AdapterReference | None
-    ) -> Answer | None:
-        if reference is None or self._read_versions is None:
-            return None if reference is None else Answer(reference)
-        try:
-            return Answer(reference, await self._read_versions(session, reference))
-        except DatabaseUnavailable:
-            raise
-        except RegistryError as error:  # it may have no such alias, say
-            return Answer(reference, error)
+
+async def _answer(
+    session: AsyncSession, reference: AdapterReference | None, read: ReadVersions | None
+) -> Answer | None:
+    if reference is None or read is None:
+        return None if reference is None else Answer(reference)
+    try:
+        return Answer(reference, await read(session, reference))
+    except DatabaseUnavailable:
+        raise
+    except RegistryError as error:  # it may have no such alias, say
+        return Answer(reference, error)
 
 
 async def _select(

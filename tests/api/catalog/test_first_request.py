@@ -13,6 +13,7 @@ from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.database.change_counter import ChangeCounter
 from registry.errors import RegistryError, UnknownAlias, VersionUnavailable
+from registry.names.batch_reader import MAX_TOGETHER
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, publish_some, step
 
@@ -64,6 +65,23 @@ async def test_it_is_read_in_one_session_and_the_next_in_none(
     assert sessions.opened == 1
     assert (await resolver.resolve(text)).reference == "bot:2"
     assert sessions.opened == 1
+
+
+async def test_of_many_at_once_each_reads_its_own_versions(
+    client: httpx.AsyncClient,
+    service: RegistryService,
+    make_adapter: AdapterMaker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or whoever comes next would wait for the versions of all."""
+    await publish_some(client, make_adapter, "bot", 1)
+    texts = [f"bot:{n}" for n in range(1, MAX_TOGETHER + 3)]
+    resolver, sessions = RegistryResolver(service.catalog), Sessions(service, monkeypatch)
+    found = await asyncio.gather(*map(resolver.resolve, texts), return_exceptions=True)
+    assert [isinstance(each, RegistryError) for each in found] == [False] + [True] * (
+        MAX_TOGETHER + 1
+    )
+    assert sessions.opened == 1 + len(texts)
 
 
 async def test_refusals_are_those_of_the_versions_and_are_not_kept(
