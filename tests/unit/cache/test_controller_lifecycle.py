@@ -75,6 +75,14 @@ async def test_no_request_waits_for_a_dead_engine() -> None:
         cache.check()
 
 
+async def test_no_eviction_waits_for_a_dead_engine() -> None:
+    async with running(Cache()) as cache, cache.controller.lease(A):
+        evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
+        await settle()
+        await cache.controller.on_engine_lost(GONE)
+        assert await asyncio.wait_for(evicting, 20)
+
+
 async def test_the_release_of_a_dead_engines_lease_does_not_reach_the_new_engine() -> None:
     """Its client may still be reading the last bytes."""
     async with running(Cache(slots=1, host=2)) as cache:

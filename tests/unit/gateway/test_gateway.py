@@ -723,6 +723,16 @@ async def test_what_names_no_adapter_passes_untouched(model: object) -> None:
         assert stage.tally.ended == []
 
 
+async def test_a_body_may_be_as_large_as_the_limit() -> None:
+    async with running(Stage()) as stage:
+        content = asking("support")
+        for limit_bytes, status in ((len(content), 200), (len(content) - 1, 413)):
+            client = Client(content)
+            gateway = stage.gateway(stage.whole_answer, limit_bytes)
+            await gateway(client.scope, client.receive, client.send)
+            assert client.status == status
+
+
 async def test_a_body_over_the_limit_is_refused_early() -> None:
     async with running(Stage()) as stage:
         client = Client(asking("support" * 1000))
