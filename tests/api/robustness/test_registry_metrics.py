@@ -1,6 +1,7 @@
 """The registry's series against manual counts, over real databases and a real webhook receiver."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -207,17 +208,21 @@ async def test_a_database_that_is_away_is_seen(counted: Counted, tmp_path: Path)
     await database.close()
 
 
-async def test_a_deleted_file_is_a_database_that_is_away(counted: Counted, tmp_path: Path) -> None:
+async def test_a_deleted_file_is_a_database_that_is_away(
+    counted: Counted, tmp_path: Path, migrated_sqlite: Path
+) -> None:
     """It can still be read, and whatever is written is gone with the next start."""
-    file = tmp_path / "deleted.db"
+    file = Path(shutil.copy(migrated_sqlite, tmp_path / "deleted.db"))
     database = Database(f"sqlite:///{file}", observer=counted.metrics)
     state = RegistryGauges(database, LabelLimit(10), counted.collectors)
-    await database.ping()
+    await state.look()
+    assert counted("registry_adapters") == 0
     aside = file.rename(tmp_path / "aside.db")
     await state.look()
     assert counted("database_up") == 0
     aside.rename(file)
-    await database.ping()
+    await state.look()
+    assert counted("database_up") == 1
     await database.close()
 
 
