@@ -44,8 +44,10 @@ class Reservation:
 
     def abandon(self) -> None:
         """Nothing is known: the cleanup looks at them."""
-        for lock in self._locks:
-            lock.abandon()
+        of_digest, *others = self._locks
+        of_digest.abandon()
+        for lock in others:
+            lock.release()
 
 
 class Removals:
@@ -107,7 +109,7 @@ class Removals:
         fingerprint_file(target).unlink(missing_ok=True)
         try:
             target.rename(self._root / "quarantine" / name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a file may be in the way
             return None
         return name
 

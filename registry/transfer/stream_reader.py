@@ -60,7 +60,13 @@ async def unpack_stream(
     """Unpack while receiving. Raises InvalidArchive, SourceTooLarge, OSError."""
     pipe = _Pipe()
     unpacking = asyncio.ensure_future(ARCHIVES.run(partial(unpack, pipe, into, limits)))
-    unpacking.add_done_callback(lambda _: pipe.close())  # unblocks the writer
+
+    def end(task: asyncio.Task[Unpacked]) -> None:
+        pipe.close()  # unblocks the writer
+        if not task.cancelled():
+            task.exception()  # retrieved: who sent the archive may have left
+
+    unpacking.add_done_callback(end)
     try:
         await _feed(chunks, pipe, unpacking)
         return await asyncio.shield(unpacking)
