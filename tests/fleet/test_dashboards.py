@@ -24,8 +24,9 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 NO_LIMIT = "adaptry_host_bytes_limit"  # without a limit there is nothing to draw
+OF_GUESTS = {"adaptry_guest_behind", "adaptry_guest_refusals_total"}
 # Recording rules and alerts are not loaded here, and a series of a code begins when there is one.
-NOT_HERE = {"ALERTS", "adaptry_quarantines_total", "adaptry_rejections_total", NO_LIMIT}
+NOT_HERE = {"ALERTS", "adaptry_quarantines_total", "adaptry_rejections_total", NO_LIMIT} | OF_GUESTS
 
 
 @dataclass

@@ -5,6 +5,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,7 @@ from tests.support.workers.ray_workers import RayWorkers, parent_of_zygotes
 pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
+HEAD_STARTS = 3
 CONFIG = ROOT / "configs" / "ray-serve.yaml"
 SMALL_RANK, LARGE_RANK = 16, 32  # of the first replica's slots, and of the others'; traffic has 16
 
@@ -61,6 +63,20 @@ class Cluster(ServedDemo):
             *(f"--dashboard-port={self.dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
             f"--ray-client-server-port={free_port()}",
         )
+
+    def launch_head(self) -> None:
+        """Ray gives its own processes 20 to 30 seconds, which they may miss on a busy machine."""
+        for _ in range(HEAD_STARTS):
+            self.launch()
+            while self.runs and not self.is_head_up():
+                time.sleep(0.5)
+            if self.runs:
+                return
+        raise RuntimeError(self.last_words())
+
+    def is_head_up(self) -> bool:
+        """Ray says so last."""
+        return "Ray runtime started" in self.log.read_text(errors="replace")
 
     def stop(self) -> None:
         """Immediately: `ray start` itself waits long for each of its own."""
@@ -112,10 +128,6 @@ class Cluster(ServedDemo):
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def dashboard_is_up(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
-
     def has(self, replicas: int) -> bool:
         return self.replicas_up() == replicas
 
@@ -137,8 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         postgres.sql("CREATE DATABASE cluster")
         cluster = Cluster(tmp_path_factory.mktemp("cluster"), postgres.url("cluster"))
         try:
-            cluster.launch()
-            cluster.wait_until(cluster.dashboard_is_up, 60)
+            cluster.launch_head()
             cluster.deploy(1)
             cluster.wait_until(cluster.is_ready, START_SECONDS)
             yield cluster
