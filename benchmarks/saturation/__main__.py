@@ -1,6 +1,7 @@
 """The layer's cost at saturation: all adapters resident, more streams than one process serves.
 
     OMP_NUM_THREADS=1 python -m benchmarks.saturation --machine cpu
+    OMP_NUM_THREADS=1 python -m benchmarks.saturation --machine cpu-128 --prefix-caching
     python -m benchmarks.saturation --machine h200-8b --rounds 3
     python -m benchmarks.saturation --machine h200-1b --rounds 3 --prefix-caching --prompts both
 
@@ -69,6 +70,20 @@ MACHINES = {
             "--max-model-len=512",
             "--max-num-seqs=16",
             "--kv-cache-memory-bytes=134217728",
+        ),
+    ),
+    "cpu-128": Machine(
+        shape="tiny",
+        slots=16,
+        streams=128,
+        tokens=64,
+        prompt_tokens=64,
+        clients=1,
+        arguments=(
+            "--enforce-eager",
+            "--max-model-len=512",
+            "--max-num-seqs=128",
+            "--kv-cache-memory-bytes=268435456",
         ),
     ),
     "h200-8b": Machine("llama-8b", 16, 128, 64, 64, 4, _gpu("0.2", 128)),
