@@ -199,11 +199,19 @@ class AdapterGateway:
             if request.background is not None:
                 await asyncio.wait([request.background])
         finally:
-            when_worked(request, partial(self._end, request, response))
+            if request.background is None:
+                request.detach()
+            else:
+                end = partial(self._end, request, response, request.background)
+                when_worked(request, end)
 
-    def _end(self, request: RequestContext, response: DeferredResponse) -> None:
-        if request.background is not None:
-            self._count(request, response, request.background.result())
+    def _end(
+        self,
+        request: RequestContext,
+        response: DeferredResponse,
+        background: "asyncio.Future[str]",
+    ) -> None:
+        self._count(request, response, background.result())
         request.detach()
 
     async def _answer(
