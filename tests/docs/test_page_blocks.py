@@ -61,6 +61,7 @@ NOT_RUN = {
         "it needs a cluster; tests/e2e/fleet/test_ray_cluster.py starts one of one node",
     ): 1,
     ("operations/sizing.md", "minutes"): 1,
+    ("operations/sizing.md", "minutes, and a GPU"): 1,
     ("operations/sizing.md", "it needs the traces that `--keep FOLDER` has left"): 1,
     ("operations/upgrade.md", "downloads 340 MB, minutes"): 1,
     ("operations/upgrade.md", "downloads 100 MB and torch, minutes"): 1,

@@ -267,7 +267,7 @@ def test_decisions_of_all_are_in_one_list_and_one_stream(fleet: ServedFleet) -> 
     listed = fleet.client.get("/api/v1/cache/decisions", params={"limit": 1000}).json()["items"]
     ids = [item["id"] for item in listed]
     assert ids == sorted(ids)
-    assert {item["replica"] for item in listed} == set(fleet.replicas())
+    assert {item["replica"] for item in listed} >= set(fleet.replicas()), "and of former ones"
 
 
 def test_metrics_name_the_replica(fleet: ServedFleet) -> None:

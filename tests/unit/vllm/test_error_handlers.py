@@ -136,7 +136,7 @@ async def test_validation_ends_at_the_first_item_that_is_wrong(
     wrong = {"model": "a", **body}
     with pytest.raises(ValidationError) as caught:
         first_error_validator(of.__pydantic_core_schema__).validate_python(wrong)
-    assert caught.value.error_count() <= 200
+    assert caught.value.error_count() < 1000, "of 3,000 items and more"
     answer = await client.post(path, json=wrong)
     assert answer.status_code == 400
     assert len(answer.content) < 10_000
