@@ -65,17 +65,17 @@ class Drains:
     def check(self) -> None:
         """Begin those that are due, and give up those that take too long."""
         self._give_up_old()
-        overdue = self._overdue(self.patience_seconds())
+        overdue, oldest = self._overdue(self.patience_seconds()), dict[VersionId, Ticket]()
         self._mark_late(overdue)
-        oldest: dict[VersionId, tuple[Ticket, float]] = {}
-        for ticket, arrived in overdue:
+        arrived = dict(overdue)
+        for ticket in reversed(arrived):
             if (version := self._policy.wait_queue.version_of(ticket)) is not None:
-                oldest.setdefault(version, (ticket, arrived))
+                oldest[version] = ticket
         ending = self._expected_to_end() if overdue else {}
-        for version, (ticket, arrived) in oldest.items():
+        for version, ticket in reversed(oldest.items()):
             if not ending:
                 break
-            self._drain_for(version, ticket, arrived, ending)
+            self._drain_for(version, ticket, arrived[ticket], ending)
 
     def _mark_late(self, overdue: Sequence[tuple[Ticket, float]]) -> None:
         latest = self._clock() - _LATE * self._longest_seconds

@@ -8,7 +8,6 @@ acquired, so a failed load has a proper status, streaming or not.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -202,16 +201,11 @@ class AdapterGateway:
             if request.background is None:
                 request.detach()
             else:
-                end = partial(self._end, request, response, request.background)
-                when_worked(request, end)
+                when_worked(request, lambda: self._end(request, response))
 
-    def _end(
-        self,
-        request: RequestContext,
-        response: DeferredResponse,
-        background: "asyncio.Future[str]",
-    ) -> None:
-        self._count(request, response, background.result())
+    def _end(self, request: RequestContext, response: DeferredResponse) -> None:
+        if request.background is not None:
+            self._count(request, response, request.background.result())
         request.detach()
 
     async def _answer(

@@ -132,20 +132,6 @@ async def test_no_adapter_is_drained_for_one_that_gives_up_before_it_could_end()
     await world.end()
 
 
-async def test_a_slot_drains_for_the_adapter_whose_oldest_request_has_waited_longest() -> None:
-    """Though another request for it has arrived since, behind those for other adapters."""
-    world, other = World(slots=1, host=4), adapter(3)
-    await world.run(10, HOT)
-    for version in (COLD, other, COLD):
-        world.request(version, 1)
-        await world.step()
-    world.clock.now += 2.5  # all three are overdue at one check
-    world.cache.controller._admission.check_drains()
-    assert world.cache.policy.has_drains_for(COLD.id)
-    assert not world.cache.policy.has_drains_for(other.id)
-    await world.end()
-
-
 async def test_where_all_generations_are_long_a_cold_adapter_still_gets_a_slot() -> None:
     world = World(slots=1, host=2)
     await world.run(60, HOT, lasting=20.0)
