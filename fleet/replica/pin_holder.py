@@ -66,6 +66,8 @@ class PinHolder:
     def _begin(self, pin: WantedPin) -> "asyncio.Task[None]":
         task = asyncio.create_task(self._try(pin))
         self._running[pin.version.id] = _Pinning(pin.tier, task)
+        # also if it is cancelled before its first step
+        task.add_done_callback(lambda _: self._running.pop(pin.version.id))
         return task
 
     async def _try(self, pin: WantedPin) -> None:
@@ -76,5 +78,3 @@ class PinHolder:
             self._failed[pin.version.id] = error
         else:
             self._failed.pop(pin.version.id, None)
-        finally:
-            del self._running[pin.version.id]

@@ -122,6 +122,16 @@ async def test_a_pin_that_is_given_up_is_let_go_everywhere(
     assert await pins.list() == ()
 
 
+async def test_a_pin_that_is_unwanted_before_it_has_begun_can_be_wanted_again(
+    replicas: FakeReplicas,
+) -> None:
+    (one,) = [each for each in replicas.there if each.name == "one"]
+    await asyncio.gather(hold(one, [WantedPin(A, Tier.HOST)]), hold(one, []))
+    assert not is_pinned(replicas, "one", A)
+    await hold(one, [WantedPin(A, Tier.HOST)])
+    assert is_pinned(replicas, "one", A)
+
+
 async def test_a_replica_holds_what_loads_and_not_what_hangs(replicas: FakeReplicas) -> None:
     """And gives up what is not wanted any more, also while it is loaded."""
     (one,) = [each for each in replicas.there if each.name == "one"]
