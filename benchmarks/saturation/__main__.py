@@ -46,6 +46,15 @@ class Machine:
     arguments: tuple[str, ...]
 
 
+def _cpu(requests: int, kv_bytes: int) -> tuple[str, ...]:
+    return (
+        "--enforce-eager",
+        "--max-model-len=512",
+        f"--max-num-seqs={requests}",
+        f"--kv-cache-memory-bytes={kv_bytes}",
+    )
+
+
 def _gpu(share: str, streams: int) -> tuple[str, ...]:
     sizes = [1, 2, 4, 8, *range(16, streams + 1, 16)]
     return (
@@ -58,34 +67,8 @@ def _gpu(share: str, streams: int) -> tuple[str, ...]:
 
 
 MACHINES = {
-    "cpu": Machine(
-        shape="tiny",
-        slots=2,
-        streams=8,
-        tokens=32,
-        prompt_tokens=8,
-        clients=1,
-        arguments=(
-            "--enforce-eager",
-            "--max-model-len=512",
-            "--max-num-seqs=16",
-            "--kv-cache-memory-bytes=134217728",
-        ),
-    ),
-    "cpu-128": Machine(
-        shape="tiny",
-        slots=16,
-        streams=128,
-        tokens=64,
-        prompt_tokens=64,
-        clients=1,
-        arguments=(
-            "--enforce-eager",
-            "--max-model-len=512",
-            "--max-num-seqs=128",
-            "--kv-cache-memory-bytes=268435456",
-        ),
-    ),
+    "cpu": Machine("tiny", 2, 8, 32, 8, 1, _cpu(16, 2**27)),
+    "cpu-128": Machine("tiny", 16, 128, 64, 64, 1, _cpu(128, 2**28)),
     "h200-8b": Machine("llama-8b", 16, 128, 64, 64, 4, _gpu("0.2", 128)),
     "h200-1b": Machine("llama-1b", 16, 256, 64, 64, 6, _gpu("0.2", 256)),
 }
