@@ -15,7 +15,7 @@ EngineError
 ├── PinBytesExceeded      409  one more pin would leave too few bytes for other adapters
 ├── AdapterInUse          409  leased, waited for or being loaded: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
-├── AdapterForcedOut      503  an operator evicted it by force while a stock server answered with it
+├── AdapterForcedOut      503  an operator evicted it by force while it answered
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
 ├── RegistrationPending   503  on vLLM's routes: a job goes on; the same request waits for it

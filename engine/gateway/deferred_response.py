@@ -1,21 +1,24 @@
 """Deferred response: its head is held until the lease is acquired, and replaced if that fails."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Send
 
-from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.openai_errors import error_event, send_refusal
+from engine.errors import EngineError, EngineUnavailable, GenerationIncomplete
+from engine.gateway.openai_errors import (
+    ERROR_EVENTS,
+    error_event,
+    send_refusal,
+    status_of_event,
+)
 from engine.gateway.request_context import RequestContext
 from registry.begun import Begun
 from registry.errors import InternalError, RegistryError
 from registry.http.unexpected_errors import report_internal
 from registry.redaction import mask_keys
 
-# how vLLM ends a stream that fails; its code is 500 whatever the cause
-_ERROR_EVENTS = (b'data: {"error"', b"event: error")
+_INTERNAL = 500
 
 
 class DeferredResponse:
@@ -45,6 +48,7 @@ class DeferredResponse:
         self._is_events = False
         self._replaced = False
         self._complete = False
+        self._error_event: int | None = None  # its status
         self.client_disconnected = False
         """Before its response was complete, however the application handled that."""
         self._replacement: EngineError | RegistryError | None = None
@@ -63,7 +67,7 @@ class DeferredResponse:
 
     def send(self, message: Message) -> Awaitable[None]:
         is_good = self._is_streaming and self._request.failure is None
-        if is_good and message.get("more_body") and not message["body"].startswith(_ERROR_EVENTS):
+        if is_good and message.get("more_body") and not message["body"].startswith(ERROR_EVENTS):
             if self._begin_answer is not None:
                 begin, self._begin_answer = self._begin_answer, None
                 begin()
@@ -98,7 +102,7 @@ class DeferredResponse:
             return False
         if not message.get("more_body"):
             return False
-        return not message.get("body", b"").startswith(_ERROR_EVENTS)
+        return not message.get("body", b"").startswith(ERROR_EVENTS)
 
     async def _send_early(self) -> None:
         early, self._early = self._early, []
@@ -114,10 +118,11 @@ class DeferredResponse:
     def _rewrite(self, body: bytes) -> bytes:
         if (self.status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
-        if not body.startswith(_ERROR_EVENTS):
+        if not body.startswith(ERROR_EVENTS):
             return body
+        self._error_event = status_of_event(body)
         failure: EngineError | RegistryError | None = self._request.failure
-        if failure is None and _is_internal(body):
+        if failure is None and self._error_event == _INTERNAL:
             failure = self._report("an event of its stream")
         return body if failure is None else error_event(failure, self._path)
 
@@ -197,15 +202,28 @@ class DeferredResponse:
         """
         failure = self._request.failure
         if ended is not None and (ended != "failed" or failure is None):
-            return ended
+            return self._request.cut or ended if ended == "completed" else ended
         if ended is None and self.client_disconnected:
             return "cancelled"
-        status = failure.status if failure is not None else self.status
+        status = failure.status if failure is not None else self._error_event or self.status
         if status is None or status >= 500:
             return "failed"
         if status >= 400:
             return "refused"
-        return "completed" if self._request.is_admitted else None
+        if not self._request.is_admitted:
+            return None
+        return self._request.cut or ("completed" if self._complete else "failed")
+
+    @property
+    def error_code(self) -> str | None:
+        """Of what ended it, though its status may say that all is well."""
+        if (failure := self._request.failure) is not None:
+            return failure.code
+        if self._error_event is not None and self._error_event < _INTERNAL:
+            return "invalid_request"
+        if self._error_event is not None or not self._complete:
+            return InternalError.code
+        return None if self._request.cut is None else GenerationIncomplete.code
 
 
 def _is_event_stream(head: Message) -> bool:
@@ -213,15 +231,3 @@ def _is_event_stream(head: Message) -> bool:
         if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
             return True
     return False
-
-
-def _is_internal(event: bytes) -> bool:
-    """Whether it is an unexpected error, in OpenAI's or Anthropic's format."""
-    _, _, data = event.partition(b"data: ")
-    try:
-        error = json.loads(data.partition(b"\n\n")[0])["error"]
-    except (ValueError, LookupError, TypeError):
-        return False
-    if not isinstance(error, dict):
-        return False
-    return error.get("code") == 500 or error.get("type") in ("internal_error", "api_error")

@@ -238,9 +238,8 @@ class AdapterGateway:
             request.spans.record_response(None, "cancelled")
         elif (refusal := response.refusal) is not None:
             self._refuse(request.spans, refusal.status, refusal.code)
-        else:
-            failure = request.failure  # during the response
-            request.spans.record_response(response.status, failure.code if failure else None)
+        elif request.spans is not NULL_SPANS:
+            request.spans.record_response(response.status, response.error_code)
         if request.version is None and not request.is_admitted:
             return  # it may be for no engine
         if outcome := response.outcome(ended):

@@ -14,6 +14,11 @@ from registry.errors import RegistryError
 from registry.http.dialects import anthropic_error, is_anthropic, is_tgi, tgi_error
 from registry.redaction import redact
 
+ERROR_EVENTS = (b'data: {"error"', b"event: error")
+"""How vLLM ends a stream that fails, in OpenAI's and Anthropic's format."""
+
+_INTERNAL_TYPES = ("internal_error", "api_error")
+
 
 def openai_error(
     status: int, code: str, message: str, *, param: str | None = None, kind: str | None = None
@@ -56,6 +61,21 @@ def error_event(error: EngineError | RegistryError, path: str) -> bytes:
     data = json.dumps(error_content(path, error.status, error.code, error.detail))
     named = "event: error\n" if is_anthropic(path) else ""
     return f"{named}data: {data}\n\n".encode()
+
+
+def status_of_event(event: bytes) -> int | None:
+    """Of one of `ERROR_EVENTS`; None if it can't be read."""
+    _, _, data = event.partition(b"data: ")
+    try:
+        error = json.loads(data.partition(b"\n\n")[0])["error"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    if not isinstance(error, dict):
+        return None
+    code = error.get("code")
+    if error.get("type") in _INTERNAL_TYPES:
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    return code if isinstance(code, int) else HTTPStatus.BAD_GATEWAY
 
 
 def retry_after_header(seconds: int | None) -> list[tuple[bytes, bytes]]:

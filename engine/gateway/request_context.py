@@ -36,6 +36,8 @@ class RequestContext:
     its prompts may enter the engine. `asks_within`: its route sends requests within the server, in
     place of asking the engine.
     `background`: its outcome, once the work is done that goes on behind its answer.
+    `cut`: its outcome, if the engine's work on it was ended from outside: `failed` by an operator,
+    who evicted its adapter by force or paused the engine; `cancelled` by its id.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -51,6 +53,7 @@ class RequestContext:
     is_reported: bool = False
     is_admitted: bool = False
     asks_within: bool = False
+    cut: str | None = None
     has_invocation: bool | None = None
     background: "asyncio.Future[str] | None" = None
     work: WorkTotals | None = None  # of all its prompts, once one is admitted

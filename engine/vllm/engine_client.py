@@ -11,14 +11,21 @@ from functools import partial
 from typing import Any
 
 from vllm.lora.request import LoRARequest
+from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.activated_lora.marks import activate_request, is_activated
 from engine.background_tasks import BackgroundTasks
-from engine.errors import EngineError, EngineUnavailable, GrammarUnsatisfiable
+from engine.errors import (
+    AdapterForcedOut,
+    EngineError,
+    EngineUnavailable,
+    GenerationIncomplete,
+    GrammarUnsatisfiable,
+)
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.priority import check_priority
-from engine.gateway.request_context import current_request
+from engine.gateway.request_context import RequestContext, current_request
 from engine.types import VersionId, WorkDone
 from engine.vllm.admission.held_leases import held_lease
 from engine.vllm.admission.port import AdmittedRequest, RequestAdmission
@@ -50,7 +57,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         super().__init__(*inputs, **options)
         self._background = BackgroundTasks()
         self._numbers = itertools.count(1)
-        self._engine_ids: dict[str, set[str]] = {}
+        self._engine_ids: dict[str, dict[str, RunningRequest]] = {}
         _prepare_requests(self.engine_core)
         watch_requests(self.output_processor, self.engine_core)
         decode_from_tail(self.output_processor)
@@ -69,11 +76,12 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         await self._check(params, priority)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
-        admitted = await self._admit(requested, partial(self._abort_running, running))
+        running.on_cut = partial(_note_cut, current_request(), params)
+        admitted = await self._admit(requested, partial(self._cut, running))
         if self.suspended is not None:  # since it began to wait
             admitted.on_end(WorkDone(0, 0, None))
             raise _as_answer(self.suspended)
-        engine_id = self._new_engine_id(request_id)
+        engine_id = self._new_engine_id(request_id, running)
         running.on_end = partial(self._request_ended, engine_id, admitted)
         running.on_engine_death = partial(_report_death, admitted)
         if is_blamed_for_errors(params, getattr(self, "vllm_config", None)):
@@ -109,8 +117,10 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         """All running requests with this id, as a client or one of vLLM's routes chose it."""
         if not internal:
             ids = [request_id] if isinstance(request_id, str) else request_id
-            known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
-            request_id = [engine_id for engine_ids in known for engine_id in engine_ids]
+            known = [self._engine_ids.get(tenant_request_id(each), {}) for each in ids]
+            for running in [each for requests in known for each in requests.values()]:
+                running.on_cut("cancelled")
+            request_id = [engine_id for requests in known for engine_id in requests]
         await super().abort(request_id, internal)
 
     async def _check(self, params: Any, priority: int) -> None:
@@ -132,19 +142,24 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
         held = held_lease()
         return await self.admission.admit(requested, abort) if held is None else held.admit()
 
-    def _new_engine_id(self, request_id: str) -> str:
+    def _new_engine_id(self, request_id: str, running: RunningRequest) -> str:
         """A unique one: two clients may choose the same id, and neither may abort the other's."""
         chosen = tenant_request_id(request_id)
         engine_id = f"{chosen}~{next(self._numbers)}"
-        self._engine_ids.setdefault(chosen, set()).add(engine_id)
+        self._engine_ids.setdefault(chosen, {})[engine_id] = running
         return engine_id
 
     def _request_ended(self, engine_id: str, admitted: AdmittedRequest, work: WorkDone) -> None:
         chosen = engine_id.rpartition("~")[0]
-        self._engine_ids[chosen].discard(engine_id)
+        del self._engine_ids[chosen][engine_id]
         if not self._engine_ids[chosen]:
             del self._engine_ids[chosen]
         admitted.on_end(work)
+
+    def _cut(self, running: RunningRequest) -> None:
+        """Its adapter is evicted by force."""
+        running.on_cut("failed")
+        self._abort_running(running)
 
     def _abort_running(self, running: RunningRequest) -> None:
         running.is_aborted = True
@@ -159,6 +174,17 @@ def _as_answer(error: EngineError) -> EngineError:
     if (request := current_request()) is not None:
         request.failure = error
     return error
+
+
+def _note_cut(request: RequestContext | None, params: Any, outcome: str) -> None:
+    """vLLM answers with what there is: of pooling, that would be a vector without numbers."""
+    if request is None:
+        return
+    request.cut = outcome
+    if isinstance(params, PoolingParams):
+        is_forced = outcome == "failed" and request.version is not None
+        reference = request.version.reference if request.version is not None else ""
+        request.failure = AdapterForcedOut(reference) if is_forced else GenerationIncomplete()
 
 
 def _report_death(admitted: AdmittedRequest) -> None:

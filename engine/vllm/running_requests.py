@@ -24,13 +24,15 @@ class RunningRequest:
 
     `on_end` is called exactly once, as soon as the engine's work on all of them has ended;
     `on_engine_death` before that, if the engine ended without a response; `on_error`, if it
-    ended the request with an error, which it does if it can't compile or follow its grammar.
+    ended the request with an error, which it does if it can't compile or follow its grammar;
+    `on_cut`, with the outcome, if it is ended from outside, as by a pause that keeps no request.
     """
 
     def __init__(self) -> None:
         self.on_end: Callable[[WorkDone], None] = _ignore
         self.on_engine_death: Callable[[], None] = _nothing
         self.on_error: Callable[[], object] = _nothing
+        self.on_cut: Callable[[str], None] = _ignore
         self.id: str | None = None
         """vLLM's own id, once it has one: of several completions, their parent's."""
         self.is_aborted = False
@@ -88,11 +90,12 @@ class RunningRequest:
         self._is_ended = True
         on_end, self.on_end = self.on_end, _ignore
         self.on_engine_death = self.on_error = _nothing
+        self.on_cut = _ignore
         shared = self._shared or 0
         on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at, shared))
 
 
-def _ignore(work: WorkDone) -> None:
+def _ignore(of_it: WorkDone | str) -> None:
     return
 
 
@@ -151,8 +154,10 @@ class RequestStates(dict[str, Any]):
             if _was_rejected(state):
                 request.on_engine_death()
                 state.queue.put(EngineDeadError())
-            elif _is_error(state):
+            elif _ends_by(state, "error"):
                 request.on_error()
+            elif _ends_by(state, "abort"):
+                request.on_cut("failed")
         elif state.streaming_input and state.input_chunk_queue is None:
             self.end_work([request_id])  # the engine had finished before its input ended
         return state
@@ -222,10 +227,10 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
     engine_core.abort_requests_async = abort_shielded
 
 
-def _is_error(state: Any) -> bool:
+def _ends_by(state: Any, reason: str) -> bool:
     completions = getattr(state.queue.output, "outputs", None)
     return isinstance(completions, list) and any(
-        each.finish_reason == "error" for each in completions
+        each.finish_reason == reason for each in completions
     )
 
 

@@ -24,6 +24,7 @@ LOOKUPS = 'adaptry_cache_lookups_total{{result="{result}",tier="{tier}"}}'
 EVICTIONS = 'adaptry_cache_evictions_total{{reason="{reason}",tier="{tier}"}}'
 LOADS = 'adaptry_load_seconds_count{{transition="{transition}"}}'
 MISSES = 'adaptry_cache_misses_total{{cause="{cause}"}}'
+REQUESTS = 'adaptry_requests_total{{adapter="{adapter}",outcome="{outcome}"}}'
 SLOTS = 'adaptry_slots{{state="{state}"}}'
 
 
@@ -213,6 +214,7 @@ def test_an_eviction_can_wait_for_the_last_lease(server: Any) -> None:
 
 
 def test_an_eviction_by_force_ends_the_requests_that_hold_it(server: Any) -> None:
+    count = Counted(server)
     with streaming(server, A) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
@@ -223,6 +225,10 @@ def test_an_eviction_by_force_ends_the_requests_that_hold_it(server: Any) -> Non
         assert rest[-1] == "data: [DONE]"
         assert '"finish_reason":"abort"' in rest[-2]
     assert leases(server) == 0
+    assert {each: count(REQUESTS, adapter=A, outcome=each) for each in ("completed", "failed")} == {
+        "completed": 0,
+        "failed": 1,
+    }
     assert outcome(server, A) == "miss"
     assert_agrees_with_the_engine(server)
 

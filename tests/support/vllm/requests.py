@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
@@ -12,12 +13,15 @@ SAMPLING: dict[str, Any] = {
 }
 
 
-def engine_core_request(request_id: str, sampling: SamplingParams) -> EngineCoreRequest:
+def engine_core_request(
+    request_id: str, params: SamplingParams | PoolingParams
+) -> EngineCoreRequest:
+    kind = "pooling_params" if isinstance(params, PoolingParams) else "sampling_params"
     values: dict[str, Any] = {
+        kind: params,
         "request_id": request_id,
         "external_req_id": "chosen",
         "prompt_token_ids": [1, 2, 3],
-        "sampling_params": sampling,
         "arrival_time": 100.0,
     }
     required = dict.fromkeys(EngineCoreRequest.__struct_fields__)

@@ -25,6 +25,7 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.openai_errors import error_event, send_json
+from engine.gateway.request_body import RequestBody, hand_on_body
 from engine.gateway.request_context import (
     RequestContext,
     RequestedAdapters,
@@ -288,6 +289,30 @@ async def test_a_500_that_a_route_answers_itself_is_an_internal_error_with_an_id
         (line,) = [record.getMessage() for record in caplog.records if path in record.getMessage()]
         assert line.split()[2] in error["message"]
         assert stage.tally.refusals == ["internal_error"]
+
+
+async def test_an_answer_of_500_counts_as_failed() -> None:
+    async with running(Stage()) as stage:
+
+        async def failing_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            async with stage.generating(VERSION):
+                pass
+            await send_json(send, 500, {"error": {"message": "x", "code": 500}})
+
+        client = Client(asking("support"))
+        await stage.gateway(failing_answer)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "failed")]
+
+
+async def test_the_body_that_comes_is_served_and_not_one_that_was_read_before() -> None:
+    """As of a route that writes another one for the next."""
+    async with running(Stage()) as stage:
+        client = Client(asking("support"))
+        hand_on_body(client.scope, RequestBody(asking("base")))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert json.loads(client.body) == {"model": "support"}
+        assert client.headers["x-adaptry-version"] == "support:3"
 
 
 async def test_an_unexpected_error_that_has_its_id_keeps_it() -> None:
@@ -663,7 +688,75 @@ async def test_an_answer_that_its_engine_cuts_off_is_not_ended_as_if_it_were_who
         with pytest.raises(EngineUnavailable):
             await stage.gateway(cut_off)(client.scope, client.receive, client.send)
         assert client.messages[-1]["more_body"]
+        assert stage.tally.ended == [("support", "failed")]
         assert await stage.is_idle_soon()
+
+
+@pytest.mark.parametrize("kind", [b"application/octet-stream", b"text/event-stream"])
+async def test_an_answer_that_its_route_does_not_end_has_failed(kind: bytes) -> None:
+    async with running(Stage()) as stage:
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            headers = [(b"content-type", kind)]
+            async with stage.generating(VERSION):
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                raise RuntimeError("broken on purpose")
+
+        client = Client(asking("support"), path="/pooling")
+        with pytest.raises(RuntimeError):
+            await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (b'data: {"error": {"message": "x", "code": 500}}\n\n', "failed"),
+        (b'data: {"error": {"message": "x", "code": 503}}\n\n', "failed"),
+        (b'data: {"error": {"message": "x", "code": 400}}\n\n', "refused"),
+        (b'event: error\ndata: {"error": {"type": "internal_error"}}\n\n', "failed"),
+        (b'data: {"id": 2}\n\n', "completed"),
+    ],
+)
+async def test_a_stream_counts_by_the_error_that_ends_it(event: bytes, outcome: str) -> None:
+    async with running(Stage()) as stage:
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            async with stage.generating(VERSION):
+                for text in (b'data: {"id": 1}\n\n', event):
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
+            end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
+            await send(end)
+
+        client = Client(asking("support"))
+        await stage.gateway(stream)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", outcome)]
+
+
+@pytest.mark.parametrize("is_background", [True, False])
+async def test_an_answer_whose_work_this_server_ended_has_failed(is_background: bool) -> None:
+    """As by an eviction by force: vLLM answers 200 with what there was, and says `abort`."""
+    async with running(Stage()) as stage:
+        work: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        work.set_result("completed")
+
+        async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            async with stage.generating(VERSION):
+                asked = current_request()
+                assert asked is not None
+                asked.cut = "failed"
+                asked.background = work if is_background else None
+            await send_json(send, 200, {"choices": [{"finish_reason": "abort"}]})
+
+        client = Client(asking("support"))
+        await stage.gateway(cut)(client.scope, client.receive, client.send)
+        assert client.status == 200
+        assert stage.tally.ended == [("support", "failed")]
 
 
 async def test_where_the_engine_is_away_a_request_is_refused_once_and_asks_no_route() -> None:

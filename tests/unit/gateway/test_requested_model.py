@@ -7,6 +7,8 @@ from starlette.types import Scope
 
 from engine.gateway.request_body import RequestBody
 from engine.gateway.requested_model import SAGEMAKER_HEADER, RequestedModel, read_requested_model
+from engine.gateway.unknown_model import as_model_error
+from registry.errors import VersionUnavailable
 from registry.http.headers import is_form
 
 JSON = b"application/json"
@@ -120,3 +122,11 @@ def test_the_user_is_the_header_before_openais_field_before_a_new_one() -> None:
     assert read(scope(), body).user == "ann"
     users = {read(scope(), b'{"user": 7}').draw() for _ in range(3)}
     assert len(users) == 3
+
+
+def test_a_version_that_is_gone_is_404_to_openais_clients_and_stays_410_to_others() -> None:
+    """The registry's error may be kept, and answer the next request for it."""
+    kept = VersionUnavailable("support:3", "retired", "replaced")
+    shown = as_model_error(kept, "support:3")
+    assert (shown.status, shown.code, shown.detail) == (404, "version_retired", kept.detail)
+    assert kept.status == 410

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -15,12 +16,15 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.serial_utils import MsgpackEncoder
 
-from engine.errors import EngineUnavailable, PriorityNotAllowed, QueueFull
+from engine.errors import AdapterForcedOut, EngineUnavailable, PriorityNotAllowed, QueueFull
+from engine.gateway.request_context import RequestContext
 from engine.types import VersionId, WorkDone
 from engine.vllm.admission.held_leases import use_held_lease
 from engine.vllm.engine_client import LeasedAsyncLLM
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
+from tests.support.cache.controller_harness import A
+from tests.support.running_requests import request_scope
 from tests.support.vllm.requests import SAMPLING, engine_core_request
 
 ADAPTER = LoRARequest("leased", 7, "/nowhere")
@@ -249,6 +253,42 @@ async def test_a_lease_that_is_revoked_ends_its_request_though_no_client_reads(
     assert door.inside == 0
     assert len(engine.engine_core.aborted) == 1
     await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "cut"), [("force", "failed"), ("pause", "failed"), ("id", "cancelled"), ("", None)]
+)
+async def test_a_request_knows_who_ended_its_work(
+    engine: Engine, door: Door, ended_by: str, cut: str | None
+) -> None:
+    """vLLM answers 200 with what there was."""
+    request = RequestContext("a1", A)
+    with request_scope(request):
+        asking = ask(engine, "mine")
+        await rounds()
+    engine.says(7)
+    if ended_by == "force":
+        door.aborts[0]()
+    elif ended_by == "id":
+        await engine.abort("mine")
+    else:
+        engine.says(finish=FinishReason.ABORT if ended_by else FinishReason.LENGTH)
+    assert await asking == [7]
+    assert (request.cut, request.failure) == (cut, None)
+
+
+async def test_a_vector_that_is_not_computed_is_an_error(engine: Engine, door: Door) -> None:
+    """vLLM answers with an empty one."""
+    request = RequestContext("a1", A)
+    params = PoolingParams(task="embed")
+    with request_scope(request):
+        answer = engine.encode("x", params, "mine", lora_request=ADAPTER)
+        asking = asyncio.create_task(anext(answer))
+        await rounds()
+    door.aborts[0]()
+    assert not len((await asking).outputs.data)
+    assert isinstance(request.failure, AdapterForcedOut)
+    await answer.aclose()
 
 
 async def test_a_lease_that_is_revoked_before_vllm_gets_the_request_ends_it(
