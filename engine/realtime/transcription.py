@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from starlette.types import Message
 
-from engine.errors import EngineError, EngineSuspended, EngineUnavailable
+from engine.errors import (
+    EngineError,
+    EngineSuspended,
+    EngineUnavailable,
+    GenerationIncomplete,
+)
 from engine.gateway.in_flight import InFlight, RequestLimit
 from engine.gateway.middleware import RequestCounter
 from engine.gateway.request_context import RequestContext
@@ -22,7 +27,7 @@ from engine.telemetry.spans import NULL_SPANS, RequestSpans, Tracing
 from engine.trace.recorder import RequestTrace
 from engine.types import AdapterVersion
 from registry.auth.caller import current_check
-from registry.errors import RegistryError
+from registry.errors import InternalError, RegistryError
 from registry.rates.caller_rates import RequestRates
 from registry.redaction import mask_keys
 
@@ -115,8 +120,13 @@ class Transcription:
     async def end(self, error: BaseException | None) -> None:
         if self._in_flight is not None:
             self._in_flight.end()
-        if self._rates is not None:
-            await self._rates.settle()
+        try:
+            self._count(error)
+        finally:
+            if self._rates is not None:
+                await self._rates.settle()
+
+    def _count(self, error: BaseException | None) -> None:
         request, outcome = self.request, self._outcome(error)
         request.spans.record_response(None, self._code_of(outcome))
         if request.version is None and not request.is_admitted:
@@ -132,7 +142,7 @@ class Transcription:
             return "cancelled"
         if (failure := self.failure) is not None:
             return "failed" if (failure.status or 500) >= 500 else "refused"
-        return "completed" if error is None else "failed"
+        return "failed" if error is not None else self.request.cut or "completed"
 
     def _code_of(self, outcome: str) -> str | None:
         """As the span of a request over HTTP has it."""
@@ -140,7 +150,9 @@ class Transcription:
             return None
         if outcome == "cancelled":
             return outcome
-        return self.failure.code if self.failure is not None else "internal_error"
+        if self.failure is not None:
+            return self.failure.code
+        return InternalError.code if self.request.cut is None else GenerationIncomplete.code
 
     def complete_event(self, message: Message) -> Message:
         """An event of this transcription, as the client gets it: the first one that is none of an

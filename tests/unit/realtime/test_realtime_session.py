@@ -109,6 +109,13 @@ class Counter:
         self.traced.append(request)
 
 
+class LostWindows(RateWindows):
+    """What others share is gone since it was taken from."""
+
+    async def correct(self, subject: str, most: int, minute: int, by: int) -> None:
+        raise ConnectionError("on purpose")
+
+
 class Stage:
     """vLLM's route between our gateway and the stand-in. `caller`: who opens the session."""
 
@@ -119,6 +126,7 @@ class Stage:
         silence_seconds: float = 60.0,
         most: int | None = None,
         tracing: Tracing = _NO_TRACES,
+        windows: RateWindows | None = None,
     ) -> None:
         self.engine, self.resolver, self.counter = Engine(), OneAdapter(), Counter()
         self.why: EngineUnavailable | None = None
@@ -143,7 +151,8 @@ class Stage:
             silence_seconds=silence_seconds,
         )
         limited = RateLimitMiddleware(
-            gateway, rates=CallerRates(RateWindows(), lambda _: TenantLimits())
+            gateway,
+            rates=CallerRates(windows or RateWindows(), lambda _: TenantLimits()),
         )
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -440,6 +449,17 @@ def test_an_error_of_vllms_stays_vllms(stage: Stage) -> None:
         (failed,) = transcribed(socket)
     assert (failed["error"], failed["code"]) == ("too long", "processing_error")
     assert stage.counter.requests == [(A.adapter, "failed")]
+
+
+def test_what_can_not_be_settled_is_counted() -> None:
+    stage = Stage(windows=LostWindows())
+    stage.caller = Caller("acme~app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=100))
+    with stage.open() as socket:
+        socket.receive_json()
+        named(socket, "a1")
+        transcribed(socket)
+    assert stage.counter.requests == [(A.adapter, "completed")]
+    assert len(stage.counter.traced) == 1
 
 
 def test_each_transcription_is_a_request_in_the_trace_of_its_client() -> None:
