@@ -4,13 +4,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import NoReturn
 
 from starlette.types import Message, Send
 
 from engine.errors import AdapterForcedOut, EngineError
-from engine.gateway.openai_errors import send_refusal
+from engine.gateway.openai_errors import ERROR_EVENTS, status_of_event
 from engine.types import AdapterVersion
-from fleet.cut_answer import end_answer
+from fleet.cut_answer import end_answer, is_stream
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer
 from fleet.stock.usage import AnswerUsage, uncounted_usage
 
@@ -48,25 +50,32 @@ class Answering:
     begun: asyncio.Event = field(default_factory=asyncio.Event)  # the client has its start
     usage: AnswerUsage = field(default_factory=uncounted_usage)
 
-    async def send_all(self, answer: BufferedAnswer) -> None:
+    async def send_all(self, answer: BufferedAnswer) -> int:
+        """Its status; of a stream that ends with an error, that of the error."""
         start = self._start(await answer.head())
+        status: int = start["status"]
         self.begun.set()
         await self.send(start)
+        streams = is_stream(start)
         async for chunk in answer.chunks():
             await self.send(_part(self.back(chunk), more=True))
+            if streams:
+                status = _status_of_error(chunk) or status
         await self.send(_part(b"", more=False))
+        return status
 
-    async def force_out(self, answer: BufferedAnswer, path: str) -> None:
-        """Tell the client that an operator has ended it. Raises what `cut_short` raises."""
+    async def force_out(self, answer: BufferedAnswer, path: str) -> NoReturn:
+        """Tell the client that an operator has ended it. Raises AdapterForcedOut if no response has
+        started, else what `cut_short` raises.
+        """
         failure = AdapterForcedOut(
             "the adapter" if self.version is None else self.version.reference
         )
-        if self.begun.is_set():
-            await self.cut_short(await answer.head(), failure, path)
-        else:
-            await send_refusal(self.send, failure, self.headers, path=path)
+        if not self.begun.is_set():
+            raise failure
+        await self.cut_short(await answer.head(), failure, path)
 
-    async def cut_short(self, head: AnswerHead, failure: EngineError, path: str) -> None:
+    async def cut_short(self, head: AnswerHead, failure: EngineError, path: str) -> NoReturn:
         """Raises AnswerCutShort; of an answer that is no stream, ConnectionAbortedError."""
         end = await end_answer(failure, path, self._start(head))
         await self.send(_part(b"\n", more=True))  # ends an event of which only lines came
@@ -77,6 +86,23 @@ class Answering:
     def _start(self, head: AnswerHead) -> Message:
         headers = [*head.headers, *self.headers]
         return {"type": "http.response.start", "status": head.status, "headers": headers}
+
+
+def outcome_of(status: int) -> str:
+    """How a request ended that was answered with it."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "failed"
+    return "refused" if status >= HTTPStatus.BAD_REQUEST else "completed"
+
+
+def _status_of_error(lines: bytes) -> int | None:
+    """None if none of these lines of a stream begins an error."""
+    at = min((found for sign in ERROR_EVENTS if (found := _at_line(lines, sign)) >= 0), default=-1)
+    return None if at < 0 else status_of_event(lines[at:]) or HTTPStatus.BAD_GATEWAY
+
+
+def _at_line(lines: bytes, sign: bytes) -> int:
+    return 0 if lines.startswith(sign) else lines.find(b"\n" + sign)
 
 
 def _part(body: bytes, *, more: bool) -> Message:

@@ -31,6 +31,7 @@ from fleet.stock.answering import (
     AnswerCutShort,
     Answering,
     kept_headers,
+    outcome_of,
     restore_model,
     whole_lines,
 )
@@ -129,14 +130,13 @@ class StockApplication:
             return
         started, outcome = time.monotonic(), "failed"
         try:
-            done = await self._forward_leased(scope, body, version, receive, send)
-            outcome = "completed" if done else "cancelled"
+            outcome = await self._forward_leased(scope, body, version, receive, send)
         except AdapterLost:  # the next request of it finds out that it has to be loaded
             with suppress(EngineError):
                 await self._controller.reconcile()
             raise
         except EngineError as error:
-            outcome = "failed" if error.status >= 500 else "refused"
+            outcome = outcome_of(error.status)
             raise
         finally:
             self._counter.count_request(version.adapter, outcome, time.monotonic() - started)
@@ -169,13 +169,13 @@ class StockApplication:
         version: AdapterVersion,
         receive: Receive,
         send: Send,
-    ) -> bool:
-        """False if the client left first. The lease ends with the server's work."""
+    ) -> str:
+        """How it ended. The lease ends with the server's work."""
         ending = asyncio.Event()
         context = self._controller.lease(version, ending.set)
         lease = await acquire_unless_left(context, receive)
         if lease is None:
-            return False
+            return "cancelled"
         asked = usage_options(scope["path"], body.members)
         usage = AnswerUsage(scope["path"], len(body.content), hides=bool(asked))
         release = self._accounts.lease(version, context.release)
@@ -193,9 +193,9 @@ class StockApplication:
 
     async def _forward(
         self, scope: Scope, body: bytes, receive: Receive, answering: Answering
-    ) -> bool:
-        """False if the client left first. Raises EngineError if no response started, else
-        AnswerCutShort once the client knows.
+    ) -> str:
+        """How it ended. Raises EngineError if no response started, else AnswerCutShort once the
+        client knows.
         """
         answer = BufferedAnswer(stalled_reader_seconds=self._stalled_reader_seconds)
         reading = asyncio.create_task(self._read(scope, body, answer, answering))
@@ -205,14 +205,11 @@ class StockApplication:
         try:
             await asyncio.wait([work, leaving, ending], return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await work
-            elif leaving.done():
-                return False
-            else:
-                await end_tasks(reading, work)  # and the lease, however slowly the client reads
-                with suppress(AnswerCutShort):
-                    await answering.force_out(answer, scope["path"])
-                return False
+                return outcome_of(await work)
+            if leaving.done():
+                return "cancelled"
+            await end_tasks(reading, work)  # and the lease, however slowly the client reads
+            await answering.force_out(answer, scope["path"])
         except ReaderStalled as error:
             raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
         except httpx.HTTPError as error:
@@ -222,7 +219,6 @@ class StockApplication:
             await answering.cut_short(await answer.head(), failure, scope["path"])
         finally:
             await end_tasks(reading, work, leaving, ending)
-        return True
 
     async def _read(
         self, scope: Scope, body: bytes, answer: BufferedAnswer, answering: Answering

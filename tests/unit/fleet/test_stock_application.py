@@ -245,7 +245,7 @@ async def test_a_stream_that_an_operator_ends_says_so_to_its_client() -> None:
     assert json.loads(told.removeprefix(b"data: "))["error"]["code"] == "adapter_forced_out"
     assert done == b"data: [DONE]"
     assert client.is_complete
-    assert stage.tally.outcomes == ["cancelled"]
+    assert stage.tally.outcomes == ["failed"]
 
 
 async def test_an_answer_that_an_operator_ends_before_it_begins_is_a_503() -> None:
@@ -260,7 +260,8 @@ async def test_an_answer_that_an_operator_ends_before_it_begins_is_a_503() -> No
     assert client.start["status"] == 503
     assert dict(client.start["headers"])[b"retry-after"] == b"1"
     assert json.loads(client.body)["error"]["code"] == "adapter_forced_out"
-    assert stage.tally.outcomes == ["cancelled"]
+    assert stage.tally.outcomes == ["failed"]
+    assert stage.tally.refusals == ["adapter_forced_out"]
 
 
 async def test_an_answer_that_an_operator_ends_in_its_middle_is_cut_off() -> None:
@@ -274,6 +275,27 @@ async def test_an_answer_that_an_operator_ends_in_its_middle_is_cut_off() -> Non
         await asyncio.wait_for(request, 30)
     assert not client.is_complete
     assert stage.policy.lease_count(A.id) == 0
+    assert stage.tally.outcomes == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [
+        ([b'data: {"choices": []}\n', b'\ndata: {"error": {"code": 500}}\n', b"\n"], "failed"),
+        ([b'data: {"error": {"code": 400}}\n\n'], "refused"),
+        ([b'event: error\ndata: {"error": {"type": "internal_error"}}\n\n'], "failed"),
+        ([b"event: error\n", b"data: {}\n\n"], "failed"),
+        ([b'data: {"text": "event: error"}\n\n'], "completed"),
+    ],
+)
+async def test_a_stream_counts_by_the_error_that_ends_it(
+    lines: Sequence[bytes], outcome: str
+) -> None:
+    stage, client = Stage(lines, kind=b"text/event-stream"), Client()
+    client.reads.set()
+    await asyncio.wait_for(stage.ask(client), 30)
+    assert client.start["status"] == 200
+    assert stage.tally.outcomes == [outcome]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ async def test_any_other_404_is_the_servers_answer(stock: Answers) -> None:
         stock.will_say(404, {"detail": "Not Found"})
         answer = await front.complete()
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
-    assert front.tally.outcomes == ["completed"]
+    assert front.tally.outcomes == ["refused"]
 
 
 async def test_header_values_are_passed_on_byte_for_byte(stock: Answers) -> None:
