@@ -25,6 +25,7 @@ COLOURS = {
     "idle": "light-blue",
     "leased": "blue",
     "pinned": "purple",
+    "down": "red",
     "completed": "green",
     "succeeded": "green",
     "refused": "orange",
@@ -34,7 +35,7 @@ COLOURS = {
 TIERS = ("gpu", "host")
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
 CACHE_OUTCOMES = ("gpu_hit", "host_hit", "miss")
-SLOT_STATES = ("free", "idle", "leased", "pinned")
+SLOT_STATES = ("free", "idle", "leased", "pinned", "down")
 JOB_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 

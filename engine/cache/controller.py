@@ -126,8 +126,9 @@ class CacheController:
         Raises what `lease` raises.
         """
         slots = self.snapshot().slots_by_state()
-        room = not self._policy.wait_queue and slots["free"] + slots["idle"]
-        if room and self.tenants.has_room(version):
+        in_use = slots["leased"] + slots["pinned"]
+        has_room = not self._policy.wait_queue and in_use < self._policy.slots
+        if has_room and self.tenants.has_room(version):
             await self._load_into_slot(version)
 
     async def _load_into_slot(self, version: AdapterVersion) -> None:

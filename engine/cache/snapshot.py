@@ -33,7 +33,7 @@ class CacheSnapshot:
     """Both tiers in the eviction order: the next victim first.
 
     `oldest_wait_seconds`: of the request that has waited longest; 0 if none waits. `engine_up`
-    False: the engine has died, and no request is served until there is a new one.
+    False: the engine has died or was suspended, and no request is served until one is back.
     """
 
     slots: int
@@ -53,12 +53,16 @@ class CacheSnapshot:
         return sum(resident.host_bytes for resident in self.host)
 
     def slots_by_state(self) -> dict[str, int]:
-        """Counts each slot once: `leased` before `pinned` before `idle`."""
+        """Counts each slot once: `leased` before `pinned` before `idle`.
+
+        An empty one is `down` while no engine can use it.
+        """
         leased = sum(r.leases > 0 for r in self.gpu)
         pinned = sum(r.leases == 0 and r.pinned is Tier.GPU for r in self.gpu)
-        free = self.slots - len(self.gpu)
+        empty = self.slots - len(self.gpu)
         idle = len(self.gpu) - leased - pinned
-        return {"free": free, "idle": idle, "leased": leased, "pinned": pinned}
+        free, down = (empty, 0) if self.engine_up else (0, empty)
+        return {"free": free, "idle": idle, "leased": leased, "pinned": pinned, "down": down}
 
 
 def take_snapshot(policy: CachePolicy, state: CacheState) -> CacheSnapshot:

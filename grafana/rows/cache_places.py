@@ -23,8 +23,7 @@ PLACES = Row(
             "Slots by state",
             Meaning(
                 "free; idle: resident, may be evicted; leased: in use; pinned: not in use, may "
-                "not be "
-                "evicted.",
+                "not be evicted; down: empty, of an engine that is down or asleep.",
                 "all leased, with requests waiting; or many pinned and few idle.",
                 "all leased: more slots. Many pinned: unpin what is rarely requested.",
                 "AdaptryStarvation",

@@ -160,7 +160,7 @@ def test_a_slot_of_an_engine_that_is_down_is_not_free(page: Page) -> None:
 
 
 def test_a_single_engine_that_is_down_has_no_room(page: Page) -> None:
-    states = {"free": 2, "idle": 0, "leased": 0, "pinned": 0}
+    states = {"free": 0, "idle": 0, "leased": 0, "pinned": 0, "down": 2}
     given = {"slots": 2, "host_capacity": 3, "gpu": [], "host": [], "slots_by_state": states}
     given |= {"hidden": {"gpu": 0, "host": 0}, "replicas": [], "engine_up": False}
     code = "return [m.bySlot(given), m.inHost(given), m.slotsInUse(given), m.down(given)];"
@@ -169,7 +169,8 @@ def test_a_single_engine_that_is_down_has_no_room(page: Page) -> None:
     assert [each["blank"] for each in places] == ["engine down"] * 3
     assert summary == "2: 0 leased · 0 pinned · 0 idle · 0 free · 2 engine down"
     assert down.startswith("The engine is down or asleep")
-    slots, places, summary, down = run(page, "cacheCells", code, given | {"engine_up": True})
+    given |= {"engine_up": True, "slots_by_state": states | {"free": 2, "down": 0}}
+    slots, places, summary, down = run(page, "cacheCells", code, given)
     assert {each["blank"] for each in (*slots, *places)} == {"free"}
     assert summary == "2: 0 leased · 0 pinned · 0 idle · 2 free"
     assert down is None

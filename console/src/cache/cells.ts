@@ -45,12 +45,10 @@ export function down({ replicas = [], engine_up: isServed = true }: Engines): st
   return isServed ? null : "The engine is down or asleep: nothing is in memory, and requests are refused until it serves again.";
 }
 
-/** Slots by state, in words: those of an engine that is down are in none. */
-export function slotsInUse({ slots, slots_by_state: states, replicas = [], engine_up: isServed = true }: Cache): string {
-  const each = replicas.length ? replicas : [{ slots, engine_up: isServed }];
-  const lost = each.reduce((sum, { slots, engine_up: isUp }) => sum + (isUp ? 0 : slots), 0);
-  const counted = { ...states, free: Math.max(0, (states.free ?? 0) - lost), [DOWN]: lost };
-  const named = ["leased", "pinned", "idle", "free", ...(lost ? [DOWN] : [])].map((state) => `${counted[state as keyof typeof counted] ?? 0} ${state}`);
+/** Slots by state, in words. */
+export function slotsInUse({ slots, slots_by_state: states }: Pick<Cache, "slots" | "slots_by_state">): string {
+  const named = ["leased", "pinned", "idle", "free"].map((state) => `${states[state] ?? 0} ${state}`);
+  if (states.down) named.push(`${states.down} ${DOWN}`);
   return `${slots}: ${named.join(" · ")}`;
 }
 

@@ -235,13 +235,20 @@ async def test_routers_find_every_name_of_what_has_a_slot(metered: Metered) -> N
     assert found["waiting_lora_adapters"] == "a3:1,a3"
 
 
+def slots(metered: Metered, state: str) -> float | None:
+    return metered("adaptry_slots", state=state)
+
+
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
     await metered.use(A, adapter(11, "a1"))
     assert metered("adaptry_cache_misses_total", cause="new_version") == 1
+    assert (slots(metered, "free"), slots(metered, "down")) == (0, 0)
     await metered.controller.on_engine_lost(EngineUnavailable("gone"))
+    assert (slots(metered, "free"), slots(metered, "down")) == (0, 2)
     metered.backend.gpu.clear()
     metered.backend.host.clear()
     metered.controller.on_engine_ready()
+    assert (slots(metered, "free"), slots(metered, "down")) == (2, 0)
     await metered.use(A)
     assert metered("adaptry_cache_misses_total", cause="restart") == 1
     assert metered("adaptry_cache_misses_total", cause="cold") == 1
