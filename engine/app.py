@@ -141,7 +141,9 @@ async def run_server(
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
-        responses = StoredResponses(settings.max_stored_responses)
+        responses = StoredResponses(
+            settings.max_stored_responses, settings.max_stored_responses_bytes
+        )
         limits = settings.grammar_limits()
         binding = EngineBinding(app, arguments, admission, limits, responses)
         observer = EngineObserver(supervisor, binding, cache)

@@ -85,6 +85,11 @@ class EngineSettings(BaseSettings):
         "keeps in memory, with their messages and events; the oldest of the tenant with most make "
         "room.",
     )
+    max_stored_responses_bytes: ByteSize = Field(
+        ByteSize(256 * 2**20),
+        description="Most bytes of these responses, their messages and events, written as JSON; "
+        "one that is larger by itself is not kept.",
+    )
     max_api_body_bytes: PositiveInt = Field(
         2**20, description="Largest request body for `/api/`, except uploads and imports."
     )

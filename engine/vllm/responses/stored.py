@@ -1,4 +1,4 @@
-"""Stored responses: vLLM's own store of `/v1/responses`, with owners and a bound.
+"""Stored responses: vLLM's own store of `/v1/responses`, with owners and bounds.
 
 vLLM (0.32) keeps responses, messages and events in a dictionary each, and the work of those in the
 background in a fourth. It removes nothing from the first three, and asks nobody whose they are.
@@ -6,10 +6,12 @@ background in a fourth. It removes nothing from the first three, and asks nobody
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from pydantic_core import to_json
 
 from registry.auth.caller import current_caller
 
@@ -47,18 +49,33 @@ class OwnTable(MutableMapping[str, Any]):
         return len(list(iter(self)))
 
 
+@dataclass(slots=True)
+class _Ended:
+    """A tenant's, the oldest first, by the bytes of each."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    total_bytes: int = 0
+
+    def add(self, response_id: str, size_bytes: int) -> None:
+        self.sizes[response_id] = size_bytes
+        self.total_bytes += size_bytes
+
+    def remove(self, response_id: str) -> None:
+        self.total_bytes -= self.sizes.pop(response_id, 0)
+
+
 class StoredResponses:
-    """At most `most` that have ended, beside those that are worked on.
+    """At most `most` that have ended, and `most_bytes` of them, beside those that are worked on.
 
     The oldest of the tenant that has most makes room: nobody's load ends what others have stored.
     It outlives an engine, whose successor gets new dictionaries from vLLM.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
+        self._most_bytes = most_bytes
         self._working: dict[Key, asyncio.Task[Any]] = {}
-        self._ended: dict[Tenant, OrderedDict[str, None]] = {}
-        self._ended_count = 0
+        self._ended: dict[Tenant, _Ended] = {}
         self.responses, self.messages, self.events = (OwnTable(self._on_set) for _ in range(3))
 
     def attach(self, serving: Any) -> None:
@@ -86,27 +103,38 @@ class StoredResponses:
             return
         del self._working[key]
         tenant, response_id = key
-        self._ended.setdefault(tenant, OrderedDict())[response_id] = None
-        self._ended_count += 1
-        while self._ended_count > self._most:
-            self._forget_oldest()
+        size_bytes = sum(_size_bytes(table.values_by_key.get(key)) for table in self._tables())
+        self._ended.setdefault(tenant, _Ended()).add(response_id, size_bytes)
+        while sum(len(own.sizes) for own in self._ended.values()) > self._most:
+            self._forget_oldest(lambda own: len(own.sizes))
+        while sum(own.total_bytes for own in self._ended.values()) > self._most_bytes:
+            self._forget_oldest(lambda own: own.total_bytes)
 
-    def _forget_oldest(self) -> None:
-        tenant = max(self._ended, key=lambda each: len(self._ended[each]))
-        key = tenant, next(iter(self._ended[tenant]))
+    def _tables(self) -> tuple[OwnTable, ...]:
+        return self.responses, self.messages, self.events
+
+    def _forget_oldest(self, amount: Callable[[_Ended], int]) -> None:
+        tenant = max(self._ended, key=lambda each: amount(self._ended[each]))
+        key = tenant, next(iter(self._ended[tenant].sizes))
         self._remove_ended(key)
-        for table in (self.responses, self.messages, self.events):
+        for table in self._tables():
             table.values_by_key.pop(key, None)
 
     def _remove_ended(self, key: Key) -> None:
         tenant, response_id = key
-        own = self._ended.get(tenant)
-        if own is None or response_id not in own:
+        if (own := self._ended.get(tenant)) is None:
             return
-        del own[response_id]
-        self._ended_count -= 1
-        if not own:
+        own.remove(response_id)
+        if not own.sizes:
             del self._ended[tenant]
+
+
+def _size_bytes(stored: object) -> int:
+    """As JSON: what it takes in memory is some times that."""
+    try:
+        return len(to_json(stored, bytes_mode="base64", fallback=str))
+    except ValueError:  # text that is no UTF-8
+        return len(repr(stored))
 
 
 def _key(response_id: str) -> Key:

@@ -35,7 +35,7 @@ class Work:
         serving.response_store_lock = asyncio.Lock()
         for table in ("response_store", "msg_store", "event_store", "background_tasks"):
             setattr(serving, table, {})
-        follow_responses(serving, StoredResponses(10))
+        follow_responses(serving, StoredResponses(10, 2**20))
         serving.response_store["resp_1"] = Stored()
         self.serving = serving
         self.request = RequestContext("a", None)

@@ -13,6 +13,7 @@ from engine.vllm.responses.stored import StoredResponses
 from registry.auth.caller import ANONYMOUS, Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 
+MANY_BYTES = 2**20
 ACME, OTHER = (Caller(f"{name}~app", EVERY_SCOPE) for name in ("acme", "other"))
 
 
@@ -34,12 +35,14 @@ def serving_with(stored: StoredResponses) -> Any:
     return serving
 
 
-async def store(serving: Any, response_id: str, caller: Caller = ANONYMOUS) -> None:
+async def store(
+    serving: Any, response_id: str, caller: Caller = ANONYMOUS, prompt: object = "a prompt"
+) -> None:
     """As vLLM does in the task of a request, which has ended then."""
 
     async def generate() -> None:
         with as_caller(caller):
-            serving.msg_store[response_id] = ["a prompt"]
+            serving.msg_store[response_id] = [prompt]
             serving.response_store[response_id] = Response()
 
     await asyncio.create_task(generate())
@@ -53,7 +56,7 @@ async def found(serving: Any, response_id: str, caller: Caller = ANONYMOUS) -> b
 
 
 async def test_another_tenants_response_is_unknown() -> None:
-    serving = serving_with(StoredResponses(10))
+    serving = serving_with(StoredResponses(10, MANY_BYTES))
     await store(serving, "resp_1", ACME)
     assert await found(serving, "resp_1", ACME)
     for caller in (OTHER, ANONYMOUS):
@@ -67,7 +70,7 @@ async def test_another_tenants_response_is_unknown() -> None:
 
 
 async def test_an_id_of_ones_own_choice_replaces_nobody_elses() -> None:
-    serving = serving_with(StoredResponses(10))
+    serving = serving_with(StoredResponses(10, MANY_BYTES))
     await store(serving, "resp_1", ACME)
     await store(serving, "resp_1", OTHER)
     with as_caller(OTHER):
@@ -77,7 +80,7 @@ async def test_an_id_of_ones_own_choice_replaces_nobody_elses() -> None:
 
 
 async def test_one_of_two_with_the_same_id_is_cancelled_by_its_owner_only() -> None:
-    serving = serving_with(StoredResponses(10))
+    serving = serving_with(StoredResponses(10, MANY_BYTES))
     tasks = {}
     for caller in (ACME, OTHER):
         with as_caller(caller):
@@ -92,7 +95,7 @@ async def test_one_of_two_with_the_same_id_is_cancelled_by_its_owner_only() -> N
 
 
 async def test_the_oldest_make_room_with_their_messages_and_events() -> None:
-    serving = serving_with(StoredResponses(2))
+    serving = serving_with(StoredResponses(2, MANY_BYTES))
     serving.event_store["resp_0"] = (deque(), asyncio.Event())
     for number in range(4):
         await store(serving, f"resp_{number}")
@@ -101,7 +104,7 @@ async def test_the_oldest_make_room_with_their_messages_and_events() -> None:
 
 
 async def test_what_is_worked_on_is_not_forgotten() -> None:
-    serving = serving_with(StoredResponses(1))
+    serving = serving_with(StoredResponses(1, MANY_BYTES))
     work = asyncio.create_task(asyncio.Event().wait())
     serving.response_store["running"] = Response("in_progress")
     serving.background_tasks["running"] = work
@@ -115,7 +118,7 @@ async def test_what_is_worked_on_is_not_forgotten() -> None:
 
 
 async def test_a_request_that_ended_without_a_response_leaves_no_messages_for_ever() -> None:
-    serving = serving_with(StoredResponses(1))
+    serving = serving_with(StoredResponses(1, MANY_BYTES))
 
     async def fail() -> None:
         serving.msg_store["failed"] = ["a prompt"]
@@ -127,7 +130,7 @@ async def test_a_request_that_ended_without_a_response_leaves_no_messages_for_ev
 
 
 async def test_one_tenants_load_ends_nothing_that_another_has_stored() -> None:
-    serving = serving_with(StoredResponses(3))
+    serving = serving_with(StoredResponses(3, MANY_BYTES))
     await store(serving, "resp_0", ACME)
     for number in range(10):
         await store(serving, f"resp_{number}", OTHER)
@@ -135,8 +138,38 @@ async def test_one_tenants_load_ends_nothing_that_another_has_stored() -> None:
     assert [await found(serving, f"resp_{n}", OTHER) for n in (7, 8, 9)] == [0, 1, 1]
 
 
+@pytest.mark.parametrize("text", ["x" * 1000, "\ud800" * 200, b"\xff" * 1000])
+async def test_the_oldest_make_room_for_bytes(text: str | bytes) -> None:
+    serving = serving_with(StoredResponses(100, 4000))
+    await store(serving, "small", ACME)
+    for number in range(4):
+        await store(serving, f"resp_{number}", OTHER, {"content": text})
+    held = [await found(serving, f"resp_{number}", OTHER) for number in range(4)]
+    assert not held[0]
+    assert held[-1]
+    assert await found(serving, "small", ACME), "who stores more makes room"
+    await store(serving, "huge", ACME, "x" * 4000)
+    assert not await found(serving, "huge", ACME)
+    assert serving.msg_store.get("huge") is None
+    for number in range(4, 8):
+        await store(serving, f"resp_{number}", OTHER)
+    assert await found(serving, "resp_7", OTHER), "what has gone takes no room"
+
+
+async def test_the_events_of_a_response_take_room_too() -> None:
+    serving = serving_with(StoredResponses(100, 4000))
+
+    async def stream() -> None:
+        serving.response_store["resp_1"] = Response()
+        serving.event_store["resp_1"] = (deque({"delta": "x" * 100} for _ in range(50)), None)
+
+    await asyncio.create_task(stream())
+    await asyncio.sleep(0)
+    assert not await found(serving, "resp_1")
+
+
 async def test_they_outlive_an_engine() -> None:
-    stored = StoredResponses(10)
+    stored = StoredResponses(10, MANY_BYTES)
     await store(serving_with(stored), "resp_1", ACME)
     assert await found(serving_with(stored), "resp_1", ACME)
     assert stored.holds("acme", "resp_1")
@@ -145,7 +178,7 @@ async def test_they_outlive_an_engine() -> None:
 
 
 async def test_events_of_a_response_that_has_none_are_refused_and_not_waited_for() -> None:
-    serving = serving_with(StoredResponses(10))
+    serving = serving_with(StoredResponses(10, MANY_BYTES))
     await store(serving, "resp_1")
     refused = await serving.retrieve_responses("resp_1", starting_after=None, stream=True)
     assert refused["param"] == "stream"
@@ -160,7 +193,7 @@ async def test_events_of_a_response_that_has_none_are_refused_and_not_waited_for
 async def test_who_asks_for_events_behind_the_last_one_is_not_left_waiting(
     after: int | None, expected: list[str]
 ) -> None:
-    serving = serving_with(StoredResponses(10))
+    serving = serving_with(StoredResponses(10, MANY_BYTES))
 
     async def generate() -> None:
         serving.event_store["resp_1"] = (deque(["a", "b"]), asyncio.Event())
@@ -178,7 +211,7 @@ async def test_a_vllm_that_stores_in_another_way_stores_nothing(
 ) -> None:
     """Whoever knows an id could read it."""
     other = SimpleNamespace(response_store={}, background_tasks={}, enable_store=True)
-    follow_responses(other, StoredResponses(10))
+    follow_responses(other, StoredResponses(10, MANY_BYTES))
     assert not other.enable_store
     assert "msg_store" in caplog.text
-    follow_responses(None, StoredResponses(10))
+    follow_responses(None, StoredResponses(10, MANY_BYTES))
