@@ -33,7 +33,7 @@ def register() -> None:
     @functools.wraps(made)
     def make(self: Any, *args: Any, **options: Any) -> None:
         made(self, *args, **options)
-        resolver.models = self
+        resolver.take_over(self)
 
     @functools.wraps(load_modules)
     async def load_static(self: Any) -> None:

@@ -19,6 +19,7 @@ from vllm.lora.resolver import LoRAResolver
 
 from adaptry.client.models import VersionRead
 from guest.failures import CantServe, Cause, Failure, cant_serve, failure_of, one_line
+from guest.first_requests import NotingEngine, note_found, resolve_with_reason
 from guest.http_errors import GracefulHTTPError
 from guest.metrics import GuestMetrics
 from guest.registry_client import BelongsElsewhere, RegistryClient
@@ -57,6 +58,27 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         self.models: Any = None
         registry.files.in_use = self._in_use
 
+    def take_over(self, models: Any) -> None:
+        """vLLM's table: its engine's refusal of a name's first request is one of this guest's."""
+        self.models = models
+        resolve = models.resolve_lora
+        models.engine_client = NotingEngine(models.engine_client)
+
+        async def resolve_here(name: str) -> Any:
+            found, attempt = await resolve_with_reason(resolve, name)
+            reference, error = attempt.reference, attempt.error
+            is_served = isinstance(found, LoRARequest)
+            if reference is not None and error is None and is_served:
+                self._setbacks.accept(reference)
+                self._setbacks.settle(name)
+            elif reference is not None and error is not None and not is_served:
+                failure = _refused_by_vllm(reference, error).failure
+                self._setbacks.refuse(reference, failure)
+                raise self._refuse(name, failure) from error
+            return found
+
+        models.resolve_lora = resolve_here
+
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
         """None if the registry does not serve it.
 
@@ -70,15 +92,16 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             self._setbacks.check(version.reference)
             request = await self._request(version)
         except Exception as error:
-            failure = failure_of(error)
-            self._setbacks.refuse_request(lora_name, failure)
-            said = f"{lora_name} can't be served here: {failure.said}"
-            raise GracefulHTTPError(said, failure.status) from error
-        self._setbacks.settle(lora_name)
+            raise self._refuse(lora_name, failure_of(error)) from error
+        note_found(version.reference)
         self._names[lora_name] = version.reference
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
         return request
+
+    def _refuse(self, name: str, failure: Failure) -> GracefulHTTPError:
+        self._setbacks.refuse_request(name, failure)
+        return GracefulHTTPError(f"{name} can't be served here: {failure.said}", failure.status)
 
     def _find(self, name: str) -> VersionRead | None:
         """Raises BelongsElsewhere, AdaptryError, CantServe."""
@@ -171,9 +194,7 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         try:
             await self.models.engine_client.add_lora(request)
         except Exception as error:
-            refused = cant_serve(
-                Cause.ENGINE, f"vLLM refuses {version.reference}: {one_line(error)}"
-            )
+            refused = _refused_by_vllm(version.reference, error)
             self._setbacks.refuse(version.reference, refused.failure)
             raise refused from error
         self._setbacks.accept(version.reference)
@@ -194,3 +215,7 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         # a copy: threads call this while the event loop changes the table
         served = () if self.models is None else tuple(self.models.lora_requests.values())
         return frozenset(Path(request.lora_path).name for request in served)
+
+
+def _refused_by_vllm(reference: str, error: Exception) -> CantServe:
+    return cant_serve(Cause.ENGINE, f"vLLM refuses {reference}: {one_line(error)}")

@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
+from vllm.lora.resolver import LoRAResolver
 
 from adaptry.client import NoAnswer, PullFailed
 from guest.failures import CantServe
@@ -247,6 +249,65 @@ async def test_a_client_that_asks_again_is_no_further_attempt(
         with pytest.raises(GracefulHTTPError, match="not what was registered"):
             await ask(resolver, models, "bot")
     assert registry.fetched == ["bot:1"]
+
+
+@pytest.fixture
+def collectors() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def table(registry: Registry, models: Models, collectors: CollectorRegistry) -> Any:
+    """vLLM's own, which asks the resolver of a guest, over an engine that may refuse."""
+    metrics = GuestMetrics(collectors)
+    resolver = RegistryResolver(cast("RegistryClient", registry), 0.05, metrics=metrics)
+    engine: Any = models
+    engine.model_config = models.vllm_config.model_config
+    engine.renderer = engine.input_processor = None
+    made = OpenAIServingModels(engine, [])
+    made.lora_resolvers = [resolver]
+    resolver.take_over(made)
+    return made
+
+
+async def test_what_vllm_refuses_at_the_first_request_is_said_counted_and_tried_again(
+    table: Any,
+    registry: Registry,
+    models: Models,
+    collectors: CollectorRegistry,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """vLLM answers 400 then, without a reason."""
+    registry.means["bot"] = "bot:1"
+    models.refused = {"bot:1"}
+    for _ in range(3):
+        with pytest.raises(GracefulHTTPError, match="vLLM refuses bot:1: vLLM does not") as refused:
+            await table.resolve_lora("bot")
+        assert refused.value.http_status == 503
+    assert models.tried == ["bot:1"], "it was not due yet"
+    counted = collectors.get_sample_value("adaptry_guest_refusals_total", {"cause": "engine"})
+    assert counted == 3
+    assert [record.name for record in caplog.records].count("guest.setbacks") == 1
+    models.refused = set()
+    await asyncio.sleep(0.1)
+    served = await table.resolve_lora("bot")
+    assert (served.lora_name, table.lora_requests["bot"]) == ("bot:1", served)
+
+
+async def test_what_the_guest_did_not_find_stays_vllms_to_answer(
+    table: Any, registry: Registry, models: Models
+) -> None:
+    class Other(LoRAResolver):  # type: ignore[misc]  # vLLM's
+        async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest:
+            return LoRARequest("theirs", 1, "/theirs")
+
+    assert (await table.resolve_lora("nobody")).error.code == 404
+    table.lora_resolvers.append(Other())
+    models.refused = {"theirs"}
+    assert (await table.resolve_lora("nobody")).error.code == 400
+    registry.means["bot"] = "bot:1"
+    models.refused = {"bot:1"}
+    assert (await table.resolve_lora("bot")).lora_name == "theirs", "another one has it too"
 
 
 async def test_a_name_no_longer_served_is_resolved_again(
