@@ -110,7 +110,7 @@ class TenantQueue:
                 self._waiters.remove(waiter)
                 self._in_use[waiter.version.id] += 1
                 waiter.admitted.set_result(None)
-            elif used or self._room.can_ever_fit(waiter.version):
+            elif not used and self._room.can_ever_fit(waiter.version):
                 held_up = True
                 overdue = overdue or self._is_overdue(waiter)
 

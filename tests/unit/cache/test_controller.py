@@ -709,13 +709,29 @@ async def test_a_comparison_that_ends_leaves_another_what_moves_meanwhile() -> N
         assert cache.observer.drift == []
 
 
+async def test_the_oldest_wait_is_a_clients_and_no_operators() -> None:
+    now = [0.0]
+    async with running(Cache(slots=1, clock=lambda: now[0])) as cache:
+        async with cache.controller.lease(A):
+            prefetching = asyncio.create_task(cache.controller._load_into_slot(B))
+            await until(lambda: len(cache.policy.wait_queue))
+            now[0] = 5.0
+            assert cache.controller.snapshot().oldest_wait_seconds == 0.0
+            asking = asyncio.create_task(cache.use(C))
+            await until(lambda: len(cache.policy.wait_queue) == 2)
+            now[0] = 7.0
+            assert cache.controller.snapshot().oldest_wait_seconds == 2.0
+        await asyncio.gather(prefetching, asking)
+
+
 async def test_snapshot_counts_slots_by_state() -> None:
     async with running(Cache(slots=3, host=4)) as cache:
         await cache.controller.pin(A, Tier.GPU)
         await cache.use(B)
         async with cache.controller.lease(C):
             snapshot = cache.controller.snapshot()
-            assert snapshot.slots_by_state() == {"free": 0, "idle": 1, "leased": 1, "pinned": 1}
+            states = {"free": 0, "idle": 1, "leased": 1, "pinned": 1, "down": 0}
+            assert snapshot.slots_by_state() == states
             assert snapshot.host_bytes == 300
             assert [r.hits for r in snapshot.gpu] == [0, 0, 0]
             assert len(cache.observer.lookups) == 2, "a pin is no lookup"

@@ -154,3 +154,27 @@ def test_room_for_a_tenant_is_made_without_looking_at_the_others_adapters() -> N
     policy.residency = policy.host_in_eviction_order = None  # type: ignore[assignment, method-assign]  # no scan
     assert index.bytes_of("acme") == 10 * len(range(1, 1500, 3))
     assert next(index.evictable("acme")) == 1
+
+
+@pytest.mark.parametrize("later", [None, "corp"])
+def test_what_has_another_owner_since_it_was_loaded_leaves_as_the_first_ones(
+    later: str | None,
+) -> None:
+    """As an adapter that is purged, or whose name another tenant takes."""
+    owners: dict[VersionId, str | None] = {VersionId(1): "acme"}
+    policy = CachePolicy(slots=1, host_capacity=2)
+    index = TenantIndex(policy, owners.get)
+    policy.prefetch(VersionId(1))
+    while decisions := policy.advance():
+        for decision in decisions:
+            match decision:
+                case StartLoad(version):
+                    policy.on_loaded(version, 10)
+                case Commit(version):
+                    policy.on_moved(version)
+    assert index.bytes_of("acme") == 10
+    owners[VersionId(1)] = later
+    policy.evict(VersionId(1))
+    policy.advance()
+    assert index.bytes_of("acme") == 0
+    assert index.tenants() == []

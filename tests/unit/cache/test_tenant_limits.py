@@ -182,6 +182,34 @@ async def test_a_tenants_queue_is_limited_and_takes_nothing_from_other_queues(
         await waiting.end()
 
 
+async def test_who_waits_for_a_slot_counts_in_its_tenants_queue_too() -> None:
+    limits = AdmissionLimits(60, max_waiting_per_adapter=1)
+    limited = Limited(limits, slots=1, max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, OTHER)
+        waiting = [Holder(limited, A)]
+        await until(lambda: limited.cache.policy.wait_queue.count(A.id))
+        waiting.append(Holder(limited, B))
+        await until(lambda: limited.usage().waiting)
+        with pytest.raises(QueueFull):
+            await limited.cache.use(A)
+        await holder.end()
+        for each in waiting:
+            await each.end()
+
+
+async def test_behind_one_that_waits_for_its_tenant_there_is_no_room() -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        assert limited.tenants.has_room(A)
+        waiting = Holder(limited, B)
+        await until(lambda: limited.usage().waiting)
+        assert not limited.tenants.has_room(A), "else a request would wait that was said not to"
+        await holder.end()
+        await waiting.end()
+
+
 async def test_the_next_one_of_a_tenant_is_admitted_as_soon_as_one_before_it_leaves() -> None:
     limited = Limited(max_host_bytes=200)
     async with running(limited.cache):

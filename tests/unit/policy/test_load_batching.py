@@ -1,9 +1,10 @@
 """Loads that can wait: not before it is nearly an adapter's turn, so that one load serves more."""
 
+from engine.cache.drains import Drains
 from engine.policy.decisions import Activate, Commit, Decision, Grant, StartLoad
 from engine.policy.policy import CachePolicy
 from engine.policy.ready_ahead import LEAST, MOST
-from engine.types import VersionId
+from engine.types import AdmissionLimits, VersionId
 
 HOT, COLD = VersionId(1), VersionId(99)
 READY = [VersionId(n) for n in range(2, 2 + MOST)]
@@ -109,4 +110,14 @@ def test_where_a_queue_stands_only_a_few_are_ready() -> None:
 def test_what_has_waited_too_long_is_loaded_as_after_a_pause() -> None:
     policy, _, queue = standing_queue()
     policy.wait_queue.mark_late(int(queue[4]))
+    assert started(settle(policy)) == queue[LEAST:5]
+
+
+def test_that_it_has_waited_too_long_is_found_by_the_periodic_check() -> None:
+    """Half as long again as the longest wait."""
+    policy, _, queue = standing_queue()
+    arrivals = [(int(each), 6.9 if place < 5 else 7.1) for place, each in enumerate(queue)]
+    limits = AdmissionLimits(max_slot_wait_seconds=2.0)
+    drains = Drains(policy, lambda _: arrivals, lambda hot, cold: None, lambda: 10.0, limits)
+    drains.check()
     assert started(settle(policy)) == queue[LEAST:5]
