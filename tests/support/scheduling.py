@@ -3,9 +3,9 @@
 Files that share one engine, or servers, run in one process, one after the other. A file with the
 mark `engine` shares the session's engine (those of tests/contract and tests/browser have one for
 each folder, since all on one would take longer than everything else); `servers("faults")` shares
-what the others of that name share, `servers("forked")` the process that their servers are forked
-from, `servers("site")` the built documentation; `servers` alone starts its own and runs beside
-anything.
+what the others of that name share, `servers("forked")` and `servers("bases")` the process that
+their servers are forked from, `servers("site")` the built documentation; `servers` alone starts its
+own and runs beside anything.
 """
 
 import re
@@ -27,6 +27,7 @@ SERVERS = (
     "fleet",
     "forked",
     "contract",
+    "bases",
     "browser",
     "faults",
     "tests/e2e/docs/test_deployed.py",

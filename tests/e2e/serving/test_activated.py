@@ -24,7 +24,7 @@ from tests.support.adapters.activated import (
 from tests.support.servers.adaptry_serve_with_keys import create_root_key
 from tests.support.vllm.tiny_engines import ServedBase
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.servers("bases")]
 
 BLOCK = 32  # the least that the CPU build takes
 TOKENS = 6

@@ -13,7 +13,7 @@ from tests.support.adapters.tiny_bases import BASES
 from tests.support.vllm.pooling_routes import wrong_routes
 from tests.support.vllm.tiny_engines import ServedBase, served_base
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.servers("bases")]
 
 KINDS: dict[str, Callable[[], Kind]] = {
     "with-head": lora,

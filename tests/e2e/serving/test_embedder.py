@@ -12,7 +12,7 @@ from tests.support.adapters.tiny_bases import BASES
 from tests.support.vllm.pooling_routes import routes_of, wrong_routes
 from tests.support.vllm.tiny_engines import ServedBase, served_base
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.servers("bases")]
 
 TARGETS = {"one": ["q_proj"], "two": ["v_proj"], "three": ["o_proj", "down_proj"]}
 
