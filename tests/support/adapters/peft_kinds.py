@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,12 @@ def task_of(base_folder: Path) -> str:
 
 
 def load_base(folder: Path) -> Any:
+    """A model of its own, as PEFT puts its layers into it. The files are read once."""
+    return copy.deepcopy(_read_base(folder))
+
+
+@lru_cache(maxsize=2)
+def _read_base(folder: Path) -> Any:
     loader = TASKS[task_of(folder)].loader
     return loader.from_pretrained(folder, dtype=torch.float32)
 
