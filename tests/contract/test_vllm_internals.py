@@ -71,11 +71,13 @@ def test_older_ones_are_refused_unless_allowed(version: str) -> None:
 
 
 def _serve_with_vllm(version: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The real command, on an installed vLLM that says it is another one."""
+    """The real command, on an installed vLLM that says it is another one, and can't be imported."""
     distribution = folder / f"vllm-{version}.dist-info"
     distribution.mkdir()
     metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n"
     (distribution / "METADATA").write_text(metadata)
+    (folder / "vllm").mkdir()
+    (folder / "vllm" / "__init__.py").write_text("raise ImportError('another Python is needed')")
     return subprocess.run(
         [sys.executable, "-m", "adaptry", "serve", "no/model", "--port=0", "--enforce-eager"],
         capture_output=True,

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
-from vllm.utils.import_utils import import_from_path
-
 from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import BadArgument
 
@@ -54,7 +52,8 @@ def _import_plugin(option: str, plugin: str) -> str:
         path = Path(plugin).resolve()
         if path.suffix not in all_suffixes():  # vLLM would say that there is no such module
             raise ImportError("it is no Python file")
-        import_from_path(path.stem, path)  # under the name that vLLM gives it
+        vllms = importlib.import_module("vllm.utils.import_utils")  # once its version is known
+        vllms.import_from_path(path.stem, path)  # under the name that vLLM gives it
     except Exception as error:
         raise _unusable(option, plugin, error) from error
     return str(path)
