@@ -8,7 +8,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from grafana import runbooks
 from grafana.rows import cache_health
 from guest.metrics import GuestMetrics
 from tests.support.docs.dashboards import NAME, Asked, as_grafana_asks, queries
+from tests.support.docs.forked_commands import folder_of_commands
 from tests.support.servers.prometheus import Prometheus, running_prometheus
 from tests.support.traffic.background import BUSY, Server, Traffic, traffic_on
 
@@ -144,7 +144,7 @@ def test_the_query_of_a_runbook_can_be_asked(prometheus: Prometheus, alert: str)
 def test_the_command_of_a_runbook_can_be_given(live_server: Server, alert: str) -> None:
     (command,) = re.findall(r"^```sh\nadaptry (.+)\n```$", SECTIONS[alert], re.MULTILINE)
     done = subprocess.run(
-        [sys.executable, "-m", "adaptry", *command.replace("NAME", "upper").split()],
+        [folder_of_commands() / "adaptry", *command.replace("NAME", "upper").split()],
         env={**os.environ, "ADAPTRY_SERVER": live_server.base_url},
         capture_output=True,
         text=True,

@@ -4,11 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.docs.forked_commands import folder_of_commands
 
 pytestmark = [pytest.mark.engine]
 
@@ -20,7 +21,7 @@ EXAMPLES = re.findall(
 
 
 def run(server: Any, command: str) -> subprocess.CompletedProcess[str]:
-    here = command.replace(".venv/bin/adaptry", f"{sys.executable} -m adaptry")
+    here = command.replace(".venv/bin/adaptry", str(folder_of_commands() / "adaptry"))
     return subprocess.run(
         ["bash", "-c", here.replace("http://127.0.0.1:8000", server.base_url)],
         cwd=ROOT,
