@@ -23,6 +23,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from vllm import envs
 
 from demo.tasks import TASKS, prompt_for
 from tests.db import old_schemas as past
@@ -85,10 +86,22 @@ class Deployed(ServedDemo):
         self.state, self.cache_folder = folder / "state", folder / "cache"
         for place in (self.state, self.cache_folder):
             place.mkdir()
+        if not self.is_container:
+            self._know_models()
+        for place in (self.state, self.cache_folder, *self.cache_folder.rglob("*")):
             os.chown(place, self.user, self.user)
         profile = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8"))
         profile["vllm"]["shutdown-timeout"] = 30
         (folder / "profile.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+    def _know_models(self) -> None:
+        """As after a first start, in which vLLM imports a model's class in a process of its own.
+
+        The container's is the first.
+        """
+        known = Path(envs.VLLM_CACHE_ROOT) / "modelinfos"
+        if known.exists():
+            shutil.copytree(known, self.cache_folder / "vllm" / "modelinfos")
 
     def environment(self) -> dict[str, str]:
         variables = environment(stages()[-1])
