@@ -17,7 +17,7 @@ from tests.support.servers.adaptry_serve import ServedDemo
 pytestmark = [pytest.mark.servers("forked")]
 
 A, B, C, D, E, F = sorted(TASKS)
-PAUSE_SECONDS = 0.1  # of a client: without one, refused ones take the cores from the new engine
+PAUSE_SECONDS = 0.25  # of a client: without one, refused ones take the cores from the new engine
 RETRYABLE = "engine_unavailable"
 
 

@@ -29,7 +29,7 @@ OPERATORS = (*CHANGES, (steer_something, 0.5))
 NAMES = [f"adapter-{number}" for number in range(6)]
 PATIENCE_SECONDS = 60.0
 # Clients that never rest take the cores from the server or the engine that has to start again.
-PAUSE_SECONDS = 0.15
+PAUSE_SECONDS = 0.3
 
 
 @dataclass
