@@ -35,6 +35,9 @@ class StockServer:
             *("--dtype", "float32", "--block-size", "32", "--max-model-len", "256"),
             *("--enable-lora", "--max-loras", str(SLOTS), "--max-cpu-loras", str(PLACES)),
             *("--max-lora-rank", "16", "--enforce-eager", "--kv-cache-memory-bytes", "67108864"),
+            # a worker's process of its own, and the engine that waits for it, spin for a second
+            # after each step; nothing of ours is in either
+            *("--distributed-executor-backend", "uni"),
             *("--host", "127.0.0.1", "--port", str(self.port)),
         ]
         environment = {
