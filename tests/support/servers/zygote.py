@@ -21,11 +21,13 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import spawn, util
 from typing import Any, NoReturn
 
 from setproctitle import setproctitle
 
+from tests.support.workers.exits import run_and_exit
 from tests.support.workers.threads import require_one_thread
 
 MAX_FDS = 32
@@ -104,8 +106,7 @@ def become(request: Request) -> NoReturn:
     spawn_by_fork(request.generations)
     sys.argv = [request.module, *request.arguments]
     setproctitle(shlex.join([sys.executable, "-m", request.module, *request.arguments]))
-    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
-    sys.exit()
+    run_and_exit(partial(runpy.run_module, request.module, run_name="__main__", alter_sys=True))
 
 
 def spawn_by_fork(generations: int) -> None:
@@ -174,8 +175,7 @@ def _become_spawned(asked: socket.socket, generations: int) -> NoReturn:
         importlib.import_module("engine.worker.parent_watch").watch_parent()
     *_, program, mark = call["arguments"]
     sys.argv = ["-c", mark]
-    spawn.spawn_main(**{name: int(fd) for name, fd in _FD.findall(program)})
-    sys.exit()
+    run_and_exit(partial(spawn.spawn_main, **{n: int(fd) for n, fd in _FD.findall(program)}))
 
 
 def replace_standard_files(fds: Sequence[int]) -> None:

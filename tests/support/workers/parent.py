@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import NoReturn
 
@@ -128,8 +129,9 @@ def refuse_each(listening: socket.socket) -> NoReturn:
             asker.send(NOT_FORKED)
 
 
-def become(asker: socket.socket, first: Callable[[], None] | None = None) -> None:
+def become(asker: socket.socket, first: Callable[[], None] | None = None) -> NoReturn:
     """`python -c PROGRAM` with the files of the asker, who sees this process's end."""
+    from tests.support.workers.exits import run_and_exit
     from tests.support.workers.start import FORKED
 
     program, files, _, _ = socket.recv_fds(asker, MAX_BYTES, len(STANDARD_FILES))
@@ -142,7 +144,7 @@ def become(asker: socket.socket, first: Callable[[], None] | None = None) -> Non
         first()
     sys.argv = ["-c"]
     main = sys.modules["__main__"] = ModuleType("__main__")
-    exec(program, main.__dict__)
+    run_and_exit(partial(exec, program, main.__dict__))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,6 +85,7 @@ def become(asker: int, pids: str) -> NoReturn:
     from setproctitle import setproctitle
 
     from tests.support.servers.zygote import spawn_by_fork
+    from tests.support.workers.exits import run_and_exit
 
     os.setpgrp()  # raylet ends the whole group of a worker that has died
     process = Path("/proc") / str(asker)
@@ -104,8 +105,7 @@ def become(asker: int, pids: str) -> NoReturn:
     vars(ray._raylet)["setproctitle"] = setproctitle
     at = words.index(os.fsencode(START))
     sys.argv = [os.fsdecode(each) for each in words[at + 2 : -2]]
-    runpy.run_path(sys.argv[0], run_name="__main__")
-    sys.exit()
+    run_and_exit(partial(runpy.run_path, sys.argv[0], run_name="__main__"))
 
 
 if __name__ == "__main__":

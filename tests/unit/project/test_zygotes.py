@@ -65,6 +65,22 @@ from slow_to_import import note_process
 print(json.dumps([os.getpid(), os.getpgrp(), sys.argv[1:], os.environ["GIVEN"]]), flush=True)
 sys.stdin.readline()
 """
+ENDS = """
+import atexit, os, sys, threading, time
+
+class Kept:
+    def __del__(self):
+        os.write(1, b"taken apart")
+
+def end_later():
+    time.sleep(0.1)
+    print("the thread has ended")
+
+sys.modules["kept"] = Kept()
+atexit.register(print, "what is registered has run")
+threading.Thread(target=end_later).start()
+sys.exit(3)
+"""
 
 
 @pytest.fixture
@@ -133,6 +149,19 @@ def test_zygotes_of_one_parent_share_its_imports(folder: Path) -> None:
             serve(zygote, folder / f"log-{n}")
     assert len(pids(folder / "engines")) == 2 * SPAWNED
     assert len(pids(folder / "imports")) == 1
+
+
+def test_a_fork_ends_as_python_does_but_takes_nothing_apart(folder: Path) -> None:
+    """It would copy each page that it shares with the process that it was forked from."""
+    (folder / "ends.py").write_text(ENDS)
+    zygote = Zygote([sys.executable, "-m", "tests.support.servers.zygote"], os.environ)
+    try:
+        server = zygote.fork([sys.executable, "-m", "ends"], dict(os.environ), folder / "log", 1)
+        assert server.wait(60) == 3
+    finally:
+        zygote.close()
+    said = (folder / "log").read_text()
+    assert said == "the thread has ended\nwhat is registered has run\n"
 
 
 def test_a_worker_of_ray_is_a_fork_with_its_own_arguments(folder: Path) -> None:
