@@ -1,7 +1,8 @@
 /* Preloaded into a server under test: sets its wall clock, and lets its disk stand still.
 
    HARM names a file of two numbers that is mapped by all processes: seconds to add to the wall
-   clock, and whether who opens an adapter's weights has to wait until it is 0 again. */
+   clock, and whether who opens an adapter's weights has to wait until it is 0 again. A fork that is
+   given it later calls `harm_from`; a process that is given none is harmed by nothing. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,8 +26,7 @@ static volatile struct harm *harm = &none;
 
 static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
 
-__attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("HARM");
+void harm_from(const char *path) {
     int (*real_open)(const char *, int, ...) = next("open");
     int fd = path ? real_open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return;
@@ -34,6 +34,8 @@ __attribute__((constructor)) static void begin(void) {
     if (mapped != MAP_FAILED) harm = mapped;
     close(fd);
 }
+
+__attribute__((constructor)) static void begin(void) { harm_from(getenv("HARM")); }
 
 int clock_gettime(clockid_t clock, struct timespec *at) {
     static int (*real)(clockid_t, struct timespec *);

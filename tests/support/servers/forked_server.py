@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from tests.support.faults.inject import preloading
 from tests.support.servers.zygote import Request
 from tests.support.workers.start import ask
 
@@ -24,7 +25,6 @@ VLLM = (
     "vllm.v1.worker.cpu_model_runner",
 )
 OURS = ("adaptry.serve.command", "engine.app")
-HARM, PRELOADED = "HARM", "LD_PRELOAD"  # they count where a program is executed
 PARENT_OF_ZYGOTES = "TESTS_PARENT_OF_ZYGOTES"  # has its socket, in a process of xdist
 START_SECONDS = 480.0
 
@@ -117,14 +117,13 @@ def fork_zygote(parent: str, modules: Sequence[str]) -> list[str]:
 
 
 @cache
-def _zygote(modules: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Zygote:
-    """`variables`: of a server that must be executed with them, and so its zygote."""
-    command = [sys.executable, "-m", "tests.support.servers.zygote", *modules]
-    parent = os.environ.get(PARENT_OF_ZYGOTES)
-    if parent is not None and not variables:
-        command = fork_zygote(parent, modules)
+def _zygote(modules: tuple[str, ...]) -> Zygote:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    return Zygote(command, {**environment, "OMP_NUM_THREADS": "1", **dict(variables)})
+    environment["OMP_NUM_THREADS"] = "1"
+    if (parent := os.environ.get(PARENT_OF_ZYGOTES)) is not None:
+        return Zygote(fork_zygote(parent, modules), environment)
+    command = [sys.executable, "-m", "tests.support.servers.zygote", *modules]
+    return Zygote(command, preloading(environment))
 
 
 def _modules(stock: bool) -> tuple[str, ...]:
@@ -134,7 +133,7 @@ def _modules(stock: bool) -> tuple[str, ...]:
 def import_beside() -> None:
     """Both kinds of parents begin to import, for a test that needs both."""
     for stock in (True, False):
-        _zygote(_modules(stock), ())
+        _zygote(_modules(stock))
 
 
 def fork_server(
@@ -142,9 +141,6 @@ def fork_server(
 ) -> ForkedServer:
     """`stock`: a server of vLLM, in whose process nothing of ours is imported."""
     assert environment["OMP_NUM_THREADS"] == "1"  # as the zygote's, which has read it
-    # without harm, what is preloaded is what an engine in this process has left in its variables
-    harm = (HARM, PRELOADED) if HARM in environment else ()
-    variables = tuple((name, environment[name]) for name in harm)
-    zygote = _zygote(_modules(stock), variables)
+    zygote = _zygote(_modules(stock))
     # ours runs the model in the engine's process, a stock one in a worker's below it
     return zygote.fork(command, environment, log, 2 if stock else 1)

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 from setproctitle import setproctitle
 
+from tests.support.faults.inject import obey_harm
 from tests.support.workers.exits import run_and_exit
 from tests.support.workers.threads import require_one_thread
 
@@ -103,6 +104,7 @@ def become(request: Request) -> NoReturn:
     replace_standard_files([nothing, log, os.dup(log)])
     os.environ.clear()
     os.environ.update(request.environment)
+    obey_harm()
     spawn_by_fork(request.generations)
     sys.argv = [request.module, *request.arguments]
     setproctitle(shlex.join([sys.executable, "-m", request.module, *request.arguments]))

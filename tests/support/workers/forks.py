@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.faults.inject import preloading
 from tests.support.servers.forked_server import PARENT_OF_ZYGOTES, ROOT, VLLM
 from tests.support.workers.start import ask, short_path
 
@@ -33,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stack = config.stash[_parent] = ExitStack()
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-tests-"))
     zygotes = f"{folder}/zygotes"
-    start_parent(stack, zygotes, ZYGOTES, ROOT, VLLM)
+    start_parent(stack, zygotes, ZYGOTES, ROOT, VLLM, preloading(os.environ))
     os.environ[PARENT_OF_ZYGOTES] = zygotes
     stack.callback(os.environ.pop, PARENT_OF_ZYGOTES)
     parent = f"{folder}/parent"
@@ -44,7 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def start_parent(
-    stack: ExitStack, path: str, program: Path, cwd: Path, arguments: Sequence[str]
+    stack: ExitStack,
+    path: str,
+    program: Path,
+    cwd: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """It listens at this path, and ends with the stack."""
     with socket.socket(socket.AF_UNIX) as listening:
@@ -56,6 +62,7 @@ def start_parent(
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=cwd,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[number],

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.faults.inject import Harm, preloading
 from tests.support.servers.forked_server import ROOT, Zygote, fork_zygote
 from tests.support.servers.zygote import SPAWNED
 from tests.support.workers.forks import ZYGOTES, start_parent
@@ -65,6 +66,7 @@ from slow_to_import import note_process
 print(json.dumps([os.getpid(), os.getpgrp(), sys.argv[1:], os.environ["GIVEN"]]), flush=True)
 sys.stdin.readline()
 """
+SAYS_THE_TIME = "import time; print(time.time())"
 ENDS = """
 import atexit, os, sys, threading, time
 
@@ -81,6 +83,7 @@ atexit.register(print, "what is registered has run")
 threading.Thread(target=end_later).start()
 sys.exit(3)
 """
+HOUR = 3600
 
 
 @pytest.fixture
@@ -149,6 +152,26 @@ def test_zygotes_of_one_parent_share_its_imports(folder: Path) -> None:
             serve(zygote, folder / f"log-{n}")
     assert len(pids(folder / "engines")) == 2 * SPAWNED
     assert len(pids(folder / "imports")) == 1
+
+
+def test_a_fork_is_harmed_that_is_given_a_harm(folder: Path) -> None:
+    (folder / "says_the_time.py").write_text(SAYS_THE_TIME)
+    harm = Harm(folder)
+    harm.set_clock(HOUR)
+    ahead: list[float] = []
+    with ExitStack() as stack:
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-zygotes-"))
+        parent = f"{sockets}/parent"
+        start_parent(stack, parent, ZYGOTES, ROOT, ["json"], preloading(os.environ))
+        zygote = Zygote(fork_zygote(parent, ["json"]), os.environ)
+        stack.callback(zygote.close)
+        for variables in ({}, harm.environment, {}):
+            log = folder / f"log-{len(ahead)}"
+            command = [sys.executable, "-m", "says_the_time"]
+            server = zygote.fork(command, {**os.environ, **variables}, log, 1)
+            assert server.wait(60) == 0, log.read_text()
+            ahead.append(float(log.read_text()) - time.time())
+    assert [seconds > HOUR / 2 for seconds in ahead] == [False, True, False]
 
 
 def test_a_fork_ends_as_python_does_but_takes_nothing_apart(folder: Path) -> None:
