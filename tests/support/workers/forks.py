@@ -37,11 +37,23 @@ def pytest_configure(config: pytest.Config) -> None:
     start_parent(stack, zygotes, ZYGOTES, ROOT, VLLM, preloading(os.environ))
     os.environ[PARENT_OF_ZYGOTES] = zygotes
     stack.callback(os.environ.pop, PARENT_OF_ZYGOTES)
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not selects(config):
+        import_beside(stack, zygotes)
     parent = f"{folder}/parent"
     invocation = config.invocation_params
     start_parent(stack, parent, PARENT, invocation.dir, invocation.args)
     forked = f"popen//python={shlex.join(ask(parent))}"
     config.option.tx = [forked if each == "popen" else each for each in config.option.tx]
+
+
+def selects(config: pytest.Config) -> bool:
+    return any(config.getoption(name) for name in ("keyword", "markexpr"))
+
+
+def import_beside(stack: ExitStack, parent: str) -> None:
+    """Servers will be asked for: their imports take a core that idles while tests are collected."""
+    asking = subprocess.Popen([*ask(parent), "import os; os._exit(0)"])
+    stack.enter_context(asking)
 
 
 def start_parent(
