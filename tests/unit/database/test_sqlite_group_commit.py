@@ -1,11 +1,8 @@
 """SQLite: each change is on the disk before anybody hears of it, and one fsync serves many."""
 
 import asyncio
-import os
 import shutil
 import sqlite3
-import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,39 +11,7 @@ from sqlalchemy import text
 from registry.database import sqlite_group_commit
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
-
-
-class Disk:
-    """A `Sync` that counts, waits for `free`, and fails on demand."""
-
-    def __init__(self) -> None:
-        self.syncs = 0
-        self.free = threading.Event()
-        self.free.set()
-        self.error: OSError | None = None
-
-    def sync(self, descriptor: int) -> None:
-        assert Path(os.readlink(f"/proc/self/fd/{descriptor}")).name == "registry.db-wal"
-        self.free.wait(10)
-        self.syncs += 1
-        if self.error is not None:
-            raise self.error
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-async def database(disk: Disk, tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.db", sync=disk.sync)
-    async with opened.transaction() as session:
-        await session.execute(text("CREATE TABLE t (n INTEGER)"))
-    disk.syncs = 0
-    yield opened
-    disk.free.set()
-    await opened.close()
+from tests.unit.database.conftest import Disk
 
 
 async def add(database: Database, n: int) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -11,34 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.auth.client_address import client_address, from_address
 from registry.database.engine import Database
+from tests.unit.database.conftest import Disk
 
 ADD = text("INSERT INTO t VALUES (1)")
-
-
-class Disk:
-    """A `Sync` that waits for `free`."""
-
-    def __init__(self) -> None:
-        self.free = threading.Event()
-        self.free.set()
-
-    def sync(self, _: int) -> None:
-        self.free.wait(10)
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-async def database(disk: Disk, tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.db", sync=disk.sync)
-    async with opened.transaction() as session:
-        await session.execute(text("CREATE TABLE t (n INTEGER)"))
-    yield opened
-    disk.free.set()
-    await opened.close()
 
 
 async def add(session: AsyncSession) -> int:
