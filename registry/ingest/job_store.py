@@ -102,7 +102,7 @@ class JobStore:
             if job.cancel_requested:
                 raise JobCancelled
             if not job.is_finished:
-                _set_progress(job, progress)
+                job.bytes_done, job.bytes_total = progress.bytes_done, progress.bytes_total
                 job.step = step
 
     async def succeed(
@@ -125,29 +125,32 @@ class JobStore:
         finished = Job(**{**before, **CLEARED_AT_END, **outcome, "state": JobState.SUCCEEDED})
         add_committed_row(session, finished)
 
-    async def retry(self, number: int, error: RegistryError) -> bool:
-        """Queue another attempt with a delay; False if the job has failed instead."""
+    async def retry(self, number: int, error: RegistryError) -> JobState:
+        """Queue another attempt with a delay, unless it was the last; the state after that."""
         async with self._database.transaction() as session:
             job = await _get_job(session, number)
             if job.is_finished:
-                return False
-            if job.attempts >= self._max_attempts:
+                return JobState(job.state)
+            if job.cancel_requested:
+                await _finish(session, job, JobState.CANCELLED)
+            elif job.attempts >= self._max_attempts:
                 await _finish(session, job, JobState.FAILED, error.code, error.detail)
-                return False
-            job.state = JobState.QUEUED
-            job.step = None
-            job.code, job.detail = error.code, _storable(error.detail)
-            job.next_attempt_at = now() + timedelta(seconds=_wait_seconds(job.attempts))
-            return True
+            else:
+                job.state, job.step = JobState.QUEUED, None
+                job.code, job.detail = error.code, _storable(error.detail)
+                job.next_attempt_at = now() + timedelta(seconds=_wait_seconds(job.attempts))
+            return JobState(job.state)
 
-    async def requeue(self, number: int) -> None:
+    async def requeue(self, number: int) -> JobState:
         """Return the job to the queue at shutdown; this attempt does not count."""
         async with self._database.transaction(for_catalog=False) as session:
             job = await _get_job(session, number)
-            if job.state == JobState.RUNNING:
-                job.state = JobState.QUEUED
-                job.step = None
+            if job.state == JobState.RUNNING and job.cancel_requested:
+                await _finish(session, job, JobState.CANCELLED)
+            elif job.state == JobState.RUNNING:
+                job.state, job.step = JobState.QUEUED, None
                 job.attempts -= 1
+            return JobState(job.state)
 
     async def fail(self, number: int, code: str, detail: str) -> None:
         async with self._database.transaction() as session:
@@ -230,11 +233,6 @@ async def _add_event(session: AsyncSession, job: Job, event: Event, why: str = "
     event.reason = _storable(f"job {job.number}{why}")
     event.data = {"job": job.number, "adapter": job.adapter}
     await repository.add(event)
-
-
-def _set_progress(job: Job, progress: Progress) -> None:
-    job.bytes_done = progress.bytes_done
-    job.bytes_total = progress.bytes_total
 
 
 def _storable(text: str | None) -> str | None:

@@ -31,7 +31,7 @@ from registry.ingest.pipeline import fetch, inspect, keep, take_upload
 from registry.ingest.precedence import Requests, Rest
 from registry.ingest.registrar import Registrar
 from registry.inspection.inspector import Inspection
-from registry.models.job import Job, JobStep
+from registry.models.job import UNFINISHED, Job, JobState, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.disks.store_threads import STEPS
@@ -118,9 +118,9 @@ class JobRunner:
             return await run_to_completion(self._on_cancel(run))
         except _TRANSIENT as error:
             logger.warning("job %d: %s", run.number, error.detail)
-            is_retried = await run_to_completion(self._job_store.retry(run.number, error))
-            run.error = None if is_retried else error
-            return is_retried
+            state = await run_to_completion(self._job_store.retry(run.number, error))
+            run.error = error if state == JobState.FAILED else None
+            return state in UNFINISHED
         except RegistryError as error:
             await run_to_completion(self._job_store.fail(run.number, error.code, error.detail))
             run.error = error
@@ -132,8 +132,7 @@ class JobRunner:
 
     async def _on_cancel(self, run: JobRun) -> bool:
         if not run.cancelled:
-            await self._job_store.requeue(run.number)
-            return True
+            return await self._job_store.requeue(run.number) in UNFINISHED
         await self._job_store.confirm_cancelled(run.number)
         return False
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from registry.database.engine import Database
+from registry.ingest import runner
 from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_store import JobStore
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
@@ -369,6 +370,57 @@ async def test_another_server_s_wish_to_cancel_is_heard(
         response = await other.http.post(f"/jobs/{number}/cancel")
         assert response.json()["state"] == "running"
     assert (await registry.end_of(number))["state"] == "cancelled"
+    leave.set()
+
+
+def fail_when_told(web: WebServer, path: str) -> tuple[threading.Event, threading.Event]:
+    """Answers 503 once it may: (it was asked for, let it fail)."""
+    asked, leave = threading.Event(), threading.Event()
+
+    def answer(handler: Handler) -> None:
+        asked.set()
+        leave.wait(20)
+        handler.send(503, b"no", {})
+
+    web.answers[path] = answer
+    return asked, leave
+
+
+@pytest.mark.both_databases
+async def test_a_cancelled_job_whose_attempt_fails_for_a_while_is_not_retried(
+    start: Start, registry: Registry, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server was told, and this one has not looked yet."""
+    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 60)
+    asked, leave = fail_when_told(web, f"/a/{CONFIG}")
+    body = {"source": f"{web.url}/a"}
+    waiting = asyncio.create_task(registry.http.post("/adapters/bot/versions?wait=30", json=body))
+    assert await asyncio.to_thread(asked.wait, 10)
+    async with start(works=False) as other:
+        assert (await other.http.post("/jobs/1/cancel")).json()["state"] == "running"
+    leave.set()
+    job = await registry.until(1, lambda job: job["state"] != "running")
+    assert (job["state"], job["next_attempt_at"], job["code"]) == ("cancelled", None, None)
+    answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_finished")
+    await registry.no_leftovers()
+
+
+@pytest.mark.both_databases
+async def test_a_cancelled_job_ends_with_the_server_that_runs_it(
+    start: Start, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the next one, which may not come."""
+    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 60)
+    asked, leave = hang(web, f"/a/{CONFIG}")
+    async with start(works=False) as other, start() as registry:
+        await registry.register("bot", f"{web.url}/a")
+        assert await asyncio.to_thread(asked.wait, 10)
+        await other.http.post("/jobs/1/cancel")
+        registry.stop_working()
+        job = await other.until(1, lambda job: job["state"] != "running")
+        assert (job["state"], job["attempts"]) == ("cancelled", 1)
+        await registry.no_leftovers()
     leave.set()
 
 
