@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     CursorResult,
     String,
+    and_,
     bindparam,
     case,
     delete,
@@ -73,7 +74,7 @@ class DueJob:
     """A job to run. `upload_bytes`: size of the uploaded body; None if it must be fetched.
 
     `owner`: the tenant; of the platform's jobs, where they are fetched from. As that has a slash,
-    it is no tenant.
+    it is no tenant. `turn`: 1 for the tenant's oldest job, 2 for the next.
     """
 
     number: int
@@ -81,6 +82,7 @@ class DueJob:
     tenant: str | None
     upload_bytes: int | None
     owner: str = "/"
+    turn: int = 1
 
 
 class JobRepository:
@@ -128,24 +130,32 @@ class JobRepository:
         return (await self._session.execute(ordered)).scalars().all()
 
     async def due(
-        self, at: datetime, *, excluding: Collection[int], limit: int
+        self, at: datetime, *, after: DueJob | None = None, excluding: Collection[int], limit: int
     ) -> Sequence[DueJob]:
-        """Jobs that are due, including those whose worker died: each tenant's oldest first."""
+        """Jobs that are due, including those whose worker died: each tenant's oldest first.
+
+        `after`: the last one of the page before.
+        """
         tenant = _tenant_prefix(col(Job.adapter))
         turn = func.row_number().over(partition_by=tenant, order_by=col(Job.id))
-        statement = (
+        found = (
             select(
                 col(Job.id),
                 col(Job.workspace),
                 col(Job.adapter),
                 case((col(Job.fetched_from).is_(None), col(Job.bytes_done))).label("upload_bytes"),
                 col(Job.fetched_from),
+                turn.label("turn"),
             )
             .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(excluding))
             .where(or_(col(Job.next_attempt_at).is_(None), col(Job.next_attempt_at) <= at))
-            .order_by(turn, col(Job.id))
-            .limit(limit)
+            .subquery()
+            .c
         )
+        statement = select(*found).order_by(found.turn, found.id).limit(limit)
+        if after is not None:
+            is_later = and_(found.turn == after.turn, found.id > after.number)
+            statement = statement.where(or_(found.turn > after.turn, is_later))
         return [_due_job(row) for row in await self._session.execute(statement)]
 
     async def unfinished(self, tenant: str, *, up_to: int) -> int:
@@ -187,7 +197,7 @@ class JobRepository:
 def _due_job(row: Any) -> DueJob:
     tenant = tenant_of(row.adapter)
     owner = tenant or _place_of(row.fetched_from)
-    return DueJob(row.id, row.workspace, tenant, row.upload_bytes, owner)
+    return DueJob(row.id, row.workspace, tenant, row.upload_bytes, owner, row.turn)
 
 
 def _place_of(fetched_from: str | None) -> str:

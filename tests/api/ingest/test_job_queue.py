@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, event
 
 from registry.database.engine import Database
+from registry.ingest import job_queue
 from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_queue import JobQueue
-from registry.ingest.repository import JobRepository
 from registry.models.job import Job, JobState
 from tests.support.servers.registry_in_loop import running_registry
 
@@ -37,7 +37,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def add(database: Database, *adapters: str) -> list[int]:
     """Queue a job for each; their numbers."""
     async with database.transaction() as session:
-        repository = JobRepository(session)
         jobs = [
             Job(
                 adapter=adapter,
@@ -49,7 +48,9 @@ async def add(database: Database, *adapters: str) -> list[int]:
             )
             for n, adapter in enumerate(adapters)
         ]
-        return [(await repository.add(job)).number for job in jobs]
+        session.add_all(jobs)
+        await session.flush()
+        return [job.number for job in jobs]
 
 
 async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker) -> int:
@@ -115,6 +116,49 @@ async def test_jobs_behind_those_that_others_hold_are_found(database: Database) 
     assert await queue.next(()) is None
     queue.look()
     assert await queue.next(()) is not None, "a new look begins again"
+
+
+async def given_in_a_look(queue: JobQueue) -> list[int]:
+    queue.look()
+    given = []
+    while (job := await queue.next(())) is not None:
+        given.append(job.number)
+    return given
+
+
+@pytest.mark.both_databases
+async def test_a_look_through_a_long_queue_is_a_few_small_statements(database: Database) -> None:
+    """PostgreSQL takes 32,767 parameters at most, and each statement sorts the queue."""
+    added = await add(
+        database, *(f"acme~{n}" for n in range(2500)), *(f"o-{n}" for n in range(500))
+    )
+    parameters: list[int] = []
+
+    def count_parameters(_: Any, __: Any, ___: Any, given: Any, *____: Any) -> None:
+        parameters.append(len(given))
+
+    event.listen(Engine, "before_cursor_execute", count_parameters)
+    try:
+        given = await given_in_a_look(JobQueue(database))
+    finally:
+        event.remove(Engine, "before_cursor_execute", count_parameters)
+    assert given[:4] == [added[0], added[2500], added[1], added[2501]]
+    assert sorted(given) == added
+    assert len(parameters) <= 12
+    assert max(parameters) < 20
+
+
+async def test_the_end_of_a_long_queue_is_looked_at_now_and_then(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = await add(database, *(f"a-{n}" for n in range(2000)))
+    queue = JobQueue(database)
+    assert await given_in_a_look(queue) == added
+    soon = await given_in_a_look(queue)
+    assert 1000 <= len(soon) < 2000
+    assert soon == added[: len(soon)]
+    monkeypatch.setattr(job_queue, "_FAR_SECONDS", 0)
+    assert await given_in_a_look(queue) == added
 
 
 async def test_a_job_that_comes_during_a_look_is_in_the_next(database: Database) -> None:
