@@ -8,7 +8,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.panels import SOURCE, PanelBuilder, prose
-from grafana.runbooks import SHOWN_ON, panel_number, sections
+from grafana.runbooks import SHOWN_ON, panel_number, panel_text
 
 TAG = "adaptry"
 
@@ -86,8 +86,7 @@ def _instance(exported: str) -> dashboard.QueryVariable:
 
 def _runbooks(uid: str) -> Iterable[Row]:
     alerts = SHOWN_ON.get(uid, ())
-    text = sections()
-    panels = [prose(alert, text[alert], identity=panel_number(alert)) for alert in alerts]
+    panels = [prose(alert, panel_text(alert), identity=panel_number(alert)) for alert in alerts]
     if panels:
         yield Row("Runbooks: what each alert means and what to do", tuple(panels), collapsed=True)
 

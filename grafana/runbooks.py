@@ -33,6 +33,7 @@ SHOWN_ON = {
     ),
 }
 _SECTION = re.compile(r"^## (Adaptry\w+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[([^\]]+)\]\(([^)#]*)(?:#([^)]*))?\)")
 _LINK_VARIABLES = "${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"
 
 
@@ -42,6 +43,11 @@ def sections() -> dict[str, str]:
     return {alert: content.strip() for alert, content in found}
 
 
+def panel_text(alert: str) -> str:
+    """The alert's section for Grafana, where other sections are panels, and there are no pages."""
+    return _LINK.sub(_in_grafana, sections()[alert])
+
+
 def panel_number(alert: str) -> int:
     """The id of the panel that shows the alert's section."""
     return FIRST_PANEL + _dashboard_of(alert)[1]
@@ -49,10 +55,21 @@ def panel_number(alert: str) -> int:
 
 def runbook_link(alert: str) -> dashboard.DashboardLink:
     """Opens the alert's section in full width."""
-    uid, position = _dashboard_of(alert)
-    address = f"/d/{uid}?viewPanel={FIRST_PANEL + position}&{_LINK_VARIABLES}"
     link = dashboard.DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK)
-    return link.url(address)
+    return link.url(_address(alert))
+
+
+def _in_grafana(link: re.Match[str]) -> str:
+    words, page, anchor = link.groups()
+    if page:
+        return f"{words} (docs/{page})"
+    (alert,) = (each for each in sections() if each.lower() == anchor)
+    return f"[{words}]({_address(alert)})"
+
+
+def _address(alert: str) -> str:
+    uid, position = _dashboard_of(alert)
+    return f"/d/{uid}?viewPanel={FIRST_PANEL + position}&{_LINK_VARIABLES}"
 
 
 def _dashboard_of(alert: str) -> tuple[str, int]:

@@ -166,6 +166,19 @@ def test_every_link_leads_somewhere(name: str) -> None:
     assert others["tags"] == [TAG] == DASHBOARDS[name]["tags"]
 
 
+def test_a_runbook_links_only_to_panels() -> None:
+    """Grafana has neither the sections of its page nor other pages."""
+    panels = [panel for each in DASHBOARDS.values() for panel in panels_of(each)]
+    texts = [panel["options"]["content"] for panel in panels if panel["type"] == "text"]
+    links = re.findall(r"\]\(([^)]*)\)", "".join(texts))
+    assert links
+    for link in links:
+        found = re.fullmatch(r"/d/([\w-]+)\?viewPanel=(\d+)&.+", link)
+        assert found, link
+        (shown,) = [each for each in DASHBOARDS.values() if each["uid"] == found[1]]
+        assert int(found[2]) in {panel["id"] for panel in panels_of(shown)}
+
+
 @by_name
 def test_the_page_names_every_panel_of_a_dashboard(name: str) -> None:
     page = (build.FOLDER.parents[1] / "docs" / "dashboards.md").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """The wheel outside the checkout: its light install asks servers, its full one runs the demo."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -120,6 +121,8 @@ def test_the_plain_install_has_all_commands_but_the_servers(
     assert exported.returncode == 0, exported.stderr
     for file in ("grafana/dashboards/cache.json", "grafana/rules/cache.yml"):
         assert (tmp_path / "dashboards" / file).read_bytes() == (ROOT / file).read_bytes()
+    (runbook,) = set(re.findall("runbook: (.+)#", (tmp_path / "dashboards" / file).read_text()))
+    assert "## AdaptryThrash" in (tmp_path / "dashboards" / runbook).read_text()
     again = run(light.adaptry, "grafana", "export", "dashboards", cwd=tmp_path)
     assert "--replace" in again.stderr
 
