@@ -12,6 +12,11 @@ from engine.errors import AdapterLoadFailed, EngineUnavailable
 from engine.operations.promotion import EnginePromotion
 from engine.resolver import for_engine
 from engine.types import AdapterVersion, LoadFailure, Tier
+from registry.aliases.history import AliasCatalog
+from registry.aliases.promotion import Preparation, PromotionService
+from registry.catalog.types import AliasState
+from registry.database.engine import Database
+from registry.errors import DatabaseUnavailable
 from registry.references import AdapterReference
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish_some, resolved, step
@@ -276,6 +281,25 @@ async def test_a_pinned_old_version_stays(client: httpx.AsyncClient, engine: Eng
     assert (await promote(client, 3, evict_old=True)).status_code == 200
     await asyncio.sleep(0.01)
     assert engine.residents(Tier.HOST) == [2, 3]
+
+
+class Outage(AliasCatalog):
+    """The database goes once an alias has moved."""
+
+    async def all(self, name: str) -> list[AliasState]:
+        raise DatabaseUnavailable("the database can't be used now: gone")
+
+
+async def test_a_switch_stands_though_the_old_versions_can_not_be_looked_up(
+    client: httpx.AsyncClient, service: RegistryService, database: Database, engine: Engine
+) -> None:
+    """They stay in memory, until their place is needed."""
+    promotion = PromotionService(service.catalog, Outage(database), service.aliases)
+    promotion.engine = service.promotion.engine
+    evicting = Preparation(evict_old=True)
+    moved = await promotion.promote("bot", "prod", {2: 1}, evicting, actor="test")
+    assert moved.weights == {2: 1}
+    assert await resolved(client, "bot@prod") == 2
 
 
 @pytest.mark.parametrize(

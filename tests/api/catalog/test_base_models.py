@@ -232,6 +232,18 @@ async def test_a_recheck_takes_over_only_what_it_names_and_what_fits(
         await resolved(service, "upper")
 
 
+async def test_a_recheck_that_names_another_base_model_than_the_version_s_is_refused(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    """Even where it changes nothing: whoever asked was mistaken about the version."""
+    await publish(service, "upper", make_adapter("upper", seed=1))
+    await publish(other, "lower", make_adapter("lower", seed=2))
+    with pytest.raises(OtherBaseModel):
+        await service.recheck.recheck("upper", 1, actor="anna", from_base="instruct")
+    rechecked = await service.recheck.recheck("upper", 1, actor="anna", from_base="tiny")
+    assert rechecked.base == "tiny"
+
+
 async def test_what_does_not_fit_stays_where_it_was(
     database: Database, service: RegistryService, make_adapter: AdapterMaker, tmp_path: Path
 ) -> None:
@@ -265,6 +277,24 @@ async def test_a_version_from_before_is_bound_by_the_first_engine_that_it_fits(
     remarks = (bound.version.inspection or {})["remarks"]
     assert "base_model_assumed" in [remark["code"] for remark in remarks]
     assert await resolved(service, "upper") == "upper:1"
+
+
+async def test_a_purged_version_from_before_is_bound_to_nothing_and_is_no_misfit(
+    database: Database,
+    service: RegistryService,
+    make_adapter: AdapterMaker,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for seed in (1, 2):
+        await publish(service, "upper", make_adapter(f"upper{seed}", seed=seed))
+    await service.lifecycle.retire("upper", 2, actor="anna")
+    await service.lifecycle.purge("upper", 2, actor="anna")
+    async with database.transaction() as session:
+        await session.execute(update(Version).values(base_id=None))
+    await service.recover()
+    assert "1 versions from before" in caplog.text
+    assert "0 do not fit" in caplog.text
+    assert (await service.catalog.version("upper", 2)).base is None
 
 
 class Engine:

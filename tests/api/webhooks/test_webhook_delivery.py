@@ -247,6 +247,20 @@ async def test_an_endpoint_that_answers_410_is_disabled_immediately(
     assert len(receiver.received) == 1
 
 
+async def test_attempts_that_fail_together_disable_an_endpoint_once(
+    client: httpx.AsyncClient, receiver: Receiver, database: Database
+) -> None:
+    receiver.otherwise = Answer(410, delay_seconds=0.3)
+    webhook = await add(client, receiver)
+    await write(database, *"abc")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while [d["status_code"] for d in await deliveries(client, webhook)] != [410] * 3:
+            await asyncio.sleep(0.02)
+    assert receiver.most_at_once == 3
+    events = (await client.get("/events")).json()["items"]
+    assert [event["kind"] for event in events].count("webhook.disabled") == 1
+
+
 async def test_an_endpoint_that_is_enabled_again_gets_at_once_what_was_to_wait(
     client: httpx.AsyncClient, receiver: Receiver, database: Database
 ) -> None:
@@ -278,6 +292,37 @@ async def test_a_slow_endpoint_holds_up_no_other(
         while not (failing := await deliveries(client, slow))[0]["error"]:
             await asyncio.sleep(0.05)
     assert failing[0]["error"] == "no answer within 5 s"
+
+
+async def test_no_more_messages_are_on_their_way_than_allowed(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    database: Database,
+    end_events: Callable[[], Awaitable[None]],
+) -> None:
+    receiver.otherwise = Answer(delay_seconds=0.2)
+    webhooks = [await add(client, receiver) for _ in range(2)]
+    await end_events()
+    async with another_server(database, max_sending=3):
+        await write(database, *"abcde")
+        for webhook in webhooks:
+            await settled(client, webhook, 5)
+    assert receiver.most_at_once == 3
+
+
+async def test_what_is_on_its_way_when_a_server_ends_is_waited_for_and_recorded(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    database: Database,
+    end_events: Callable[[], Awaitable[None]],
+) -> None:
+    receiver.otherwise = Answer(delay_seconds=0.5)
+    webhook = await add(client, receiver)
+    await write(database, "x")
+    await receiver.has(1)
+    await end_events()
+    (delivery,) = await deliveries(client, webhook)
+    assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
 
 
 async def test_an_endless_answer_is_not_read(

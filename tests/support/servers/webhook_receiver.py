@@ -48,12 +48,19 @@ class Receiver:
     answers: deque[Answer] = field(default_factory=deque)
     otherwise: Answer = field(default_factory=Answer)
     received: list[Received] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
 
     async def take(self, request: Request) -> Response:
         body = await request.body()
         self.received.append(Received(request.url.path, dict(request.headers), body))
         answer = self.answers.popleft() if self.answers else self.otherwise
-        await asyncio.sleep(answer.delay_seconds)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(answer.delay_seconds)
+        finally:
+            self.at_once -= 1
         return Response(answer.body, answer.status, answer.headers)
 
     async def has(self, count: int) -> list[Received]:
