@@ -125,6 +125,7 @@ def purge(
         show_json(done)
     else:
         print(f"{version} is purged, {size(done.freed_bytes)} freed")
+        _show_pending(done.pending_bytes)
 
 
 def gc(
@@ -181,6 +182,11 @@ def _change_state(server: str, change: "Callable[[Client], VersionRead]", as_jso
         print(f"{done.reference} is {done.state}")
 
 
+def _show_pending(size_bytes: int) -> None:
+    if size_bytes:
+        print(f"{size(size_bytes)} more once the store has deleted them, which may take a while")
+
+
 def _show_collection(done: "GarbageRead") -> None:
     if done.purged:
         show_table(
@@ -190,6 +196,7 @@ def _show_collection(done: "GarbageRead") -> None:
     outcome = "would be deleted" if done.dry_run else "deleted"
     counts = f"{counted(len(done.purged), 'version')} and {counted(len(done.orphans), 'orphan')}"
     print(f"{counts} {outcome}, {size(done.freed_bytes)}")
+    _show_pending(done.pending_bytes)
     if done.kept:
         print(f"kept: {text(done.kept)}")
     if done.refused:

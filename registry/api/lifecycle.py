@@ -13,7 +13,7 @@ from registry.api.lifecycle_schemas import (
     RetireBody,
 )
 from registry.api.parameters import Number
-from registry.api.serializers import garbage_read, version_read
+from registry.api.serializers import garbage_read, purge_read, version_read
 from registry.auth.caller import actor_name
 from registry.catalog.schemas import VersionRead
 from registry.lifecycle.garbage_collector import Retention
@@ -74,7 +74,7 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
         """Delete the files of a retired, quarantined or rejected version."""
         body = body or ReasonBody()
         purge = await service.lifecycle.purge(name, number, actor=actor_name(), reason=body.reason)
-        return PurgeRead(version=version_read(purge.published), freed_bytes=purge.freed_bytes)
+        return purge_read(purge)
 
     @router.post("/gc")
     async def collect_garbage(body: GarbageBody | None = None) -> GarbageRead:

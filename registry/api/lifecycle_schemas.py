@@ -32,10 +32,15 @@ class QuarantineBody(Body):
 
 
 class PurgeRead(BaseModel):
-    """`freed_bytes` is 0 if another version has the same files."""
+    """`freed_bytes` and `pending_bytes` are 0 if another version has the same files.
+
+    `pending_bytes` are not freed yet: the store did not delete them in time, or somebody who
+    registers the same files may need them. They go later, unless a version needs them then.
+    """
 
     version: VersionRead
     freed_bytes: int
+    pending_bytes: int
 
 
 class GarbageBody(Body):
@@ -67,6 +72,7 @@ class GarbageRead(BaseModel):
     """`kept` counts kept versions by rule: `aliased`, `last`, `rollback_window`.
 
     `refused`: versions that could not be purged now, with the error's code. With `more`, repeat.
+    `pending_bytes`: what is deleted later, as in the response of a purge.
     """
 
     dry_run: bool
@@ -75,4 +81,5 @@ class GarbageRead(BaseModel):
     kept: dict[str, int]
     orphans: list[str]
     freed_bytes: int
+    pending_bytes: int
     more: bool

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from registry.api.alias_schemas import AliasRead
-from registry.api.lifecycle_schemas import GarbageItem, GarbageRead
+from registry.api.lifecycle_schemas import GarbageItem, GarbageRead, PurgeRead
 from registry.auth.caller import Caller, current_caller
 from registry.catalog.overview import OverviewRow
 from registry.catalog.overview_schemas import OverviewItem
 from registry.catalog.schemas import AdapterRead, InspectionRead, VersionRead, WeightRead
-from registry.catalog.types import AliasState, PublishedVersion
+from registry.catalog.types import AliasState, PublishedVersion, Purge
 from registry.lifecycle.garbage_collector import Collection
 from registry.models import Adapter
 
@@ -115,6 +115,14 @@ def alias_read(adapter: str, state: AliasState) -> AliasRead:
     )
 
 
+def purge_read(purge: Purge) -> PurgeRead:
+    return PurgeRead(
+        version=version_read(purge.published),
+        freed_bytes=purge.freed_bytes,
+        pending_bytes=purge.pending_bytes,
+    )
+
+
 def garbage_read(collection: Collection, *, dry_run: bool) -> GarbageRead:
     return GarbageRead(
         dry_run=dry_run,
@@ -126,5 +134,6 @@ def garbage_read(collection: Collection, *, dry_run: bool) -> GarbageRead:
         kept=collection.kept,
         orphans=list(collection.orphans),
         freed_bytes=collection.freed_bytes,
+        pending_bytes=collection.pending_bytes,
         more=collection.more,
     )

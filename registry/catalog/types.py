@@ -136,7 +136,12 @@ class AliasState:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Result of a purge. `freed_bytes` is 0 if another version has the same files."""
+    """Result of a purge. Both are 0 if another version has the same files.
+
+    `pending_bytes` are not freed yet: the store did not delete them in time, or somebody who
+    registers the same files may need them. They go later, unless a version needs them then.
+    """
 
     published: PublishedVersion
     freed_bytes: int
+    pending_bytes: int

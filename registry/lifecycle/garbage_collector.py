@@ -6,10 +6,11 @@ from datetime import timedelta
 from functools import partial
 
 from registry.auth.client_address import client_address
+from registry.catalog.types import Purge
 from registry.database.engine import Database
 from registry.errors import RegistryError
 from registry.lifecycle.garbage_repository import Candidate, GarbageRepository
-from registry.lifecycle.removal import FileRemoval
+from registry.lifecycle.removal import FileRemoval, Removal
 from registry.lifecycle.service import LifecycleService
 from registry.models import Event, EventKind, VersionState, now
 from registry.sources.disks.store_threads import WORK
@@ -38,7 +39,7 @@ class Collection:
     """What was purged, or would be. `kept` counts by rule the versions in the states that stayed.
 
     `refused`: versions that could not be purged now, with the error's code. `more`: the limit was
-    reached. `orphans` are digests of files without a row.
+    reached. `orphans` are digests of files without a row. `pending_bytes` go later, see `Purge`.
     """
 
     purged: Sequence[Candidate]
@@ -46,6 +47,7 @@ class Collection:
     kept: dict[str, int]
     orphans: Sequence[str]
     freed_bytes: int
+    pending_bytes: int
     more: bool
 
 
@@ -76,22 +78,25 @@ class GarbageCollector:
         orphans = [] if retention.adapter else await self._orphans()
         if dry_run:
             freed = await self._would_free(garbage)
-            return Collection(garbage, {}, kept, orphans, freed, len(found) > limit)
+            return Collection(garbage, {}, kept, orphans, freed, 0, len(found) > limit)
         purged: list[Candidate] = []
         refused: dict[str, str] = {}
-        freed = 0
+        freed = pending = 0
         for candidate in garbage:
             try:
-                freed += await self._purge(candidate, actor)
+                purge = await self._purge(candidate, actor)
+                freed, pending = freed + purge.freed_bytes, pending + purge.pending_bytes
                 purged.append(candidate)
             except RegistryError as error:
                 if error.status == 503:
                     raise
                 refused[candidate.reference] = error.code
-        deleted = [digest for digest in orphans if await self._removal.remove(digest)]
+        deleted = [
+            digest for digest in orphans if await self._removal.remove(digest) == Removal.REMOVED
+        ]
         if deleted:
             await self._add_event(deleted, actor)
-        return Collection(purged, refused, kept, deleted, freed, len(found) > limit)
+        return Collection(purged, refused, kept, deleted, freed, pending, len(found) > limit)
 
     async def _add_event(self, deleted: Sequence[str], actor: str) -> None:
         """Write the event of deleted orphans; each purge has its own event."""
@@ -113,13 +118,11 @@ class GarbageCollector:
                 limit=limit,
             )
 
-    async def _purge(self, candidate: Candidate, actor: str) -> int:
-        """Purge it; the freed bytes."""
+    async def _purge(self, candidate: Candidate, actor: str) -> Purge:
         name, number, reason = candidate.adapter, candidate.number, "garbage collection"
         if candidate.state in (VersionState.READY, VersionState.DEPRECATED):
             await self._lifecycle.retire(name, number, actor=actor, reason=reason)
-        purge = await self._lifecycle.purge(name, number, actor=actor, reason=reason)
-        return purge.freed_bytes
+        return await self._lifecycle.purge(name, number, actor=actor, reason=reason)
 
     async def _would_free(self, garbage: Sequence[Candidate]) -> int:
         """Bytes that a purge would free; files that other versions need free nothing."""

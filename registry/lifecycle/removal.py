@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from functools import partial
 
 from registry.catalog.repository import RegistryRepository
@@ -18,6 +19,14 @@ _TRIES = 5
 _RETRY_SECONDS = 0.02
 
 
+class Removal(Enum):
+    """What became of files that were to be removed."""
+
+    REMOVED = auto()
+    KEPT = auto()  # a version needs them, or there are none
+    PENDING = auto()  # they go later, unless somebody who looks at them now begins to need them
+
+
 class ReservedFiles:
     """Files that nobody can begin to need, or None, if somebody may need them."""
 
@@ -26,23 +35,26 @@ class ReservedFiles:
         self._reservation = reservation
         self.is_open = reservation is not None
 
-    async def remove(self) -> bool:
-        """Remove them, unless a version needs them; whether that was done.
+    async def remove(self) -> Removal:
+        """Remove them once, unless a version needs them.
 
         What the store does not do in time it does later. Raises DatabaseUnavailable.
         """
         reservation = self._reservation
-        if reservation is None or not self.is_open:
-            return False
+        if reservation is None:
+            return Removal.PENDING
         async with self._database.read_session() as session:
             if await RegistryRepository(session).uses_of_files(reservation.digest):
-                return False
+                return Removal.KEPT
         self.is_open = False
         try:
-            await STEPS.finish(reservation.remove)
+            were_there = await STEPS.finish(reservation.remove)
         except OSError as error:  # the cleanup tries again
             logger.warning("files can't be removed: %s", error.strerror or error)
-        return reservation.has_removed
+            were_there = None
+        if reservation.has_removed:
+            return Removal.REMOVED
+        return Removal.PENDING if were_there is None else Removal.KEPT
 
 
 class FileRemoval:
@@ -78,7 +90,7 @@ class FileRemoval:
         if reservation is not None and files.is_open:
             await STEPS.finish(reservation.release)
 
-    async def remove(self, digest: str) -> bool:
+    async def remove(self, digest: str) -> Removal:
         """Remove them, unless they are needed. Raises StoreUnavailable, DatabaseUnavailable."""
         async with self.reserved(digest) as files:
             return await files.remove()

@@ -15,7 +15,7 @@ from registry.errors import (
     VersionAliased,
     VersionInUse,
 )
-from registry.lifecycle.removal import FileRemoval
+from registry.lifecycle.removal import FileRemoval, Removal
 from registry.lifecycle.transitions import change_state
 from registry.models import EventKind, Version, VersionState, row_id
 from registry.references import parse_version, tenant_of
@@ -113,6 +113,7 @@ class LifecycleService:
         Raises VersionAliased, VersionInUse, StoreUnavailable.
         """
         digest = (await self._version(name, number)).digest
+        removal = Removal.KEPT
         async with self._removal.reserved(digest, patient=True) as files:
             async with adapter_transaction(self._database, name, actor) as work:
                 version = await work.version(number)
@@ -120,10 +121,13 @@ class LifecycleService:
                 await _transition(work, version, VersionState.PURGED, reason)
                 published = await work.published_version(version)
                 needed = await _files_are_needed(work, version)
-                is_freed = needed and not await _files_are_visibly_needed(work, version)
+                if needed and not await _files_are_visibly_needed(work, version):
+                    removal = Removal.REMOVED
             if not needed:
-                is_freed = await files.remove()
-        return Purge(published, version.size_bytes if is_freed else 0)
+                removal = await files.remove()
+        size_bytes = {removal: version.size_bytes}
+        freed, pending = (size_bytes.get(each, 0) for each in (Removal.REMOVED, Removal.PENDING))
+        return Purge(published, freed, pending)
 
     async def _verify_files(self, name: str, number: int) -> None:
         version = await self._version(name, number)

@@ -25,8 +25,8 @@ class Reservation:
         self._locks = locks
         self.has_removed = False  # the files are gone, though perhaps not deleted yet
 
-    def remove(self) -> None:
-        """Remove the files: no version may need them."""
+    def remove(self) -> bool:
+        """Remove the files: no version may need them. Whether there were any."""
         try:
             discarded = self._removals.discard(self.digest)
         except BaseException:
@@ -36,6 +36,7 @@ class Reservation:
         self.release()
         if discarded is not None:
             self._removals.delete(discarded)
+        return self.has_removed
 
     def release(self) -> None:
         """A version needs the files, or they are gone."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -154,6 +155,22 @@ def test_pins_jobs_and_garbage(console: ConsoleServer, visit: Visit) -> None:
     answer(page, "Collect garbage", "Purge", Type_purge_to_confirm="purge")
     expect(page.get_by_text(re.compile("purged, .* free"))).to_be_visible()
     assert read(console, "adapters/garbage/versions/2")["state"] == "purged"
+
+
+def test_a_purge_says_what_the_store_has_yet_to_delete(tmp_path: Path, visit: Visit) -> None:
+    """Here somebody registers the same files."""
+    with console_server(tmp_path) as console:
+        console.register("held", "upper")
+        console.register("held", "reverse")
+        url = f"{console.url}/api/v1/adapters/held/versions/2"
+        digest = httpx.post(f"{url}/retire", trust_env=False, timeout=60).json()["digest"]
+        page = visit(console.url).open("#/adapters/held?version=2")
+        with console.registry.service.store._pending.lock_shared(digest):
+            page.get_by_role("button", name="Purge …", exact=True).click()
+            answer(page, "Purge held:2", "Purge", **{"Type_held:2_to_confirm": "held:2"})
+            said = re.compile("held:2 is purged: .+ free later")
+            expect(page.get_by_text(said)).to_be_visible()
+        page.close()
 
 
 def test_the_settings_of_the_cache_are_shown(console: ConsoleServer, visit: Visit) -> None:

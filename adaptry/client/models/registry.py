@@ -88,6 +88,7 @@ class GarbageRead(ResponseModel):
     `kept` counts kept versions by rule: `aliased`, `last`, `rollback_window`.
 
     `refused`: versions that could not be purged now, with the error's code. With `more`, repeat.
+    `pending_bytes`: what is deleted later, as in the response of a purge.
     """
 
     dry_run: bool
@@ -96,6 +97,7 @@ class GarbageRead(ResponseModel):
     kept: dict[str, int]
     orphans: list[str]
     freed_bytes: int
+    pending_bytes: int
     more: bool
 
 
@@ -269,10 +271,16 @@ class VersionRead(ResponseModel):
 
 
 class PurgeRead(ResponseModel):
-    """`freed_bytes` is 0 if another version has the same files."""
+    """
+    `freed_bytes` and `pending_bytes` are 0 if another version has the same files.
+
+    `pending_bytes` are not freed yet: the store did not delete them in time, or somebody who
+    registers the same files may need them. They go later, unless a version needs them then.
+    """
 
     version: VersionRead
     freed_bytes: int
+    pending_bytes: int
 
 
 class VersionPage(ResponseModel):

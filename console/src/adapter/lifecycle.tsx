@@ -5,7 +5,7 @@ import { confirm } from "../lib/dialog.tsx";
 import { may, owns } from "../lib/caller.ts";
 import { showResult } from "../lib/notices.tsx";
 import { Act } from "../lib/parts.tsx";
-import { bytes } from "../lib/format.ts";
+import { freed } from "../lib/format.ts";
 
 type Version = Schema["VersionRead"];
 type Step = "deprecate" | "quarantine" | "restore" | "retire" | "purge";
@@ -52,8 +52,8 @@ async function change(version: Version, step: Step, refresh: () => Promise<void>
     if (step === "quarantine") {
       await request("post", "/api/v1/adapters/{name}/versions/{number}/quarantine", { path, body: { reason: reason ?? "", code: "operator" } });
     } else if (step === "purge") {
-      const { freed_bytes: freed } = await request("post", "/api/v1/adapters/{name}/versions/{number}/purge", { path, body: { reason } });
-      showResult(`${version.reference} is purged: ${bytes(freed)} are free`);
+      const purged = await request("post", "/api/v1/adapters/{name}/versions/{number}/purge", { path, body: { reason } });
+      showResult(`${version.reference} is purged: ${freed(purged)}`);
     } else if (step === "retire") {
       await request("post", "/api/v1/adapters/{name}/versions/{number}/retire", { path, body: { reason, force: false } });
     } else {

@@ -12,6 +12,13 @@ export function bytes(count: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
+/** What a purge freed, and what the store has yet to delete. */
+export function freed(purge: { freed_bytes: number; pending_bytes: number }): string {
+  const { freed_bytes: now, pending_bytes: later } = purge;
+  if (later === 0) return `${bytes(now)} free`;
+  return now === 0 ? `${bytes(later)} free later, once the store has deleted them` : `${bytes(now)} free, and ${bytes(later)} later`;
+}
+
 /** How long something has been idle: whole seconds, as it is polled only so often. */
 export function idle(value: number): string {
   return value < 120 ? `${Math.floor(value)} s` : seconds(value);

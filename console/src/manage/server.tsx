@@ -9,7 +9,7 @@ import { useAnswer, useInterval } from "../lib/hooks.ts";
 import { showProblem, showResult } from "../lib/notices.tsx";
 import { Act, Code, Facts, Row, State, Table, type Pair } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { bytes, count } from "../lib/format.ts";
+import { bytes, count, freed } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 import { AllSettings } from "./settings.tsx";
 
@@ -164,7 +164,7 @@ function GarbageCollection() {
     const text = `${count(found.purged.length, "version")} and ${bytes(found.freed_bytes)} are deleted. That can't be undone.`;
     const action = async () => {
       const done = await ask(false);
-      showResult(`${count(done.purged.length, "version")} purged, ${bytes(done.freed_bytes)} free`);
+      showResult(`${count(done.purged.length, "version")} purged, ${freed(done)}`);
       setFound(null);
     };
     await confirm({ title: "Collect garbage", verb: "Purge", text, repeat: "purge", action }).catch((error) => showProblem(error, "Garbage collection"));

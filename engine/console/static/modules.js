@@ -1,1 +1,1 @@
-import{B as s,L as e,Z as t,ea as m,ia as f,j as o,o as r,y as a}from"./chunk-PVHB3XAL.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};
+import{C as s,M as e,_ as t,fa as m,j as o,ja as f,o as r,z as a}from"./chunk-KNTJISZ3.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};

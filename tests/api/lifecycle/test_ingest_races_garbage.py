@@ -87,6 +87,7 @@ async def test_a_purge_leaves_files_to_a_registration_that_is_about_to_need_them
     async with arriving(service, make_adapter("again", seed=1)) as artifact:
         purge = await step(client, "bot:2", "purge")
         assert purge.json()["freed_bytes"] == 0
+        assert purge.json()["pending_bytes"] == purge.json()["version"]["size_bytes"]
         assert artifact.path.is_dir()
         done = await service.registrar.publish("bot", Origin("again", None, "test"), artifact)
     assert (done.created, done.published.version.state) == (False, "ready")

@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from registry.errors import InvalidReference, TransitionRefused, UnknownVersion
 from registry.ingest.cleanup import Cleanup
+from registry.lifecycle.service import MAX_REASON
 from registry.references import parse_reference
 from registry.service import RegistryService
 from tests.api.conftest import Run
@@ -138,6 +139,18 @@ async def test_quarantine_keeps_its_reason_and_code_until_it_is_restored(
     assert version["state"] == "ready"
     assert version["state_code"] is version["state_reason"] is None
     assert await resolved(client, "bot") == 1
+
+
+async def test_the_event_of_a_quarantine_has_room_for_the_longest_reason(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> None:
+    """PostgreSQL refuses what is longer than its column."""
+    await publish_some(client, make_adapter, "bot", 1)
+    reason, code = "x" * MAX_REASON, "c" * 64
+    done = await step(client, "bot:1", "quarantine", reason=reason, code=code)
+    assert (done.status_code, done.json()["state_reason"]) == (200, reason)
+    events = (await client.get("/adapters/bot/events")).json()["items"]
+    assert events[-1]["reason"] == f"{code}: {reason}"[:MAX_REASON]
 
 
 async def test_the_engine_quarantines_by_row_id_or_reference(

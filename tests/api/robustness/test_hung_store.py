@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from adaptry.cli import main
+from adaptry.terminal.output import size
 from registry.errors import StoreUnavailable
 from registry.lifecycle.garbage_collector import ORPHANS_AFTER_SECONDS
 from registry.sources.disks.store_threads import STEPS, WORK, StoreThreads
-from tests.support.servers.registry_in_loop import Registry, running_registry
+from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 from tests.support.store_calls import StoreCalls, store_calls
 
 AdapterMaker = Callable[..., Path]
@@ -42,8 +44,13 @@ async def step(registry: Registry, number: int, what: str) -> httpx.Response:
     return await registry.http.post(f"/adapters/bot/versions/{number}/{what}", json={})
 
 
+async def version(registry: Registry, number: int) -> Json:
+    found: Json = (await registry.http.get(f"/adapters/bot/versions/{number}")).json()
+    return found
+
+
 async def state(registry: Registry, number: int) -> str:
-    return str((await registry.http.get(f"/adapters/bot/versions/{number}")).json()["state"])
+    return str((await version(registry, number))["state"])
 
 
 async def goes_on(registry: Registry) -> None:
@@ -150,11 +157,42 @@ async def test_what_the_store_does_not_remove_in_time_is_purged_and_removed_late
         await hung(calls)
         await goes_on(registry)
         answer = await purging
-        assert (answer.status_code, answer.json()["freed_bytes"]) == (200, 0)
+        purged = answer.json()
+        assert (answer.status_code, purged["freed_bytes"]) == (200, 0)
+        assert purged["pending_bytes"] == purged["version"]["size_bytes"]
         assert await state(registry, 2) == "purged"
         assert len(registry.kept()) == 2
     await registry.keeps_one()
+    again = (await step(registry, 2, "purge")).json()
+    assert (again["freed_bytes"], again["pending_bytes"]) == (0, 0)
     await registry.no_leftovers()
+
+
+async def test_the_commands_say_what_the_store_has_yet_to_delete(
+    registry: Registry,
+    make_adapter: AdapterMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await retired(registry, make_adapter, 3)
+    await registry.no_leftovers()
+    monkeypatch.setattr(STEPS, "seconds", 1.0)
+    later = f"{size((await version(registry, 2))['size_bytes'])} more once the store has deleted"
+
+    async def run(*arguments: str) -> str:
+        url = registry.http.base_url
+        command = ["adapter", *arguments, "--server", f"http://{url.host}:{url.port}"]
+        assert await asyncio.to_thread(main, command) == 0
+        return capsys.readouterr().out
+
+    async with hung_store(registry, lambda event: event == "os.rename"):
+        assert later in (purged := await run("purge", "bot:2"))
+        assert purged.startswith("bot:2 is purged, 0 B freed\n")
+        everything = ("--apply", "--keep-last", "0", "--rollback-days", "0")
+        assert later in (collected := await run("gc", *everything))
+        assert "1 version and 0 orphans deleted, 0 B\n" in collected
+    await registry.keeps_one()
+    assert "more" not in await run("purge", "bot:2")
 
 
 @pytest.mark.parametrize(
