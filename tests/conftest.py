@@ -23,6 +23,7 @@ OURS = ("adaptry", "engine", "fleet", "guest", "registry")
 pytest_plugins = [
     "tests.support.databases.fixtures",
     "tests.support.garbage",
+    "tests.support.hypothesis_profile",
     "tests.support.scheduling",
     "tests.support.tls_contexts",
     "tests.support.workers.forks",

@@ -96,7 +96,7 @@ requests = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests)
 def test_blocks_are_shared_if_and_only_if_their_contents_are_the_same(
     hasher: Any, requests: list[tuple[str, list[int], list[int], str | None]]

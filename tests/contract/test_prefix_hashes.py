@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
@@ -164,7 +164,6 @@ conversations = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(conversations)
 def test_the_hashes_are_vllms_whatever_was_asked_before(conversations: list[Any]) -> None:
     hashing = Hashing(min_tokens=0)

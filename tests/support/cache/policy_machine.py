@@ -631,5 +631,5 @@ def policy_test(
         "new_model_order": staticmethod(new_model_order),
     }
     case: type[TestCase] = type("Machine", (PolicyMachine,), orders).TestCase  # type: ignore[attr-defined]  # hypothesis adds it
-    case.settings = settings(max_examples=examples, stateful_step_count=50, deadline=None)  # type: ignore[attr-defined]  # hypothesis reads it
+    case.settings = settings(max_examples=examples, stateful_step_count=50)  # type: ignore[attr-defined]  # hypothesis reads it
     return case

@@ -168,7 +168,7 @@ async def play(acme: TenantLimits, zeta: TenantLimits, story: list[Step]) -> Non
         assert not world.cache.controller.tenants._queues
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(acme=tenant_limits, zeta=tenant_limits, story=steps)
 def test_limits_hold_every_request_is_served_and_nothing_leaks(
     acme: TenantLimits, zeta: TenantLimits, story: list[Step]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import Body, FastAPI, Request
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, model_validator
 from starlette.types import Message
@@ -20,7 +20,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(VALUES, st.booleans())
 def test_a_body_is_parsed_as_python_parses_it(value: Any, is_ascii: bool) -> None:
     content = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")

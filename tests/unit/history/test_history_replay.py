@@ -92,7 +92,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(STEPS)
 def test_the_replay_at_every_moment_is_what_the_cache_held_then(
     steps: list[tuple[str, int, float]],

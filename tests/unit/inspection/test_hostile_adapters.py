@@ -110,19 +110,18 @@ def test_what_is_mutated_below_is_good_at_first(folder: Path) -> None:
     assert judge_adapter(good, BASE, MAX_RANK).problems == ()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(headers, st.sampled_from([0, 0, 0, 1, -1, 8, 1000, 2**40]), st.integers(0, 256))
 def test_any_header(folder: Path, header: dict[str, Any], lie: int, left: int) -> None:
     assert_judged(write(folder, json.dumps(CONFIG).encode(), weights(header, DATA[left:], lie=lie)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(configs)
 def test_any_configuration(folder: Path, config: dict[str, Any]) -> None:
     assert_judged(write(folder, json.dumps(config).encode(), weights(HEADER)))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_any_bytes(folder: Path, config: bytes, content: bytes) -> None:
     assert_judged(write(folder, config, content))

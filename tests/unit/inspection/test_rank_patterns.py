@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.errors import InvalidAdapter
@@ -49,7 +49,6 @@ def test_a_key_for_each_of_many_modules_is_no_trouble() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("a.*+?|()[]^$\\d_-{}:lq"), max_size=30))
 @example("(.|.)*l")
 @example("(a|a)*(b|b)*" * 9 + "x")

@@ -109,7 +109,6 @@ def reread(content: bytes) -> list[tuple[str, dict[str, Any]]]:
     tensors(),
     st.none() | st.dictionaries(st.text("abc", max_size=3), st.text("äb€"), min_size=1),
 )
-@settings(deadline=None)
 def test_what_the_library_writes_is_read_back(
     folder: Path, written: Tensors, metadata: dict[str, str] | None
 ) -> None:
@@ -122,7 +121,6 @@ def test_what_the_library_writes_is_read_back(
 
 
 @given(tensors(), st.data())
-@settings(deadline=None)
 def test_a_file_cut_off_anywhere_is_refused(
     folder: Path, written: Tensors, data: st.DataObject
 ) -> None:
@@ -132,7 +130,7 @@ def test_a_file_cut_off_anywhere_is_refused(
 
 
 @given(tensors(), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_damaged_header_is_refused_or_read_as_the_library_reads_it(
     folder: Path, written: Tensors, data: st.DataObject
 ) -> None:
@@ -155,7 +153,7 @@ def test_a_damaged_header_is_refused_or_read_as_the_library_reads_it(
     ),
     st.binary(max_size=16),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_json_for_a_header_is_refused_or_read_as_the_library_reads_it(
     folder: Path, header: object, data: bytes
 ) -> None:
@@ -164,7 +162,6 @@ def test_any_json_for_a_header_is_refused_or_read_as_the_library_reads_it(
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_any_bytes_are_refused_or_read_as_the_library_reads_them(
     folder: Path, content: bytes
 ) -> None:

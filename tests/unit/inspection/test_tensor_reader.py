@@ -23,7 +23,7 @@ def stored(folder: Path, tensor: torch.Tensor, name: str = "x") -> tuple[Path, T
 
 
 @pytest.mark.parametrize("dtype", TORCH)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_bits_are_judged_as_torch_judges_them(dtype: str, data: st.DataObject) -> None:
     raw = data.draw(st.binary(min_size=16, max_size=64).map(lambda b: b[: len(b) // 8 * 8]))

@@ -12,7 +12,7 @@ from typing import Literal
 from unittest import TestCase
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cache.tenant_memory import Tenancy
@@ -142,7 +142,6 @@ def test_the_shipped_orders_are_found() -> None:
 
 
 @every_order
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_what_was_inserted_and_not_removed_is_in_the_order_once(
     new_order: Callable[[], EvictionOrder], steps: list[Step]
@@ -153,7 +152,6 @@ def test_what_was_inserted_and_not_removed_is_in_the_order_once(
 
 
 @every_order
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_reading_the_order_changes_nothing(
     new_order: Callable[[], EvictionOrder], steps: list[Step]
@@ -165,7 +163,6 @@ def test_reading_the_order_changes_nothing(
 
 
 @every_order
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_the_order_is_sorted_by_its_keys_and_a_key_changes_only_with_its_version(
     new_order: Callable[[], EvictionOrder], steps: list[Step]

@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.policy.decisions import Activate, Commit, StartLoad
@@ -45,7 +45,6 @@ def hit_ratio(order: EvictionOrder, used: list[VersionId], places: int) -> float
     return 1 - (len(serve(order, used, places)) + cold) / len(used)
 
 
-@settings(deadline=None)
 @given(used=USES, places=PLACES)
 def test_lfu_evicts_the_smallest_sum_of_decayed_uses(used: list[VersionId], places: int) -> None:
     """Its scores are logarithms; the model adds up the uses themselves."""
@@ -66,7 +65,6 @@ def test_lfu_evicts_the_smallest_sum_of_decayed_uses(used: list[VersionId], plac
         uses[version].append(now)
 
 
-@settings(deadline=None)
 @given(used=USES, places=PLACES)
 def test_without_costs_and_known_uses_two_policies_are_lru(
     used: list[VersionId], places: int
@@ -76,7 +74,6 @@ def test_without_costs_and_known_uses_two_policies_are_lru(
     assert serve(CostOrder(), used, places) == victims
 
 
-@settings(deadline=None)
 @given(
     last_uses=st.permutations([A, B, C, D]),
     known=st.dictionaries(st.sampled_from([A, B, C, D]), st.integers(1, 100)),

@@ -67,7 +67,7 @@ def stream_after(tokenizer: Tokenizer, prompt: list[int], *, skips: bool) -> Any
     return DecodeStream(ids=prompt, skip_special_tokens=skips)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data(), st.sampled_from(sorted(TOKENIZERS)), st.booleans())
 def test_text_goes_on_as_after_the_whole_prompt(
     data: st.DataObject, name: str, skips: bool
