@@ -65,10 +65,16 @@ def test_it_sleeps():
 """
 
 
+@pytest.fixture(autouse=True)
+def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are installed would be imported by each process: three seconds of CPU a test."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def command(folder: Path, *options: str) -> list[str]:
     """Two processes, with nothing of this project but what forks them."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    plugins = ("tests.support.workers.forks", "no:cacheprovider", "no:schemathesis")
+    plugins = ("xdist", "tests.support.workers.forks", "no:cacheprovider")
     program = [sys.executable, "-m", "pytest", "-n2", *(f"-p{each}" for each in plugins)]
     return [*program, f"--basetemp={folder}/temporary", str(folder), *options]
 
