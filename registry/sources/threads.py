@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from registry.sources.disks.reads import Share, read_in_thread
+from registry.sources.disks.reads import Share, begin_read
 from registry.sources.disks.store_threads import SOURCES
 
 HUNG_SECONDS = 2.0  # after which a read that was to stop counts as hung
@@ -22,7 +22,7 @@ async def run_in_thread(
     else in one of the store, which all work writes to. What hangs is left behind, and may go on
     much later.
     """
-    running = asyncio.ensure_future(read_in_thread(share or SOURCES.next_share(), work))
+    running = begin_read(share or SOURCES.next_share(), work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

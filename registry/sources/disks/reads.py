@@ -11,12 +11,15 @@ from typing import Any, ParamSpec, TypeVar
 
 from registry.errors import SourceTimeout
 from registry.places import Places
+from registry.sources.disks.idle_threads import IdleThreads
 
 MAX_READS = 16  # of one disk at a time
 LOOK_SECONDS = 60.0  # for a look at a folder
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+_threads = IdleThreads("adaptry-sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,6 @@ class ReadThreads:
 
     So a disk that hangs holds up no other's reads, and a folder of it those of no other tenant. A
     read that waits can be cancelled.
-
-    They are daemons, unlike those of the standard library's pool: a process that ends does not wait
-    for a disk that hangs.
     """
 
     def __init__(self, count: int) -> None:
@@ -83,9 +83,7 @@ class ReadThreads:
 
     def _start(self, disk: str, begun: list[_Read]) -> None:
         for read in begun:
-            thread = threading.Thread(target=self._work, args=(disk, read), daemon=True)
-            thread.name = "adaptry-sources"
-            thread.start()
+            _threads.run(partial(self._work, disk, read))
 
     def _work(self, disk: str, read: _Read) -> None:
         try:
@@ -132,12 +130,12 @@ async def look_in_thread(
     """
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            return await read_in_thread(share, partial(look, *args, **kwargs))
+            return await begin_read(share, partial(look, *args, **kwargs))
     except TimeoutError:
         raise SourceTimeout(LOOK_SECONDS) from None
 
 
-async def read_in_thread(share: Share, work: Callable[[], Result]) -> Result:
-    """As `look_in_thread`, for as long as it takes."""
+def begin_read(share: Share, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    """As `look_in_thread`, for as long as it takes. To be called on an event loop."""
     context = contextvars.copy_context()
-    return await asyncio.wrap_future(_readers.submit(share, partial(context.run, work)))
+    return asyncio.wrap_future(_readers.submit(share, partial(context.run, work)))

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from registry.errors import StoreUnavailable
-from registry.sources.disks.reads import Share, read_in_thread
+from registry.sources.disks.reads import Share, begin_read
 
 STEP_SECONDS = 10.0
 WORK_SECONDS = 600.0
@@ -20,7 +20,7 @@ ARCHIVE_SECONDS = 6 * 3600.0
 Result = TypeVar("Result")
 
 _numbers = count()
-_left_behind: set["asyncio.Task[Any]"] = set()  # tasks are kept alive by their reference
+_left_behind: set["asyncio.Future[Any]"] = set()  # until what they raise is retrieved
 
 
 class StoreThreads:
@@ -69,10 +69,10 @@ class StoreThreads:
         self._leave(running)
         return None
 
-    def _begin(self, work: Callable[[], Result]) -> "asyncio.Task[Result]":
-        return asyncio.ensure_future(read_in_thread(self.next_share(), work))
+    def _begin(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        return begin_read(self.next_share(), work)
 
-    def _leave(self, running: "asyncio.Task[Result]") -> "asyncio.Task[Result]":
+    def _leave(self, running: "asyncio.Future[Result]") -> "asyncio.Future[Result]":
         _left_behind.add(running)
         running.add_done_callback(_forget)
         return running
@@ -108,10 +108,10 @@ class _Attempt(Generic[Result]):
             self._undo(self._results.pop())
 
 
-def _forget(task: "asyncio.Task[Any]") -> None:
-    _left_behind.discard(task)
-    if not task.cancelled():
-        task.exception()  # retrieved: nobody waits for it
+def _forget(left: "asyncio.Future[Any]") -> None:
+    _left_behind.discard(left)
+    if not left.cancelled():
+        left.exception()  # retrieved: nobody waits for it
 
 
 STEPS = StoreThreads("steps", STEP_SECONDS)
