@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import make_url, text
@@ -24,7 +24,14 @@ from registry.database.observer import (
     track_changes,
 )
 from registry.database.outages import translate_outages
-from registry.database.sqlite_connection import BEGIN_WRITE, SqliteConnection, connect
+from registry.database.sqlite_connection import (
+    BEGIN_WRITE,
+    SqliteConnection,
+    ThreadSession,
+    Work,
+    connect,
+    open_pool,
+)
 from registry.database.sqlite_file import SqliteFile
 from registry.database.sqlite_group_commit import (
     GroupCommit,
@@ -44,7 +51,6 @@ SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
 _BEGIN = text(BEGIN_WRITE)
 
 Result = TypeVar("Result")
-Work = Callable[[AsyncSession], Coroutine[Any, Any, Result]]
 
 
 class Database:
@@ -64,7 +70,7 @@ class Database:
         self._turns = WriteTurns()
         self._file = SqliteFile(self.url)
         if self._sqlite:
-            self._engine = create_async_engine(self.url, async_creator=self._connect)
+            self._engine = open_pool(self.url, self._connect)
             configure(self._engine, self._log, self._file)
         else:
             self._engine = create_async_engine(
@@ -74,9 +80,9 @@ class Database:
         sessions = sessionmaker()
         if observer is not None:
             track_changes(sessions)
-        self._sessions = async_sessionmaker(
-            self._engine, sync_session_class=sessions, expire_on_commit=False
-        )
+        options: Any = {"sync_session_class": sessions, "expire_on_commit": False}
+        self._sessions = async_sessionmaker(self._engine, **options)
+        self._thread_sessions = async_sessionmaker(class_=ThreadSession, **options)
         self.changes = ChangeCounter()  # all changes known to this process
         self._commits = CommitWatch(self.url)
         self.on_change: list[Callable[[], None]] = []
@@ -180,22 +186,11 @@ class Database:
     async def _run_in_thread(
         self, work: Work[Result], for_catalog: bool, adapter: str | None
     ) -> Result:
-        async with (
-            self._engine.connect() as connection,
-            self._sessions(bind=connection) as session,
-        ):
-            committing = ExitStack()
-
-            async def in_thread() -> Result:
-                await session.execute(_BEGIN)
-                result = await work(session)
-                committing.enter_context(self._log.commit())  # of whose turn it is, no other
-                await session.commit()
-                return result
-
+        async with self._engine.connect() as connection:
             raw = await connection.get_raw_connection()
-            with committing:
-                result = await cast(SqliteConnection, raw.driver_connection).run(in_thread)
+            driver = cast(SqliteConnection, raw.driver_connection)
+            session = self._thread_sessions()
+            result = await driver.run(session, work, self._log.commit())
             # at once: a cancellation meanwhile is raised at the next `await`
             if self._observer is not None:
                 self._observer.on_commit(committed_rows(session))

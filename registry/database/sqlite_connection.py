@@ -2,11 +2,13 @@
 
 aiosqlite creates a cursor, executes, fetches and closes in four round trips to its thread, and each
 takes longer than most statements (aiosqlite 0.22, SQLAlchemy 2.1: a registration took 26 trips).
-Here the thread does all four in one, and `run` does all of a transaction in one.
+Here the thread does all four in one, and `run` does all of a transaction in one. There is no event
+loop in the thread: its statements need no asynchronous driver, which changes greenlets for each.
 """
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from functools import partial
 from threading import Thread, current_thread
@@ -14,14 +16,18 @@ from typing import Any, TypeVar, cast
 
 import aiosqlite
 from aiosqlite.core import _connection_worker_thread
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection, StaticPool, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from registry.database.sqlite_file import path_of
 from registry.sources.threads import run_to_completion
 
 BEGIN_WRITE = "BEGIN IMMEDIATE"
+_BEGIN = text(BEGIN_WRITE)
 _ROWS_AT_A_TIME = 64  # for aiosqlite's own cursors, unused here
 
 Result = TypeVar("Result")
+Work = Callable[[AsyncSession], Coroutine[Any, Any, Result]]
 
 
 def _do_nothing() -> None:
@@ -71,6 +77,13 @@ class SqliteCursor:
             cursor.close()
 
 
+class ThreadSession(AsyncSession):
+    """A session in a connection's thread, where nothing is waited for."""
+
+    async def execute(self, *statement: Any, **options: Any) -> Any:
+        return self.sync_session.execute(*statement, **options)
+
+
 class SqliteConnection(aiosqlite.Connection):
     """aiosqlite's connection, with other cursors, and no trip to roll nothing back.
 
@@ -81,15 +94,34 @@ class SqliteConnection(aiosqlite.Connection):
         super().__init__(*arguments, **options)
         self.before_write: Callable[[], None] = _do_nothing
         self._unanswered = 0  # trips that began and have not ended in the thread
+        self._plain: Connection | None = None
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run a coroutine in the thread, in one trip. It may await nothing but this connection.
+    async def run(
+        self, session: ThreadSession, work: Work[Result], commit: AbstractContextManager[None]
+    ) -> Result:
+        """Run a transaction in the thread, in one trip. `work` may await nothing but its session.
 
         It runs to its end; a cancellation meanwhile is raised at the caller's next `await`.
+        `commit` is entered for the commit, and left on the event loop.
         """
-        in_context = partial(copy_context().run, _run_at_once, work)
+        committing = ExitStack()
+
+        async def in_thread() -> Result:
+            session.sync_session.bind = self._over_driver()
+            try:
+                self.before_write()
+                await session.execute(_BEGIN)
+                result = await work(session)
+                committing.enter_context(commit)
+                await session.commit()
+            finally:
+                await session.close()
+            return result
+
+        in_context = partial(copy_context().run, _run_at_once, in_thread)
         trip = super()._execute(in_context)  # type: ignore[no-untyped-call]  # theirs
-        return cast(Result, await run_to_completion(trip))
+        with committing:
+            return cast(Result, await run_to_completion(trip))
 
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         if current_thread() is self._thread:
@@ -110,6 +142,13 @@ class SqliteConnection(aiosqlite.Connection):
         """Use it in the thread only."""
         return self._conn
 
+    def _over_driver(self) -> Connection:
+        """SQLAlchemy's, over the driver's. Use it in the thread only."""
+        if self._plain is None:
+            pool: Any = {"poolclass": StaticPool, "pool_reset_on_return": None}  # never closed
+            self._plain = create_engine("sqlite://", creator=lambda: self._conn, **pool).connect()
+        return self._plain
+
     def cursor(self) -> SqliteCursor:  # type: ignore[override]  # SQLAlchemy does not await it
         return SqliteCursor(self._execute, self)
 
@@ -126,6 +165,14 @@ async def connect(url: URL, *, before_write: Callable[[], None] = _do_nothing) -
     connection._thread = Thread(target=_work, args=(connection._tx,), daemon=True)
     await connection
     return connection
+
+
+def open_pool(url: URL, connect: Callable[[], Awaitable[SqliteConnection]]) -> AsyncEngine:
+    """Its connections. The one that was used last is next: it knows the pages that it wrote, which
+    others have to read again.
+    """
+    more = {} if path_of(url) is None else {"pool_use_lifo": True}  # in memory there is one
+    return create_async_engine(url, async_creator=connect, **more)
 
 
 def _run_at_once(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

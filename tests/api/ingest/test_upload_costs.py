@@ -1,14 +1,17 @@
 """Costs of a small upload beside serving: statements and changes of threads, which take its CPU."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import pytest
+from sqlalchemy import Engine, event
 
 from registry.database.sqlite_connection import SqliteCursor
+from registry.sources.disks.reads import ReadThreads
 from tests.support.servers.registry_in_loop import running_registry
 
 MOST_STATEMENTS = 14
@@ -17,8 +20,23 @@ MOST_STATEMENTS = 14
 MOST_TRIPS = 2
 """To the connection's thread: each transaction is one."""
 
-MOST_HOPS = 7
-"""The workspace, its files, what is verified, stored and closed, and a sync of each transaction."""
+MOST_HOPS = 8
+"""The workspace, its files, what is verified, stored, released and closed, and a sync of each
+transaction."""
+
+
+@contextmanager
+def noted_statements() -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def note(_: object, __: object, statement: str, *more: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_a_small_upload_takes_few_statements_and_few_threads(
@@ -28,15 +46,11 @@ async def test_a_small_upload_takes_few_statements_and_few_threads(
     make_adapter: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    statements: list[str] = []
     trips: list[object] = []
     hops: list[object] = []
-    execute, to_thread = SqliteCursor._execute, asyncio.to_thread
-    send = aiosqlite.Connection._execute
-
-    def note(cursor: SqliteCursor, how: Any, operation: str, parameters: Any) -> None:
-        statements.append(operation)
-        execute(cursor, how, operation, parameters)
+    cursors: list[str] = []
+    execute = SqliteCursor._execute
+    to_thread, send, submit = asyncio.to_thread, aiosqlite.Connection._execute, ReadThreads.submit
 
     async def note_trip(
         connection: aiosqlite.Connection, function: Any, *more: Any, **named: Any
@@ -48,19 +62,30 @@ async def test_a_small_upload_takes_few_statements_and_few_threads(
         hops.append(function)
         return await to_thread(function, *arguments, **named)
 
+    def note_read(threads: ReadThreads, share: Any, work: Any) -> Any:
+        hops.append(share)
+        return submit(threads, share, work)
+
+    def note_cursor(cursor: SqliteCursor, how: Any, operation: str, parameters: Any) -> None:
+        cursors.append(operation)
+        execute(cursor, how, operation, parameters)
+
     async with running_registry(database_url, tmp_path, base_model) as registry:
         for name in ("first", "second"):  # the first one adds the base model, and compiles
             files = [
                 ("files", (file.name, file.read_bytes())) for file in make_adapter(name).iterdir()
             ]
-            monkeypatch.setattr(SqliteCursor, "_execute", note)
             monkeypatch.setattr(aiosqlite.Connection, "_execute", note_trip)
             monkeypatch.setattr(asyncio, "to_thread", note_hop)
-            for noted in (statements, trips, hops):
+            monkeypatch.setattr(ReadThreads, "submit", note_read)
+            monkeypatch.setattr(SqliteCursor, "_execute", note_cursor)
+            for noted in (trips, hops, cursors):
                 noted.clear()
-            answer = await registry.http.post(f"/adapters/{name}/versions", files=files)
+            with noted_statements() as statements:
+                answer = await registry.http.post(f"/adapters/{name}/versions", files=files)
             monkeypatch.undo()
             assert answer.status_code == 201, answer.text
     assert 0 < len(statements) <= MOST_STATEMENTS, statements
     assert 0 < len(trips) <= MOST_TRIPS, trips
+    assert [each for each in cursors if not each.startswith("SELECT")] == []
     assert 0 < len(hops) <= MOST_HOPS, hops

@@ -38,6 +38,27 @@ async def test_it_is_committed_told_and_returned(database: Database) -> None:
     assert await count(database) == 2
 
 
+async def test_one_after_the_other_has_the_connection_that_knows_the_pages(
+    database: Database,
+) -> None:
+    async with database.read_session() as one, database.read_session() as other:
+        for session in (one, other):
+            await count_in(session)
+    used = set()
+    for _ in range(3):
+        used.add(await database.run(connection_of))
+        async with database.read_session() as session:
+            await count_in(session)
+    assert len(used) == 1
+
+
+async def connection_of(session: AsyncSession) -> int:
+    """The driver's, by its address: it is open until the end."""
+    await add(session)
+    connection = session.sync_session.connection()
+    return id(connection.connection.driver_connection)
+
+
 async def test_it_waits_for_the_disk(database: Database, disk: Disk) -> None:
     disk.free.clear()
     adding = asyncio.create_task(database.run(add))
