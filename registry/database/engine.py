@@ -166,13 +166,19 @@ class Database:
             await self._log.wait_durable()
 
     async def run(
-        self, work: Work[Result], *, for_catalog: bool = True, adapter: str | None = None
+        self,
+        work: Work[Result],
+        *,
+        for_catalog: bool = True,
+        adapter: str | None = None,
+        is_told: bool = True,
     ) -> Result:
         """`transaction` around work that awaits nothing but its session, for what is done often.
 
         On SQLite all of it is one trip to the connection's thread: a trip for each statement takes
         longer than the statements, and most of that on the event loop. Once there it is not
-        cancelled, and has no event loop.
+        cancelled, and has no event loop. `is_told` False: the caller tells nobody of it before
+        another session or `wait_durable` has ended.
         """
         if not self._sqlite:
             async with self.transaction(for_catalog=for_catalog, adapter=adapter) as session:
@@ -180,8 +186,14 @@ class Database:
         with self._observe(Operation.WRITE):
             async with self._turns.turn():
                 result = await self._run_in_thread(work, for_catalog, adapter)
-            await self._log.wait_durable()
+            if is_told:
+                await self._log.wait_durable()
         return result
+
+    async def wait_durable(self) -> None:
+        """Until all that was committed is on the disk. Raises DatabaseUnavailable."""
+        with translate_outages():
+            await self._log.wait_durable()
 
     async def _run_in_thread(
         self, work: Work[Result], for_catalog: bool, adapter: str | None

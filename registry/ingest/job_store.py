@@ -45,10 +45,10 @@ class JobStore:
                 await self._check_room(session, tenant)
 
     async def add(self, job: Job) -> Job:
-        """Raises TooManyJobs, unless its attempt begins at once."""
-        tenant = tenant_of(job.adapter)
-        if job.state == JobState.RUNNING or tenant is None:
-            await self._database.run(partial(insert_row, row=job), for_catalog=False)
+        """Raises TooManyJobs. One whose attempt begins at once: not, and is told to nobody yet."""
+        tenant, waits = tenant_of(job.adapter), job.state != JobState.RUNNING
+        if tenant is None or not waits:
+            await self._database.run(partial(insert_row, row=job), for_catalog=False, is_told=waits)
             return job
         async with self._database.transaction(for_catalog=False) as session:
             await QuotaRepository(session).lock_tenant(tenant)

@@ -20,9 +20,9 @@ MOST_STATEMENTS = 14
 MOST_TRIPS = 2
 """To the connection's thread: each transaction is one."""
 
-MOST_HOPS = 8
-"""The workspace, its files, what is verified, stored, released and closed, and a sync of each
-transaction."""
+MOST_HOPS = 7
+"""The workspace, its files, what is verified, stored, released and closed; one sync of both
+transactions."""
 
 
 @contextmanager

@@ -51,6 +51,26 @@ async def test_a_small_upload_is_answered_with_its_version(
         await registry.no_leftovers()
 
 
+async def test_a_job_that_is_not_waited_for_is_told_once_it_is_on_the_disk(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    """Its attempt begins before."""
+    is_free = threading.Event()
+
+    def sync(_: int) -> None:
+        assert is_free.wait(20)
+
+    async with start() as registry:
+        assert (await send(registry, make_adapter("a"))).status_code == 201
+        registry.ingest._database._log._sync = sync
+        sending = asyncio.create_task(send(registry, make_adapter("b", seed=1), wait=0))
+        done, _ = await asyncio.wait({sending}, timeout=0.5)
+        assert not done
+        is_free.set()
+        job = await registry.finished(await sending)
+        assert (job["state"], job["version"]) == ("succeeded", "bot:2")
+
+
 async def test_what_is_wrong_with_a_small_upload_is_its_answer(
     start: Start, make_adapter: AdapterMaker
 ) -> None:

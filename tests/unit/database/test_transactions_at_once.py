@@ -70,6 +70,18 @@ async def test_it_waits_for_the_disk(database: Database, disk: Disk) -> None:
     assert (await adding, await reading) == (1, 1)
 
 
+async def test_what_nobody_was_told_of_is_waited_for_by_who_reads_it(
+    database: Database, disk: Disk
+) -> None:
+    disk.free.clear()
+    assert await database.run(add, is_told=False) == 1
+    waiting = [asyncio.ensure_future(each) for each in (count(database), database.wait_durable())]
+    done, _ = await asyncio.wait(waiting, timeout=0.2)
+    assert not done
+    disk.free.set()
+    assert await asyncio.gather(*waiting) == [1, None]
+
+
 async def test_work_that_fails_leaves_nothing(database: Database) -> None:
     async def fail(session: AsyncSession) -> None:
         await add(session)
