@@ -8,7 +8,7 @@ class Checkpoint(StrEnum):
     """Points at which the observer is called, in order. Work done by then survives a crash."""
 
     FETCHING = "fetching"
-    FETCHED = "fetched"
+    FETCHED = "fetched"  # of a small upload: in the thread that takes it, as the next one
     INSPECTED = "inspected"
     KEPT = "kept"
     WRITTEN = "written"  # the version's row, not yet committed; SQLite: in the connection's thread

@@ -3,12 +3,13 @@
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from registry.ingest.normalisation import normalise_names
+from registry.ingest.precedence import Rest
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.sources.base import FetchedSource, FetchLimits, Progress, Source
@@ -16,8 +17,9 @@ from registry.sources.disks.store_threads import STEPS, WORK
 from registry.sources.threads import run_in_thread, run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.storage.file_locks import FileLock
-from registry.storage.integrity import manifest_digest
-from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
+from registry.storage.integrity import manifest_digest, write_fingerprint
+from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
+from registry.storage.workspace import Workspace
 
 Found = TypeVar("Found")
 
@@ -49,9 +51,19 @@ async def open_workspace(
         return await STEPS.run(partial(store.workspace, name, for_upload=for_upload), _close)
 
 
-async def close_workspace(workspace: Workspace) -> None:
-    """Close it in a thread: deleting large files takes a while, and goes on if the store hangs."""
-    await run_to_completion(STEPS.finish(workspace.close))
+async def close_workspace(workspace: Workspace, published: Path | None = None) -> None:
+    """Close it in a thread: deleting large files takes a while, and goes on if the store hangs.
+
+    `published`: stored files that may have been hard links, whose deletion changes the ctime.
+    """
+
+    def close() -> None:
+        workspace.close()
+        if published is not None:
+            with suppress(OSError):
+                write_fingerprint(published)
+
+    await run_to_completion(STEPS.finish(close))
 
 
 async def fetch(
@@ -69,22 +81,29 @@ async def fetch(
 
 
 async def take_upload(
+    store: ArtifactStore,
     workspace: Workspace,
     limits: FetchLimits,
     progress: Progress,
-    check: Callable[[Path, FetchedSource], Found],
-) -> tuple[Path, FetchedSource, Found]:
-    """`fetch` and `inspect` of a small upload in one thread: changing threads costs more than both.
+    check: Callable[[Path, FetchedSource], Inspection],
+    rest: Rest,
+) -> tuple[FetchedSource, StoredArtifact]:
+    """`fetch`, `inspect` and `keep` of a small upload in one thread: changing threads costs more.
 
-    Raises what those raise.
+    The workspace holds the lock of the stored files. Raises what those raise.
     """
     rewriting = Progress()
 
-    def take() -> tuple[Path, FetchedSource, Found]:
+    def take() -> tuple[FetchedSource, StoredArtifact]:
         folder = workspace.empty_folder()
         fetched = UploadedSource(workspace.upload).take(folder, limits, progress)
         fetched = normalise_names(folder, fetched, rewriting)
-        return folder, fetched, check(folder, fetched)
+        inspection = check(folder, fetched)
+        rest.take_in_thread()
+        progress.advance(0)  # raises Stopped
+        artifact, lock = _add(store, folder, fetched, inspection, is_sealed=False)
+        workspace.hold(lock)
+        return fetched, artifact
 
     def stop() -> None:
         progress.stop()
@@ -108,11 +127,10 @@ async def keep(
 
     If the block fails, or no version uses them, the cleanup checks them. Raises StoreUnavailable.
     """
-    digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
+    adding = partial(_add, store, folder, fetched, inspection)
     with storage_errors():
-        lock = await WORK.run(partial(_add, store, folder, digest), FileLock.abandon)
+        artifact, lock = await WORK.run(adding, lambda late: late[1].abandon())
     try:
-        artifact = StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
         yield artifact
     except BaseException:
         await run_to_completion(STEPS.finish(lock.abandon))
@@ -125,7 +143,16 @@ def _close(late: Workspace | None) -> None:
         late.close()
 
 
-def _add(store: ArtifactStore, folder: Path, digest: str) -> FileLock:
+def _add(
+    store: ArtifactStore,
+    folder: Path,
+    fetched: FetchedSource,
+    inspection: Inspection,
+    *,
+    is_sealed: bool = True,
+) -> tuple[StoredArtifact, FileLock]:
     """Runs in a thread. Raises OSError."""
+    digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
-    return store.add(folder, digest)
+    lock = store.add(folder, digest, is_sealed=is_sealed)
+    return StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection), lock

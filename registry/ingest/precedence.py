@@ -48,19 +48,26 @@ class Rest:
         self._left_seconds = REST_SECONDS
 
     async def take(self) -> None:
-        if self._left_seconds <= 0 or not self._requests.is_first_token_awaited():
+        """Of a transaction that runs at one go in its connection's thread: in that thread."""
+        if not _is_in_loop():
+            self.take_in_thread()
+        elif self._is_due():
+            began = time.monotonic()
+            await self._requests.until_first_tokens(self._left_seconds)
+            self._left_seconds -= time.monotonic() - began
+
+    def take_in_thread(self) -> None:
+        """The same for several steps in one thread."""
+        if not self._is_due():
             return
         began = time.monotonic()
-        if _is_in_loop():
-            await self._requests.until_first_tokens(self._left_seconds)
-        else:
-            self._sleep_until(began + self._left_seconds)
-        self._left_seconds -= time.monotonic() - began
-
-    def _sleep_until(self, latest: float) -> None:
-        """In the thread of a database connection, where a transaction runs at one go."""
+        latest = began + self._left_seconds
         while time.monotonic() < latest and self._requests.is_first_token_awaited():
             time.sleep(_LOOK_SECONDS)
+        self._left_seconds -= time.monotonic() - began
+
+    def _is_due(self) -> bool:
+        return self._left_seconds > 0 and self._requests.is_first_token_awaited()
 
 
 def _is_in_loop() -> bool:

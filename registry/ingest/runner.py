@@ -27,7 +27,7 @@ from registry.ingest.checkpoints import (
     null_checkpoint_observer,
 )
 from registry.ingest.job_store import JobCancelled, JobStore
-from registry.ingest.pipeline import fetch, inspect, keep, take_upload
+from registry.ingest.pipeline import close_workspace, fetch, inspect, keep, take_upload
 from registry.ingest.precedence import Requests, Rest
 from registry.ingest.registrar import Registrar
 from registry.inspection.inspector import Inspection
@@ -39,8 +39,8 @@ from registry.sources.registry import RemoteSources
 from registry.sources.threads import run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
-from registry.storage.integrity import write_fingerprint
-from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
+from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
+from registry.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class JobRunner:
         except DatabaseUnavailable as error:  # it can't be recorded; the job is started again later
             logger.warning("job %d is put off: %s", run.number, error.detail)
         finally:
-            closing = STEPS.finish(partial(_close, workspace, run.published))
-            await run_to_completion(closing)
+            await close_workspace(workspace, run.published)
 
     async def _try(self, run: JobRun, workspace: Workspace, begun: Job | None) -> bool:
         """Run the job; whether it is unfinished."""
@@ -144,19 +143,20 @@ class JobRunner:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
-                verify = self._verify_small if is_small else self._verify
-                folder, fetched, inspection = await verify(job, run, workspace)
+                if is_small:
+                    fetched, artifact = await self._take_small(job, run, workspace, rest)
+                else:
+                    folder, fetched, inspection = await self._verify(job, run, workspace)
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
+        if is_small:
+            await self._publish(job, run, fetched, artifact, rest)
+            workspace.has_version = artifact.is_used
+            return
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
         await rest.take()
         async with keep(self._store, folder, fetched, inspection) as artifact:
-            self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
-            await rest.take()
-            registration = await run_to_completion(self._publish(job, run, fetched, artifact, rest))
-            run.registration = registration
-            run.published = artifact.path if artifact.is_used else None
-            self._watch(run.number, Checkpoint.PUBLISHED)
+            await self._publish(job, run, fetched, artifact, rest)
 
     async def _verify(
         self, job: Job, run: JobRun, workspace: Workspace
@@ -167,27 +167,34 @@ class JobRunner:
         limits = await self._registrar.fetch_limits(job.adapter)
         fetched = await fetch(source, folder, limits, run.progress)
         self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
-        return folder, fetched, await inspect(folder, partial(self._inspect, fetched=fetched))
+        check = partial(self._registrar.inspect, remarks=fetched.remarks)
+        return folder, fetched, await inspect(folder, check)
 
-    async def _verify_small(
-        self, job: Job, run: JobRun, workspace: Workspace
-    ) -> tuple[Path, FetchedSource, Inspection]:
+    async def _take_small(
+        self, job: Job, run: JobRun, workspace: Workspace, rest: Rest
+    ) -> tuple[FetchedSource, StoredArtifact]:
         limits = await self._registrar.fetch_limits(job.adapter)
-        verified = await take_upload(workspace, limits, run.progress, self._inspect)
-        self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
-        return verified
 
-    def _inspect(self, folder: Path, fetched: FetchedSource) -> Inspection:
-        """Runs in a thread. Raises InvalidAdapter."""
-        return self._registrar.inspect(folder, fetched.remarks)
+        def check(folder: Path, fetched: FetchedSource) -> Inspection:
+            self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
+            inspection = self._registrar.inspect(folder, fetched.remarks)
+            self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
+            return inspection
+
+        return await take_upload(self._store, workspace, limits, run.progress, check, rest)
 
     async def _publish(
-        self,
-        job: Job,
-        run: JobRun,
-        fetched: FetchedSource,
-        artifact: StoredArtifact,
-        rest: Rest,
+        self, job: Job, run: JobRun, fetched: FetchedSource, artifact: StoredArtifact, rest: Rest
+    ) -> None:
+        self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
+        await rest.take()
+        writing = self._write(job, run, fetched, artifact, rest)
+        run.registration = await run_to_completion(writing)
+        run.published = artifact.path if artifact.is_used else None
+        self._watch(run.number, Checkpoint.PUBLISHED)
+
+    async def _write(
+        self, job: Job, run: JobRun, fetched: FetchedSource, artifact: StoredArtifact, rest: Rest
     ) -> Registration:
         async def in_transaction(session: AsyncSession, registration: Registration) -> None:
             await self._job_store.succeed(session, job, run.progress, registration)
@@ -214,32 +221,27 @@ class JobRunner:
         self._watch(run.number, checkpoint)
 
 
-def _close(workspace: Workspace, published: Path | None) -> None:
-    """Runs in a thread: deleting large files takes a while."""
-    workspace.close()
-    if published is not None:  # deleting an upload's hard link changes the ctime
-        with suppress(OSError):
-            write_fingerprint(published)
-
-
 @asynccontextmanager
 async def report_progress(job_store: JobStore, run: JobRun) -> AsyncIterator[None]:
     """Save the job's progress during the block, and cancel it on request."""
 
     async def report() -> None:
         while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
             try:
-                await job_store.report_progress(run.number, run.progress, run.step)
-            except DatabaseUnavailable:
-                continue
+                with suppress(DatabaseUnavailable):
+                    await job_store.report_progress(run.number, run.progress, run.step)
             except JobCancelled:
                 run.cancel()
                 return
+            await asyncio.sleep(PROGRESS_SECONDS)
 
-    task = asyncio.create_task(report())
+    tasks: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    begin = loop.call_later(PROGRESS_SECONDS, lambda: tasks.append(loop.create_task(report())))
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        begin.cancel()
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait({task})

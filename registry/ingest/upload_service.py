@@ -27,7 +27,8 @@ from registry.references import tenant_of
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.beside import MAX_TRAINING_BYTES
 from registry.sources.threads import run_to_completion
-from registry.storage.store import ArtifactStore, Workspace, storage_errors
+from registry.storage.store import ArtifactStore, storage_errors
+from registry.storage.workspace import Workspace
 
 UPLOAD = "upload"
 

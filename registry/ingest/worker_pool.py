@@ -17,7 +17,8 @@ from registry.ingest.runner import JobRun, JobRunner
 from registry.models.job import Job
 from registry.quotas.turns import Turns
 from registry.sources.base import Progress
-from registry.storage.store import ArtifactStore, Workspace
+from registry.storage.store import ArtifactStore
+from registry.storage.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,6 @@
 """Content-addressed store of verified files; each version's are written whole or not at all."""
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from registry.sources.quarantine import make_final
 from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
 from registry.storage.integrity import is_whole, write_fingerprint
 from registry.storage.removal import Removals
+from registry.storage.workspace import Workspace, remove_all
 
 
 @dataclass(slots=True)
@@ -31,38 +30,6 @@ class StoredArtifact:
     size_bytes: int
     inspection: Inspection
     is_used: bool = True
-
-
-class Workspace:
-    """A locked folder in quarantine; the lock ends with `close` or the process."""
-
-    def __init__(self, folder: Path, lock: FileLock) -> None:
-        self.name = folder.name
-        self._folder = folder
-        self._lock = lock
-        self.is_needed = False  # keep the content for another process or attempt
-
-    @property
-    def upload(self) -> Path:
-        """Folder of the uploaded files, kept until the job ends."""
-        return self._folder / "upload"
-
-    def empty_folder(self) -> Path:
-        """An empty folder for one attempt; deletes what an earlier one left. Raises OSError.
-
-        No two have one name: a read of an earlier attempt that hung may still go on.
-        """
-        for earlier in self._folder.glob("fetched-*"):
-            shutil.rmtree(earlier, ignore_errors=True)
-        fetched = self._folder / f"fetched-{secrets.token_hex(8)}"
-        fetched.mkdir(parents=True)
-        return fetched
-
-    def close(self) -> None:
-        """Unlock it, and delete its content unless it is needed."""
-        if not self.is_needed:
-            _remove(self._folder)
-        self._lock.release()
 
 
 class ArtifactStore:
@@ -147,11 +114,12 @@ class ArtifactStore:
 
     # ---- adding and removing -------------------------------------------------------------
 
-    def add(self, folder: Path, digest: str) -> FileLock:
+    def add(self, folder: Path, digest: str, *, is_sealed: bool = True) -> FileLock:
         """Move inspected files to their digest's folder; the same content is stored once.
 
         What is there is checked, and replaced if it is damaged. They are not removed while the
-        lock is held, until their row is written. Raises OSError.
+        lock is held, until their row is written. `is_sealed` False: the caller writes their
+        fingerprint, once nothing of them changes any more. Raises OSError.
         """
         target = self.path_of(digest)
         lock = self._pending.lock_shared(digest)
@@ -159,7 +127,8 @@ class ArtifactStore:
             if target.is_dir() and not is_whole(target, digest):
                 self._discard(digest)
             self._move(folder, target)
-            write_fingerprint(target)
+            if is_sealed:
+                write_fingerprint(target)
         except BaseException:
             (lock.abandon if target.is_dir() else lock.release)()
             raise
@@ -187,7 +156,7 @@ class ArtifactStore:
 
     def _discard(self, digest: str) -> None:
         if (name := self.removals.discard(digest)) is not None:
-            _remove(self._quarantine / name)
+            remove_all(self._quarantine / name)
 
     def _delete(self, name: str) -> None:
         if (workspace := self.workspace(name)) is not None:
@@ -214,13 +183,6 @@ def storage_errors(what: str = "the adapter can't be stored") -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailable(f"{what}: {error.strerror or error}") from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _make_final(file: Path) -> None:

@@ -15,9 +15,10 @@ from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
 from registry.references import check_name
 from registry.sources.disks.store_threads import ARCHIVES, STEPS, WORK
 from registry.sources.threads import run_to_completion
-from registry.storage.store import ArtifactStore, Workspace, storage_errors
+from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.stored_files import check_files
 from registry.storage.tar import Entry, tar_chunks
+from registry.storage.workspace import Workspace
 from registry.transfer.format import EVENTS, INDEX, AdapterManifest, Index, file_name, manifest_name
 from registry.transfer.repository import TransferRepository
 from registry.transfer.serializers import (

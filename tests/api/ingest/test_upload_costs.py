@@ -20,8 +20,8 @@ MOST_STATEMENTS = 14
 MOST_TRIPS = 2
 """To the connection's thread: each transaction is one."""
 
-MOST_HOPS = 7
-"""The workspace, its files, what is verified, stored, released and closed; one sync of both
+MOST_HOPS = 5
+"""The workspace, its files, what is verified and stored, what is closed; one sync of both
 transactions."""
 
 

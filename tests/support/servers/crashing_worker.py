@@ -50,8 +50,8 @@ class DyingRegistrar(Registrar):
 class DyingStore(ArtifactStore):
     """Dies when files have just been renamed into the store."""
 
-    def add(self, folder: Path, digest: str) -> FileLock:
-        lock = super().add(folder, digest)
+    def add(self, folder: Path, digest: str, *, is_sealed: bool = True) -> FileLock:
+        lock = super().add(folder, digest, is_sealed=is_sealed)
         die()
         return lock
 

@@ -25,7 +25,8 @@ from registry.inspection.inspector import Inspection
 from registry.sources.base import Progress, Source
 from registry.sources.local import LocalFile, LocalSource
 from registry.storage.integrity import verify
-from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
+from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
+from registry.storage.workspace import Workspace
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_BYTES = 1000
