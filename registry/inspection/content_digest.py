@@ -26,8 +26,21 @@ def content_digest(folder: Path) -> str:
     Raises OSError, ValueError, InvalidAdapter or Truncated if the files are not those of one.
     """
     header = read_header(folder / WEIGHTS_FILE)
-    unused = {id(tensor) for tensor in sort_tensors(header).repeated.values()}
     raw = json.loads((folder / CONFIG_FILE).read_bytes())
+    return digest_of(folder, raw, header, sort_tensors(header).repeated)
+
+
+def digest_of(
+    folder: Path,
+    raw: Mapping[str, Any],
+    header: Mapping[str, TensorInfo],
+    repeated: Mapping[str, TensorInfo],
+) -> str:
+    """The same of an adapter whose configuration and header were read.
+
+    `repeated`: tensors that repeat the base model's, as `sort_tensors` finds them.
+    """
+    unused = {id(tensor) for tensor in repeated.values()}
     hasher = blake3(_canonical_json(_settings(raw)))
     with (folder / WEIGHTS_FILE).open("rb") as file:
         for name, tensor in sorted(header.items()):

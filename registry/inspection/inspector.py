@@ -11,7 +11,7 @@ from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect, Remark
 from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import Placement, fit_problems
-from registry.inspection.content_digest import content_digest
+from registry.inspection.content_digest import digest_of
 from registry.inspection.heads import head_problems
 from registry.inspection.invocation import invocation_facts, invocation_problems
 from registry.inspection.peft_config import (
@@ -173,7 +173,9 @@ class _Inspector:
             base_model=config.base_model,
             peft_config=config.raw,
             shapes_checked=shapes_checked,
-            content_digest=content_digest(self._folder),
+            content_digest=digest_of(
+                self._folder, config.raw, self._header, self._tensors.repeated
+            ),
             chat_template=self._training.chat_template,
             sampling_defaults=self._training.sampling_defaults,
             report={"shapes_checked": shapes_checked, "files": files, **self._report()},

@@ -79,6 +79,8 @@ def read_base_facts(folder: Path) -> TrainingFacts:
 
 def read_training_facts(folder: Path, max_tokenizer_bytes: int) -> TrainingFacts:
     """Of a folder that may hold any of `NAMES`; a larger tokenizer is not read."""
+    if not folder.is_dir():
+        return TrainingFacts()
     tokenizer = _read_object(folder / _TOKENIZER, max_tokenizer_bytes)
     is_unread = tokenizer_bytes(folder) > max_tokenizer_bytes
     config = _read_object(folder / _TOKENIZER_CONFIG)
