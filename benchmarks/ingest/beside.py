@@ -38,20 +38,20 @@ def main() -> int:
         httpx.Client(base_url=url, timeout=300) as client,
     ):
         register(client)
-        measure_idle(client, WARM_UP_SECONDS)
-        return measure(client, url, given.count, given.clients, given.seconds)
+        measure_idle(url, WARM_UP_SECONDS)
+        return measure(url, given.count, given.clients, given.seconds)
 
 
-def measure(client: httpx.Client, url: str, count: int, clients: int, seconds: float) -> int:
+def measure(url: str, count: int, clients: int, seconds: float) -> int:
     """Prints the table. 1 if a goal is missed."""
     half = count // 2
-    idle = [measure_idle(client, seconds)]
+    idle = [measure_idle(url, seconds)]
     beside, took = [], 0.0
     for first, many in ((0, half), (half, count - half)):
-        times, more = stream_beside_uploads(client, url, first, many, clients)
+        times, more = stream_beside_uploads(url, first, many, clients)
         beside.append(times)
         took += more
-    idle.append(measure_idle(client, seconds))
+    idle.append(measure_idle(url, seconds))
     first_token = ratio(*([each.first_token for each in some] for some in (beside, idle)))
     gap = ratio(*([each.gap for each in some] for some in (beside, idle)))
     print(machine())
@@ -62,15 +62,13 @@ def measure(client: httpx.Client, url: str, count: int, clients: int, seconds: f
     return int(took / count > MOST_SECONDS_EACH or first_token > MOST_RATIO)
 
 
-def stream_beside_uploads(
-    client: httpx.Client, url: str, first: int, count: int, clients: int
-) -> tuple[Times, float]:
+def stream_beside_uploads(url: str, first: int, count: int, clients: int) -> tuple[Times, float]:
     """The bystander's times, and how long the uploads took until they were registered."""
     numbers = map(str, (first, count, clients, WIDTH))
     command = [sys.executable, "-m", "benchmarks.ingest.uploader", url, *numbers]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as uploader:
         assert uploader.stdout is not None
-        times = stream_while(client, lambda: uploader.poll() is None)
+        times = stream_while(url, lambda: uploader.poll() is None)
         printed = uploader.stdout.read()
     if uploader.returncode:
         raise SystemExit("the uploads failed")

@@ -27,9 +27,7 @@ COLUMNS = ("attack", "first token, ms", "× idle", "gap, ms", "× idle", "longes
 WARM_UP_SECONDS = 3.0
 
 
-def _measure_beside(
-    client: httpx.Client, url: str, attack: Attack, seconds: float
-) -> tuple[Times, str]:
+def _measure_beside(url: str, attack: Attack, seconds: float) -> tuple[Times, str]:
     """The bystander's times, and the answers that the attacker got."""
     command = [
         sys.executable,
@@ -47,7 +45,7 @@ def _measure_beside(
         attacker.stdout.readline()
         attacker.stdin.write("\n")
         attacker.stdin.flush()
-        times = stream_while(client, lambda: attacker.poll() is None)
+        times = stream_while(url, lambda: attacker.poll() is None)
         answers = json.loads(attacker.stdout.read())
     return times, ", ".join(f"{count} × {answer}" for answer, count in answers.items())
 
@@ -64,10 +62,10 @@ def run(seconds: float, only: str | None) -> int:
         tempfile.TemporaryDirectory() as folder,
         running_server(Path(folder), "--log-error-stack") as (url, log),
     ):
-        client = httpx.Client(base_url=url, timeout=300)
-        register(client)
-        measure_idle(client, WARM_UP_SECONDS)
-        idle = measure_idle(client, seconds)
+        with httpx.Client(base_url=url, timeout=300) as client:
+            register(client)
+        measure_idle(url, WARM_UP_SECONDS)
+        idle = measure_idle(url, seconds)
         print(f"{_describe_machine()}; goal: {GOAL:g} × idle\n")
         print(
             "| attack | first token, ms | × idle | gap, ms | × idle | longest gap | attacker got |"
@@ -77,7 +75,7 @@ def run(seconds: float, only: str | None) -> int:
         for attack in attacks():
             if only not in (None, attack.name):
                 continue
-            times, answers = _measure_beside(client, url, attack, seconds)
+            times, answers = _measure_beside(url, attack, seconds)
             ratios = times.first_token / idle.first_token, times.gap / idle.gap
             print(
                 f"| {attack.name} | {times.first_token:.1f} | {ratios[0]:.1f} | {times.gap:.1f} | "
