@@ -40,6 +40,7 @@ from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.responses.stored import StoredResponses
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
+from engine.vllm.token_costs.environment import environment_read_once
 from registry.servers import default_server_id
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -104,6 +105,7 @@ async def run_server(
         starter = VllmStarter(arguments, settings.host_cache_bytes)
         starting = EngineSupervisor(starter.start, telemetry.cache).running()
         supervisor = await stack.enter_async_context(starting)
+        stack.enter_context(environment_read_once())
         model = await _served_model(arguments, supervisor)
         server = default_server_id(registry_settings.database_url, arguments.port)
         opening = open_registry(database, registry_settings, metrics, model, server)

@@ -46,6 +46,7 @@ from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.responses.background import follow_responses
 from engine.vllm.responses.stored import StoredResponses
+from engine.vllm.token_costs.stream_models import build_streams_unchecked
 from engine.vllm.tokenizing.bounds import bound_prompts
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
@@ -133,6 +134,7 @@ async def build_application(
     app.title = "Adaptry"
     handle_errors(app)
     hide_exception_texts()
+    build_streams_unchecked()
     base_models = arguments.served_model_name or [arguments.model]
     info_router = create_info_router(partial(_server_info, engine))
     for router in [*routers, generate_router, create_fanout_router(), info_router]:

@@ -30,6 +30,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
     ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),
     ("vllm.sampling_params", "RequestOutputKind", ("DELTA",)),
+    # token_costs: what is built for each token, and the variables that are looked up for it
+    ("vllm.entrypoints.openai.completion.protocol", None, ("CompletionStreamResponse",)),
+    ("vllm.entrypoints.openai.chat_completion.protocol", None, ("ChatCompletionStreamResponse",)),
+    ("vllm.envs", None, ("enable_envs_cache", "disable_envs_cache")),
     # process: the end of an engine
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("output_processor", "shutdown", "dead_error")),
     ("vllm.v1.engine.output_processor", "OutputProcessor", ("propagate_error",)),
