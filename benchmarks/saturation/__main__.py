@@ -52,6 +52,7 @@ def _cpu(requests: int, kv_bytes: int) -> tuple[str, ...]:
         "--max-model-len=512",
         f"--max-num-seqs={requests}",
         f"--kv-cache-memory-bytes={kv_bytes}",
+        "--distributed-executor-backend=mp",  # stock's on a CPU; ours would run in one process
     )
 
 
