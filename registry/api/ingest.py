@@ -4,16 +4,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from registry.api.job_schemas import MAX_CANCELLED, JobPage, JobRead, JobsCancelled, job_read
-from registry.api.parameters import Limit, PageToken
+from registry.api.parameters import Limit, Number, PageToken
 from registry.api.serializers import version_read
 from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_named_adapter, check_parent
+from registry.catalog.field_types import Text
 from registry.catalog.metadata import details_of
 from registry.catalog.schemas import VersionCreate, VersionRead
 from registry.catalog.types import Registration
@@ -38,9 +39,8 @@ Wait = Annotated[
         description="Seconds to wait for the version; 0 answers with the job.",
     ),
 ]
-JobAdapter = Annotated[str | None, Query(max_length=64)]
-JobTenant = Annotated[str | None, Query(max_length=64, description="For the platform.")]
-JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
+JobAdapter = Annotated[Text | None, Query(max_length=64)]
+JobTenant = Annotated[Text | None, Query(max_length=64, description="For the platform.")]
 
 _ERRORS = (400, 403, 404, 409, 413, 422, 429, 501, 503, 504)
 _JSON_FIELDS = frozenset({"tags", "metadata"})
@@ -126,7 +126,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
     router.add_route(f"{router.prefix}/jobs/cancel", only_post, ["GET"], include_in_schema=False)
 
     @router.get("/jobs/{number}", tags=["jobs"])
-    async def job(number: JobNumber) -> JobRead:
+    async def job(number: Number) -> JobRead:
         """Progress or outcome of a job."""
         return job_read(await _own(number))
 
@@ -146,7 +146,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         return JobsCancelled(cancelled=count, more=count == MAX_CANCELLED)
 
     @router.post("/jobs/{number}/cancel", tags=["jobs"])
-    async def cancel(number: JobNumber) -> JobRead:
+    async def cancel(number: Number) -> JobRead:
         """Request cancellation. A running job becomes `cancelled` once its work has stopped."""
         await _own(number)
         return job_read(await ingest.cancel(number, actor=actor_name()))

@@ -298,6 +298,18 @@ async def test_a_too_large_local_folder_is_refused_immediately(
         assert (response.status_code, response.json()["code"]) == (413, "source_too_large")
 
 
+@pytest.mark.both_databases
+async def test_what_no_job_can_have_is_a_bad_request(start: Start) -> None:
+    """PostgreSQL refuses such a value, as if it had failed itself."""
+    async with start(works=False) as registry:
+        for path in ("/jobs/2147483648", "/jobs?adapter=%00", "/jobs?tenant=a%00b"):
+            answer = await registry.http.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), path
+        for path in ("/jobs/2147483648/cancel", "/jobs/cancel?adapter=%00"):
+            answer = await registry.http.post(path)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), path
+
+
 # ---- following and cancelling ------------------------------------------------------------
 
 
