@@ -104,6 +104,23 @@ async def test_a_running_job_is_told_to_stop(
         assert (await registry.end_of(number))["state"] == "cancelled"
 
 
+async def test_what_was_told_to_stop_does_not_count_again(registry: Registry) -> None:
+    """A job of another server's: it is still running, and `more` would never end."""
+    async with registry.service._database.transaction() as session:
+        session.add(
+            Job(
+                adapter="a",
+                source="hf://org/some",
+                request={},
+                workspace="w",
+                state=JobState.RUNNING,
+                created_by="tests",
+            )
+        )
+    assert await cancelled(registry, "?state=running") == {"cancelled": 1, "more": False}
+    assert await cancelled(registry, "?state=running") == {"cancelled": 0, "more": False}
+
+
 class Endless:
     async def fetch(self, *_: object) -> None:
         await asyncio.sleep(60)

@@ -310,6 +310,15 @@ async def test_json_is_not_read_without_an_end(registry: Registry) -> None:
 async def test_large_fields_are_refused(registry: Registry, adapter: Files) -> None:
     response = await send(registry, adapter, description="x" * 1_100_000)
     assert (response.status_code, response.json()["code"]) == (400, "invalid_upload")
+    assert "the fields are over" in response.json()["detail"], "they are not kept in memory"
+
+
+async def test_a_field_that_stands_twice_is_refused(registry: Registry, adapter: Files) -> None:
+    files: list[Any] = [("file", item) for item in adapter.items()]
+    twice = [("description", (None, text)) for text in ("one", "other")]
+    response = await registry.http.post(PATH, files=[*files, *twice])
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_upload")
+    assert "stands twice" in response.json()["detail"]
 
 
 class Slow:

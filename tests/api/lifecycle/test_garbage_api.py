@@ -87,6 +87,18 @@ async def test_a_real_run_does_what_the_dry_run_said(
     assert (references(again), again["freed_bytes"]) == ([], 0)
 
 
+async def test_a_purged_version_is_none_of_the_last(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> None:
+    await publish_some(client, make_adapter, "bot", 4)
+    for number in (2, 3, 4):
+        await step(client, f"bot:{number}", "retire")
+    await step(client, "bot:4", "purge")
+    found = await collect(client, keep_last=1, **NO_WINDOW)
+    assert references(found) == ["bot:2"]
+    assert found["kept"] == {"last": 1}
+
+
 async def test_an_aliased_version_is_kept_whatever_its_state(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:

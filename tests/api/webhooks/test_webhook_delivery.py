@@ -5,6 +5,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,25 @@ async def test_an_endpoint_that_is_enabled_again_gets_at_once_what_was_to_wait(
     await client.patch(f"/webhooks/{webhook['id']}", json={"enabled": True})
     (delivery,) = await settled(client, webhook, 1)
     assert (delivery["state"], delivery["attempts"]) == ("delivered", 2)
+
+
+async def test_what_another_endpoint_asked_to_wait_with_waits_on(
+    client: httpx.AsyncClient, receiver: Receiver, database: Database
+) -> None:
+    """A day at most, whatever it asked for."""
+    receiver.otherwise = Answer(410, {"retry-after": "999999999"})
+    first, second = [await add(client, receiver) for _ in range(2)]
+    await write(database, "x")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while any([(await state(client, webhook))["enabled"] for webhook in (first, second)]):
+            await asyncio.sleep(0.02)
+    (waiting,) = await deliveries(client, second)
+    wait = datetime.fromisoformat(waiting["next_attempt_at"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < wait <= timedelta(hours=24)
+    receiver.otherwise = Answer(204)
+    await client.patch(f"/webhooks/{first['id']}", json={"enabled": True})
+    await settled(client, first, 1)
+    assert await deliveries(client, second) == [waiting]
 
 
 async def test_a_slow_endpoint_holds_up_no_other(
