@@ -11,15 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from registry.storage.spare_files import SpareFiles
+
 SUFFIX = ".lock"
 
 
 class FileLock:
     """A held lock. Release it, or use it as a context manager."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, spares: SpareFiles | None = None) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._spares = spares
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +40,10 @@ class FileLock:
         try:
             with contextlib.suppress(OSError):  # another holder has it too
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._path.unlink(missing_ok=True)
+                if self._spares is None:
+                    self._path.unlink(missing_ok=True)
+                else:
+                    self._spares.keep(self._path)
         finally:
             self.abandon()
 
@@ -51,10 +57,11 @@ class FileLock:
 
 
 class FileLocks:
-    """The locks in one folder, by name."""
+    """The locks in one folder, by name. `spares`: to be used for the locks' files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spares: SpareFiles | None = None) -> None:
         self._folder = folder
+        self._spares = spares
 
     def open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +95,8 @@ class FileLocks:
     def _open_locked(self, name: str, how: int) -> FileLock | None:
         path = self._folder / f"{name}{SUFFIX}"
         while True:
+            if self._spares is not None:
+                self._spares.put(path)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(descriptor, how)
@@ -98,8 +107,9 @@ class FileLocks:
                 os.close(descriptor)
                 raise
             if _is_at(path, descriptor):
-                return FileLock(path, descriptor)
-            os.close(descriptor)  # its last holder removed the file between open and flock
+                return FileLock(path, descriptor, self._spares)
+            os.close(descriptor)  # its last holder removed the file between open and flock, or
+            # another lock has become of it
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

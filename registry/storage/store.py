@@ -15,6 +15,7 @@ from registry.sources.quarantine import make_final
 from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
 from registry.storage.integrity import is_whole, write_fingerprint
 from registry.storage.removal import Removals
+from registry.storage.spare_files import SpareFiles
 from registry.storage.workspace import Workspace, remove_all
 
 
@@ -36,7 +37,7 @@ class ArtifactStore:
     """`adapters/ab/abcd…/` holds verified files, `quarantine/` unverified ones.
 
     `arriving/` has a lock for each digest whose row is not written yet, or whose files are being
-    removed; after a crash, cleanup checks those.
+    removed; after a crash, cleanup checks those. `spare/` has files for locks.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class ArtifactStore:
         self._root = root
         self._adapters = root / "adapters"
         self._quarantine = root / "quarantine"
-        self._workspaces = FileLocks(self._quarantine)
-        self._pending = FileLocks(root / "arriving")
+        self._spares = SpareFiles(root / "spare")
+        self._workspaces = FileLocks(self._quarantine, self._spares)
+        self._pending = FileLocks(root / "arriving", self._spares)
         self.removals = Removals(root, self._pending, self.path_of, self._delete)
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
         self.limits = FetchLimits(
@@ -64,6 +66,7 @@ class ArtifactStore:
         with storage_errors("the store can't be opened"):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)  # weights may be secret
             self._adapters.mkdir(parents=True, exist_ok=True)
+            self._spares.open()
             self._workspaces.open()
             self._pending.open()
             self.removals.open()

@@ -103,9 +103,8 @@ class Registry:
         return found
 
     def _files(self) -> list[Path]:
-        return [
-            path for path in self.store.rglob("*") if path.is_file() and "seals" not in str(path)
-        ]
+        files = [path for path in self.store.rglob("*") if path.is_file()]
+        return [file for file in files if file.parent.name not in ("seals", "spare")]
 
     async def events(self, name: str) -> list[Json]:
         """As they are shown, except for what is only true here."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.file_locks import FileLocks
+from registry.storage.spare_files import SpareFiles
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = (
@@ -21,10 +22,13 @@ HOLD = (
 )
 
 
-@pytest.fixture
-def locks(tmp_path: Path) -> FileLocks:
-    made = FileLocks(tmp_path / "locks")
+@pytest.fixture(params=["new files", "spare files"])
+def locks(tmp_path: Path, request: pytest.FixtureRequest) -> FileLocks:
+    spares = SpareFiles(tmp_path / "spare") if request.param == "spare files" else None
+    made = FileLocks(tmp_path / "locks", spares)
     made.open()
+    if spares is not None:
+        spares.open()
     return made
 
 

@@ -94,9 +94,9 @@ class Shop:
         return ingest(self.store, str(source), accept).digest
 
     def stored_files(self) -> dict[str, bytes]:
-        """Every file in the store by its path there, except fingerprints."""
+        """Every file in the store by its path there, except fingerprints and spare ones."""
         files = sorted(file for file in self.root.rglob("*") if not file.is_dir())
-        files = [file for file in files if file.parent != self.root / "seals"]
+        files = [file for file in files if file.parent.name not in ("seals", "spare")]
         return {str(file.relative_to(self.root)): file.read_bytes() for file in files}
 
     def on_their_way(self) -> list[Path]:
