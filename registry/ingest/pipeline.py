@@ -35,7 +35,7 @@ async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
 
 
 async def create_workspace(store: ArtifactStore, *, for_upload: bool = False) -> Workspace:
-    """A workspace with a new random name, and its upload's folder. Raises StoreUnavailable."""
+    """A workspace with a new random name, and its folder for an upload. Raises StoreUnavailable."""
     while True:
         workspace = await open_workspace(store, secrets.token_hex(16), for_upload=for_upload)
         if workspace is not None:
@@ -96,7 +96,7 @@ async def take_upload(
 
     def take() -> tuple[FetchedSource, StoredArtifact]:
         folder = workspace.empty_folder()
-        fetched = UploadedSource(workspace.upload).take(folder, limits, progress)
+        fetched = UploadedSource(workspace.uploaded()).take(folder, limits, progress)
         fetched = normalise_names(folder, fetched, rewriting)
         inspection = check(folder, fetched)
         rest.take_in_thread()

@@ -209,7 +209,7 @@ class JobRunner:
     async def _source(self, job: Job, workspace: Workspace) -> Source:
         """Raises what opening the source raises."""
         if job.fetched_from is None:
-            return UploadedSource(workspace.upload)
+            return UploadedSource(await STEPS.run(workspace.uploaded))
         tenant = tenant_of(job.created_by)  # limits the sources that it may read
         if is_url(job.fetched_from):
             open_url = partial(self._sources.open, job.fetched_from, within=tenant)

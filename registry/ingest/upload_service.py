@@ -153,7 +153,8 @@ class UploadService:
     ) -> dict[str, str]:
         """The form's fields. Raises JobCancelled if the job was cancelled, not the request."""
         upload, progress = reception.upload, reception.progress
-        receiver = UploadReceiver(upload.content_type, reception.workspace.upload, limits, progress)
+        into = reception.workspace.received
+        receiver = UploadReceiver(upload.content_type, into, limits, progress)
         if upload.size_bytes is not None:
             progress.expect(upload.size_bytes)
         receiving = asyncio.create_task(receiver.receive(upload.body))

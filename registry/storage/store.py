@@ -97,7 +97,7 @@ class ArtifactStore:
     def workspace(self, name: str, *, for_upload: bool = False) -> Workspace | None:
         """The workspace of this name, created if needed; None if it is locked.
 
-        `for_upload`: with the folder of its upload. Raises OSError.
+        `for_upload`: with its folder. Raises OSError.
         """
         lock = self._workspaces.try_lock(name)
         if lock is None:
@@ -105,7 +105,7 @@ class ArtifactStore:
         workspace = Workspace(self._quarantine / name, lock)
         if for_upload:
             try:
-                workspace.upload.mkdir(parents=True)
+                workspace.received.mkdir()
             except OSError:
                 workspace.close()
                 raise

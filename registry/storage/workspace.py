@@ -28,9 +28,14 @@ class Workspace:
         self.has_version = False
 
     @property
-    def upload(self) -> Path:
-        """Folder of the uploaded files, kept until the job ends."""
-        return self._folder / "upload"
+    def received(self) -> Path:
+        """Folder of the files that are uploaded, kept until the job ends."""
+        return self._folder
+
+    def uploaded(self) -> Path:
+        """The same of an upload that was received, perhaps by an earlier release."""
+        earlier = self._folder / "upload"
+        return earlier if earlier.is_dir() else self._folder
 
     def empty_folder(self) -> Path:
         """An empty folder for one attempt; deletes what an earlier one left. Raises OSError.
