@@ -56,6 +56,7 @@ class ArtifactStore:
         self._workspaces = FileLocks(self._quarantine, self._spares)
         self._pending = FileLocks(root / "arriving", self._spares)
         self.removals = Removals(root, self._pending, self.path_of, self._delete)
+        self._durable: set[Path] = set()  # folders of the 256 beginnings of digests
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
         self.limits = FetchLimits(
             max_bytes, max_files, max_training_file_bytes=max_training_file_bytes
@@ -168,8 +169,7 @@ class ArtifactStore:
     def _move(self, folder: Path, target: Path) -> None:
         if target.is_dir():
             return
-        target.parent.mkdir(exist_ok=True)
-        _sync_folder(self._adapters)
+        self._make_durable(target.parent)
         _sync_folder(folder)
         try:
             folder.rename(target)
@@ -177,6 +177,14 @@ class ArtifactStore:
             if not target.is_dir():  # else a concurrent registration stored the same content
                 raise
         _sync_folder(target.parent)
+
+    def _make_durable(self, parent: Path) -> None:
+        """Another process may have made it a moment ago: that it is there does not say so."""
+        if parent in self._durable and parent.is_dir():
+            return
+        parent.mkdir(exist_ok=True)
+        _sync_folder(self._adapters)
+        self._durable.add(parent)
 
 
 @contextmanager
