@@ -4,7 +4,7 @@ The database gives the ids, as it did then. A revision that adds a table adds ro
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -153,22 +153,35 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 
 
 Rows = list[tuple[Any, ...]]
+Ask = Callable[[str], Awaitable[Rows]]
 
 
-def asked(url: str, *statements: str) -> Rows:
-    """Rows of the last statement; all are one transaction."""
+def in_connection(url: str, work: Callable[[Ask], Awaitable[Rows]]) -> Rows:
+    """What it returns; all that it asks is one transaction."""
 
-    async def ask() -> Rows:
+    async def run() -> Rows:
         engine = create_async_engine(url)
         async with engine.begin() as connection:
-            for statement in statements:
+
+            async def ask(statement: str) -> Rows:
                 result = await connection.execute(text(statement.replace(":", r"\:")))
-            found = [tuple(row) for row in result] if result.returns_rows else []
+                return [tuple(row) for row in result] if result.returns_rows else []
+
+            found = await work(ask)
         await engine.dispose()
         return found
 
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, ask()).result()
+        return thread.submit(asyncio.run, run()).result()
+
+
+def asked(url: str, *statements: str) -> Rows:
+    """Rows of the last statement."""
+
+    async def each(ask: Ask) -> Rows:
+        return [await ask(statement) for statement in statements][-1]
+
+    return in_connection(url, each)
 
 
 def fill_until(url: str, last: str) -> None:

@@ -1,9 +1,14 @@
 """Databases of every earlier revision, with data, as today's code finds and serves them."""
 
 import asyncio
+import itertools
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -14,8 +19,9 @@ from adaptry.cli import main
 from registry.database.migrate import alembic_config, upgrade
 from registry.inspection.base_model import BaseModel
 from tests.db import old_schemas as past
-from tests.db.old_schemas import REVISIONS, asked, fill, fill_until
+from tests.db.old_schemas import REVISIONS, Ask, Rows, asked, fill, fill_until, in_connection
 from tests.support.adapters.demo_files import keep_demo_adapter
+from tests.support.databases.postgres import PostgresServer
 from tests.support.servers import killed_upgrade
 from tests.support.servers.forks import forked_process
 from tests.support.servers.registry_in_loop import running_registry
@@ -29,40 +35,118 @@ TABLES = (
 )
 
 
-def counts(url: str) -> dict[str, int]:
+Counts = dict[str, int]
+
+_numbers = itertools.count(1)
+
+
+def counts(url: str) -> Counts:
     """Rows by table."""
-    names = asked(url, TABLES["postgresql" in url])
-    each = [f"SELECT '{name}', count(*) FROM {name}" for (name,) in names]
-    return dict(asked(url, " UNION ALL ".join(each))) if each else {}
+
+    async def count(ask: Ask) -> Rows:
+        names = await ask(TABLES["postgresql" in url])
+        each = [f"SELECT '{name}', count(*) FROM {name}" for (name,) in names]
+        return await ask(" UNION ALL ".join(each)) if each else []
+
+    return dict(in_connection(url, count))
 
 
-def test_every_table_has_rows_here(empty_database: str) -> None:
+@dataclass
+class Filled:
+    """A database that each release has filled, one after the other.
+
+    `counted`: rows by table before each revision and after it.
+    """
+
+    url: str
+    counted: dict[str, tuple[Counts, Counts]] = field(default_factory=dict)
+
+    def go_through_every_schema(self) -> None:
+        for revision in REVISIONS:
+            before = counts(self.url)
+            command.upgrade(alembic_config(self.url), revision)
+            self.counted[revision] = before, counts(self.url)
+            fill(self.url, revision)
+
+
+@pytest.fixture(scope="module")
+def filled_once(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str], Filled]:
+    """By kind of database. Tests have copies: each schema takes an upgrade of its own."""
+
+    @cache
+    def filled(kind: str) -> Filled:
+        url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('filled')}/registry.db"
+        if kind == "postgresql":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            server.sql("CREATE DATABASE filled")
+            url = server.url("filled")
+        made = Filled(url)
+        made.go_through_every_schema()
+        return made
+
+    return filled
+
+
+@pytest.fixture
+def every_schema(
+    database_kind: str,
+    filled_once: Callable[[str], Filled],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> str:
+    """The URL of a copy of the database with the rows of every release."""
+    filled = filled_once(database_kind)
+    if database_kind == "sqlite":
+        file = shutil.copy(filled.url.partition("///")[2], tmp_path / "every_schema.db")
+        return f"sqlite+aiosqlite:///{file}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"every_schema_{next(_numbers)}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE filled")
+    return server.url(name)
+
+
+@pytest.fixture
+def old_database(database_kind: str, request: pytest.FixtureRequest) -> str:
+    """With the rows of the first release, or of every one."""
+    if request.param == REVISIONS[-1]:
+        return str(request.getfixturevalue("every_schema"))
+    url = str(request.getfixturevalue("empty_database"))
+    fill_until(url, request.param)
+    return url
+
+
+def test_every_table_has_rows_here(every_schema: str) -> None:
     """A revision that adds a table adds rows for it to tests/db/old_schemas.py."""
-    fill_until(empty_database, REVISIONS[-1])
-    assert not [table for table, rows in counts(empty_database).items() if not rows]
+    assert not [table for table, rows in counts(every_schema).items() if not rows]
 
 
-def test_no_row_of_any_revision_is_lost(empty_database: str) -> None:
-    """The rows that each release wrote, through every later revision."""
-    for revision in REVISIONS:
-        before = counts(empty_database)
-        command.upgrade(alembic_config(empty_database), revision)
-        after = counts(empty_database)
-        assert {table: after[table] for table in before} == before, revision
-        fill(empty_database, revision)
-    command.check(alembic_config(empty_database))
-
-
-@pytest.mark.parametrize("last", [past.FIRST, REVISIONS[-1]], ids=["first schema", "every schema"])
-async def test_data_of_the_first_schema_is_served(
-    empty_database: str, tmp_path: Path, last: str
+def test_no_row_of_any_revision_is_lost(
+    database_kind: str, filled_once: Callable[[str], Filled]
 ) -> None:
-    await asyncio.to_thread(fill_until, empty_database, last)
-    await asyncio.to_thread(upgrade, empty_database)
+    """The rows that each release wrote, through every later revision."""
+    filled = filled_once(database_kind)
+    assert list(filled.counted) == REVISIONS
+    for revision, (before, after) in filled.counted.items():
+        assert {table: after[table] for table in before} == before, revision
+    command.check(alembic_config(filled.url))
+
+
+@pytest.mark.parametrize(
+    ("last", "old_database"),
+    [(past.FIRST, past.FIRST), (REVISIONS[-1], REVISIONS[-1])],
+    indirect=["old_database"],
+    ids=["first schema", "every schema"],
+)
+async def test_data_of_the_first_schema_is_served(
+    old_database: str, tmp_path: Path, last: str
+) -> None:
+    await asyncio.to_thread(upgrade, old_database)
     for name in past.DIGESTS:
         keep_demo_adapter(tmp_path / "store", name)
     base = BaseModel("tiny-text-tools", None)
-    running = running_registry(empty_database, tmp_path, base, job_retention_days=10_000)
+    running = running_registry(old_database, tmp_path, base, job_retention_days=10_000)
     async with running as registry:
         await registry.service.recover()  # as at a server's start: the versions are bound
         http = registry.http
