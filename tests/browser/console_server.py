@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, select, text
 
 from engine.api.probe import create_probe_router
 from engine.api.server_settings import create_settings_router
@@ -38,7 +38,7 @@ from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from registry.auth.scopes import Scope
 from registry.models import Adapter
-from registry.models.base import now
+from registry.models.base import UtcDateTime, now
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
@@ -46,6 +46,12 @@ from registry.telemetry.metrics import RegistryMetrics
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS, HOST_PLACES, MAX_RANK = 2, 4, 64
 MANY = 100_000
+# By the database: to hand over a hundred thousand rows took seven seconds.
+ADD_MANY = """
+INSERT INTO adapter (name, owner, created_at)
+WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :number)
+SELECT printf('customer-%06d', n), 'team-' || (n % 50), :at FROM numbers
+"""
 
 Answer = TypeVar("Answer")
 
@@ -83,11 +89,8 @@ class ConsoleServer:
     async def _add_many(self) -> None:
         async with self.registry.database.transaction() as session:
             there = await session.scalar(select(func.count()).select_from(Adapter))
-            rows = [
-                {"name": f"customer-{n:06d}", "owner": f"team-{n % 50}", "created_at": now()}
-                for n in range(MANY - (there or 0))
-            ]
-            await session.execute(insert(Adapter).values(user_metadata={}, tags=[]), rows)
+            at = bindparam("at", now(), UtcDateTime())
+            await session.execute(text(ADD_MANY).bindparams(at), {"number": MANY - (there or 0)})
 
     def run(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
         """In the server's own loop."""
