@@ -31,7 +31,9 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium is not installed")
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        # to compute a GPU that is not there takes a tenth of the CPU time of each page
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
         yield browser
         browser.close()
 
