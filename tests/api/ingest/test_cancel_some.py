@@ -121,6 +121,29 @@ async def test_what_was_told_to_stop_does_not_count_again(registry: Registry) ->
     assert await cancelled(registry, "?state=running") == {"cancelled": 0, "more": False}
 
 
+async def test_a_job_that_is_cancelled_again_has_one_event(registry: Registry) -> None:
+    async with registry.service._database.transaction() as session:
+        job = await session.get(Job, 1)
+        assert job is not None
+        job.state = JobState.RUNNING
+    for _ in range(2):
+        assert (await registry.http.post("/jobs/1/cancel")).json()["cancel_requested"]
+    events = (await registry.http.get("/events")).json()["items"]
+    assert [event["kind"] for event in events] == ["ingest.cancelled"]
+
+
+async def test_a_cancelled_upload_that_waited_leaves_nothing(
+    registry: Registry, make_adapter: AdapterMaker
+) -> None:
+    """Not even until the next cleanup: here is none."""
+    files = [("files", (file.name, file.read_bytes())) for file in make_adapter("up").iterdir()]
+    queued = await registry.http.post("/adapters/up/versions?wait=0", files=files)
+    assert registry.leftovers()
+    cancelling = await registry.http.post(f"/jobs/{queued.json()['id']}/cancel")
+    assert cancelling.json()["state"] == "cancelled"
+    assert registry.leftovers() == []
+
+
 class Endless:
     async def fetch(self, *_: object) -> None:
         await asyncio.sleep(60)

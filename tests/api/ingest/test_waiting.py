@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from registry.ingest.checkpoints import Checkpoint
+from registry.models.job import Job
 from registry.models.tenant import Tenant
 from registry.sources.disks.reads import MAX_READS
 from registry.sources.local import LocalSource
@@ -137,6 +138,23 @@ async def test_a_source_is_waited_for_if_told(start: Start, make_adapter: Adapte
         assert (await registry.finished(job))["version"] == "bot:1"
         done = await registry.http.post(f"{PATH}?wait=5", json={"source": str(folder)})
         assert (done.status_code, done.json()["reference"]) == (200, "bot:1")
+
+
+async def test_only_the_job_of_this_name_is_joined_while_it_is_wanted(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    """As a server does that is given adapters, and is started again."""
+    source = str(make_adapter("a"))
+    async with start(works=False) as registry:
+        await registry.http.post(f"{PATH}?wait=0", json={"source": source})
+        assert await registry.ingest.join("other", source, 0) is None
+        joined = await registry.ingest.join("bot", source, 0)
+        assert isinstance(joined, Job)
+        async with registry.service._database.transaction() as session:
+            row = await session.get(Job, joined.number)
+            assert row is not None
+            row.cancel_requested = True
+        assert await registry.ingest.join("bot", source, 0) is None
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "soon"])

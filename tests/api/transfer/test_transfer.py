@@ -19,6 +19,7 @@ from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
+from registry.transfer import unpack
 from tests.api.conftest import BASE
 from tests.support.archives import INDEX, archive_of, changed_json, parts_of, sealed
 from tests.support.read_settings import read_settings
@@ -632,6 +633,16 @@ async def test_an_adapter_larger_than_allowed_is_refused_in_an_archive_too(
             archive, 413, "source_too_large"
         )
     assert "more than 300 bytes" in detail
+
+
+async def test_a_document_that_is_too_large_is_refused_before_it_is_written(
+    full: Registry, there: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be read as a whole."""
+    archive = await full.export()
+    monkeypatch.setattr(unpack, "_MAX_DOCUMENT_BYTES", 100)
+    detail = await there.refused(archive, 413, "source_too_large")
+    assert "is larger than 100 bytes" in detail
 
 
 async def test_endless_headers_are_refused(there: Registry) -> None:
