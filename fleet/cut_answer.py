@@ -6,6 +6,7 @@ from starlette.types import Message
 
 from engine.errors import EngineError
 from engine.gateway.openai_errors import error_event, send_refusal
+from registry.http.headers import is_event_stream
 
 
 async def end_answer(error: EngineError, path: str, head: Message | None) -> Sequence[Message]:
@@ -21,15 +22,10 @@ async def end_answer(error: EngineError, path: str, head: Message | None) -> Seq
 
         await send_refusal(collect, error, path=path)
         return messages
-    if not is_stream(head):
+    if not is_event_stream(head):
         raise ConnectionAbortedError(error.detail)
     body = error_event(error, path) + b"data: [DONE]\n\n"
     return [{"type": "http.response.body", "body": body}]
-
-
-def is_stream(head: Message) -> bool:
-    """Of Server-Sent Events."""
-    return header(head, b"content-type").startswith(b"text/event-stream")
 
 
 def header(head: Message, name: bytes) -> bytes:

@@ -9,8 +9,9 @@ from starlette.types import Message, Receive, Send
 
 from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.gateway.openai_errors import send_refusal
-from fleet.cut_answer import end_answer, header, is_stream
+from fleet.cut_answer import end_answer, header
 from registry.errors.defects import Defect
+from registry.http.headers import is_event_stream
 
 REPLICA_HEADER = b"x-adaptry-replica"
 _EVENT = b"data: "
@@ -79,7 +80,7 @@ class ProxiedResponse:
     @property
     def is_stream(self) -> bool:
         """A good one, of Server-Sent Events."""
-        return self.is_good and self._head is not None and is_stream(self._head)
+        return self.is_good and self._head is not None and is_event_stream(self._head)
 
     def until_whole(self, receive: Receive) -> Receive:
         """A `receive` whose client never leaves once it has the whole response: what its replica

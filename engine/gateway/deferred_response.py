@@ -5,7 +5,12 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Send
 
-from engine.errors import EngineError, EngineUnavailable, GenerationIncomplete
+from engine.errors import (
+    AdapterForcedOut,
+    EngineError,
+    EngineUnavailable,
+    GenerationIncomplete,
+)
 from engine.gateway.openai_errors import (
     ERROR_EVENTS,
     error_event,
@@ -15,10 +20,17 @@ from engine.gateway.openai_errors import (
 from engine.gateway.request_context import RequestContext
 from registry.begun import Begun
 from registry.errors import InternalError, RegistryError
+from registry.http.headers import is_event_stream
 from registry.http.unexpected_errors import report_internal
 from registry.redaction import mask_keys
 
 _INTERNAL = 500
+_SAY_WHY_THEY_END = frozenset(  # by a `finish_reason`
+    {
+        *("/v1/completions", "/v1/chat/completions", "/v1/chat/completions/batch"),
+        *("/invocations", "/inference/v1/generate"),
+    }
+)
 
 
 class DeferredResponse:
@@ -161,13 +173,24 @@ class DeferredResponse:
             failure = self._unavailable()  # vLLM only reports an issue with its engine
             if failure is None and head["status"] == 500 and not self._request.is_reported:
                 failure = self._report("its answer")
+        if failure is None and head["status"] < 400:
+            failure = self._untold_cut()
         if failure is not None:
             await self._replace(failure)
             return
         self.status = head["status"]
         await self._send({**head, "headers": [*head["headers"], *self._request.headers()]})
         self._is_streaming = head["status"] < 400
-        self._is_events = _is_event_stream(head)
+        self._is_events = is_event_stream(head)
+
+    def _untold_cut(self) -> EngineError | None:
+        """Of an answer that does not say why it ended: it would read as if it were whole."""
+        if self._request.cut != "failed" or self._path in _SAY_WHY_THEY_END:
+            return None
+        if (why := self._unavailable()) is not None:
+            return why
+        version = self._request.version
+        return GenerationIncomplete() if version is None else AdapterForcedOut(version.reference)
 
     async def _replace(self, failure: EngineError | RegistryError) -> None:
         self._replaced = self._complete = True
@@ -224,10 +247,3 @@ class DeferredResponse:
         if self._error_event is not None or not self._complete:
             return InternalError.code
         return None if self._request.cut is None else GenerationIncomplete.code
-
-
-def _is_event_stream(head: Message) -> bool:
-    for name, value in head["headers"]:
-        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-            return True
-    return False

@@ -12,9 +12,10 @@ from starlette.types import Message, Send
 from engine.errors import AdapterForcedOut, EngineError
 from engine.gateway.openai_errors import ERROR_EVENTS, status_of_event
 from engine.types import AdapterVersion
-from fleet.cut_answer import end_answer, is_stream
+from fleet.cut_answer import end_answer
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer
 from fleet.stock.usage import AnswerUsage, uncounted_usage
+from registry.http.headers import is_event_stream
 
 _DROPPED_HEADERS = frozenset(
     {
@@ -56,7 +57,7 @@ class Answering:
         status: int = start["status"]
         self.begun.set()
         await self.send(start)
-        streams = is_stream(start)
+        streams = is_event_stream(start)
         async for chunk in answer.chunks():
             await self.send(_part(self.back(chunk), more=True))
             if streams:

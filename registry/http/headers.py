@@ -1,6 +1,6 @@
 """Headers of a request: indexed once, and only the one that is read is decoded."""
 
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 _IN_SCOPE = "adaptry.headers"
 
@@ -30,6 +30,14 @@ def is_form(scope: Scope) -> bool:
     """Whether the body is a form of several parts."""
     kind = index_headers(scope).get(b"content-type")
     return kind is not None and kind[:10].lower() == b"multipart/"
+
+
+def is_event_stream(head: Message) -> bool:
+    """Whether a response that begins with it is one of Server-Sent Events."""
+    for name, value in head["headers"]:
+        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+            return True
+    return False
 
 
 def find_headers(scope: Scope, name: bytes) -> list[str]:

@@ -1055,6 +1055,37 @@ async def test_an_adapter_for_a_request_that_named_none_is_refused_as_well() -> 
         assert await stage.is_idle_soon()
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/completions", 200), ("/v1/audio/transcriptions", 503), ("/v1/responses", 503)],
+)
+@pytest.mark.parametrize("is_paused", [True, False])
+async def test_an_answer_that_was_cut_and_does_not_say_so_is_an_error(
+    path: str, status: int, is_paused: bool
+) -> None:
+    """A transcription has no `finish_reason`, and vLLM calls such a response completed."""
+    async with running(Stage()) as stage:
+
+        async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            async with stage.generating(VERSION):
+                asked = current_request()
+                assert asked is not None
+                asked.cut = "failed"
+            if is_paused:
+                await stage.controller.on_engine_lost(EnginePaused())
+            await send_json(send, 200, {"text": "half of"})
+
+        client = Client(asking("support"), path=path)
+        await stage.gateway(cut)(client.scope, client.receive, client.send)
+        assert client.status == status
+        assert stage.tally.ended == [("support", "failed")]
+        if status == 503:
+            code = "engine_paused" if is_paused else "adapter_forced_out"
+            assert json.loads(client.body)["error"]["code"] == code
+            assert stage.tally.refusals == [code]
+
+
 # ---- who ended it first --------------------------------------------------------------------
 
 
