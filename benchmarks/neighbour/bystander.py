@@ -1,7 +1,7 @@
 """Bystander: a client that streams one completion after the other, and times their tokens.
 
-It shares the machine's cores with the server, as clients elsewhere would not: httpx would take five
-times as much of them for each token.
+It shares the machine's cores with the server, as clients elsewhere would not: httpx would take
+three times as much of them for each token.
 """
 
 import contextlib
