@@ -14,6 +14,8 @@ from registry.database.engine import Database
 from registry.ingest import runner
 from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_store import JobStore
+from registry.models import Tenant
+from registry.models.job import Job, JobState
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.web import Handler, WebServer, web_server
@@ -258,6 +260,30 @@ async def test_a_source_that_is_deleted_before_its_job_runs(
     async with start() as registry:
         job = await registry.end_of(number)
         assert (job["state"], job["code"]) == ("failed", "source_not_found")
+
+
+async def test_a_job_reads_no_folder_of_another_tenant(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    """Its own may have become a link to one since it was asked for."""
+    secret = make_adapter("globex/secret")
+    own = secret.parents[1] / "acme" / "bot"
+    own.parent.mkdir()
+    own.symlink_to(secret)
+    job = Job(
+        adapter="acme~bot",
+        source="acme/bot",
+        fetched_from=str(own),
+        request={},
+        workspace="a" * 32,
+        state=JobState.QUEUED,
+        created_by="acme~app",
+    )
+    async with start() as registry:
+        async with registry.service._database.transaction() as session:
+            session.add_all([Tenant(name="acme", created_by="tests"), job])
+        ended = await registry.end_of(1)
+        assert (ended["state"], ended["code"]) == ("failed", "source_not_allowed"), ended
 
 
 @pytest.mark.parametrize(
