@@ -554,3 +554,28 @@ def test_a_workspace_whose_lock_the_cleanup_takes_first_gets_another_name(
     assert shop.ingest(shop.adapter("a"))
     assert len(locked) == 1
     locked[0].close()
+
+
+def test_a_folder_that_may_be_new_is_on_the_disk_before_files_are_in_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process may have made it, each has to see to that itself."""
+    synced: list[int] = []
+    sync, store, other = os.fsync, shop.store, shop.another()
+
+    def note(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def syncs_all(into: ArtifactStore, number: int) -> bool:
+        synced.clear()
+        folder = write(shop.root / f"new-{number}", {CONFIG: b"{}"})
+        into.add(folder, f"ab{number:062}").release()
+        return store.adapters.stat().st_ino in synced
+
+    monkeypatch.setattr(os, "fsync", note)
+    adds = ((store, True), (store, False), (other, True), (other, False))
+    for number, (into, expected) in enumerate(adds):
+        assert syncs_all(into, number) is expected
+    shutil.rmtree(store.adapters / "ab")
+    assert syncs_all(store, 9)

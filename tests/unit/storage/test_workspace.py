@@ -53,3 +53,13 @@ def test_a_lock_that_comes_after_the_end_is_held_by_nobody(
     workspace.hold(arriving.lock_shared(DIGEST))
     assert arriving.names() == {DIGEST}
     assert arriving.try_lock(DIGEST) is not None
+
+
+def test_an_upload_that_an_earlier_release_received_is_found(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "quarantine" / "one"
+    workspace.received.mkdir()
+    assert workspace.uploaded() == workspace.received == folder
+    (folder / "upload").mkdir()
+    assert workspace.uploaded() == folder / "upload"

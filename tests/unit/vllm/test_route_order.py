@@ -17,6 +17,14 @@ def test_the_routes_that_generate_are_found_first_and_all_others_as_before() -> 
     assert tried == routes[:1]
 
 
+def test_uploads_come_next() -> None:
+    paths = ["/api/v1/jobs", "/api/v1/adapters/{name}/versions", "/v1/completions"]
+    routes: list[BaseRoute] = [Route(path, _respond, methods=["POST"]) for path in paths]
+    before = list(routes)
+    put_often_called_first(routes)
+    assert routes == [before[2], before[1], before[0]]
+
+
 def _matches(route: BaseRoute, path: str) -> bool:
     match, _ = route.matches({"type": "http", "method": "POST", "path": path})
     return match is Match.FULL
