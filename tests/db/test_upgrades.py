@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,7 +26,6 @@ from tests.support.servers.registry_in_loop import running_registry
 
 pytestmark = pytest.mark.both_databases
 
-ROOT = Path(__file__).parents[2]
 TABLES = (
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
     "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
@@ -207,13 +204,12 @@ async def check_later_rows(http: httpx.AsyncClient) -> None:
 
 def test_servers_that_start_together_upgrade_one_after_the_other(empty_database: str) -> None:
     fill_until(empty_database, past.FIRST)
-    upgrading = [sys.executable, "-m", "adaptry", "db", "upgrade", "--database", empty_database]
-    started = [
-        subprocess.Popen(upgrading, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(3)
-    ]
-    ended = [process.communicate(timeout=120)[0].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], ended
+    started = [forked_process(killed_upgrade.run_command, (empty_database,)) for _ in range(3)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0, 0, 0]
     command.check(alembic_config(empty_database))
 
 

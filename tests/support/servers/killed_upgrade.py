@@ -1,12 +1,14 @@
-"""Schema upgrade that kills itself: `run` is called in a process of its own."""
+"""Schema upgrade in a process of its own: one that kills itself (`run`), and the command."""
 
 import itertools
 import os
 import signal
+import sys
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from adaptry.cli import main
 from registry.database.migrate import upgrade
 
 
@@ -20,3 +22,8 @@ def run(url: str, statement: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     upgrade(url)
+
+
+def run_command(url: str) -> None:
+    """`adaptry db upgrade`, with its exit code."""
+    sys.exit(main(["db", "upgrade", "--database", url]))
