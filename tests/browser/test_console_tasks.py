@@ -60,8 +60,9 @@ def signed_in(visitor: Visitor, key: str, address: str) -> Page:
     visitor.expects_a_refusal()
     page = visitor.open(address)
     panel = page.get_by_role("dialog", name="Sign in")
-    panel.get_by_label("Key").fill(key)
-    page.keyboard.press("Enter")
+    field = panel.get_by_label("Key")
+    field.fill(key)
+    field.press("Enter")
     expect(panel).to_have_count(0)
     return page
 
