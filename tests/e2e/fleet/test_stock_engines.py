@@ -143,7 +143,6 @@ def test_pins_promotions_and_probes_work_there_too(driver: Driver) -> None:
     second = {"source": str(ROOT / "demo" / "adapters-v2" / "upper")}
     version = driver.client.post("/api/v1/adapters/upper/versions", json=second).json()
     path = "/api/v1/adapters/upper/aliases/default"
-    # the first probe of a stock server compiles what ranks tokens: a minute, on a busy machine
     body = {"version": version["number"], "probe": True, "timeout_seconds": 300}
     moved = driver.client.put(path, json=body, timeout=320)
     assert moved.status_code == 200, moved.text

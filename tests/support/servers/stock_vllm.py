@@ -13,6 +13,7 @@ import psutil
 
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS
 from tests.support.servers.forked_server import ForkedServer, fork_server
+from tests.support.servers.zygote import EAGER
 
 SLOTS, PLACES = 2, 4
 
@@ -45,6 +46,7 @@ class StockServer:
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_PLUGINS": "",
             "OMP_NUM_THREADS": "1",
+            EAGER: "1",  # it compiles what ranks tokens, eager or not: eight seconds of CPU
         }
         self._process = fork_server(command, environment, self.log, stock=True)
 

@@ -35,6 +35,7 @@ MAX_FDS = 32
 STANDARD_FILES = (0, 1, 2)
 SPAWNED = 4  # an engine and three that replace it
 WATCHED = "engine.worker.extension"
+EAGER = "TESTS_EAGER"  # in a server's environment: torch compiles nothing in it and its engine
 _FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an interpreter
 
 
@@ -105,6 +106,8 @@ def become(request: Request) -> NoReturn:
     os.environ.clear()
     os.environ.update(request.environment)
     obey_harm()
+    if EAGER in os.environ:
+        importlib.import_module("torch").compiler.set_stance("force_eager")
     spawn_by_fork(request.generations)
     sys.argv = [request.module, *request.arguments]
     setproctitle(shlex.join([sys.executable, "-m", request.module, *request.arguments]))
