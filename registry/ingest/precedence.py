@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Protocol
 
-REST_SECONDS = 0.015
+REST_SECONDS = 0.020
 """Of an upload while it is received, and again of its job."""
 
 _LOOK_SECONDS = 0.002
