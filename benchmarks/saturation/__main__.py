@@ -8,6 +8,7 @@
 Stock and ours run both, and are asked in turn, A-B-B-A. Each load comes from several processes.
 `--prompts both` measures, with one start of each engine, a prefix cache that finds every prompt and
 one that finds none; the latter hashes each prompt, unlike an engine without `--prefix-caching`.
+`--answers both` likewise: of equal lengths, whose streams begin together, and of varied ones.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +36,9 @@ Figures = dict[str, float]
 Blocks = dict[str, list[Figures]]
 """By side."""
 PROMPTS = ("repeated", "fresh")
+ANSWERS = ("equal", "varied")
+Kind = tuple[str, str]
+"""Prompts and answers."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ MACHINES = {
 }
 
 
-def load(side: Side, chosen: Machine, seconds: float, seed: int, prompts: str) -> Figures:
+def load(side: Side, chosen: Machine, seconds: float, seed: int, kind: Kind) -> Figures:
     """One block. CPU time is that of the server's own process, which serves HTTP."""
     port = side.base_url.rpartition(":")[2]
     models = ",".join(f"a{n:03d}" for n in range(chosen.slots))
@@ -87,7 +93,7 @@ def load(side: Side, chosen: Machine, seconds: float, seed: int, prompts: str) -
             [
                 *(sys.executable, "-m", "benchmarks.saturation.load", port, models),
                 *(str(each), str(seconds), str(chosen.tokens), str(chosen.prompt_tokens)),
-                *(str(seed * 1000 + n), prompts),
+                *(str(seed * 1000 + n), *kind),
             ],
             stdout=subprocess.PIPE,
         )
@@ -128,8 +134,7 @@ def report(blocks: Blocks) -> None:
     print_table(rows)
 
 
-async def run(asked: argparse.Namespace) -> dict[str, Blocks]:
-    """By prompts."""
+async def run(asked: argparse.Namespace) -> dict[Kind, Blocks]:
     chosen = MACHINES[asked.machine]
     limits = Limits(
         chosen.slots,
@@ -138,8 +143,8 @@ async def run(asked: argparse.Namespace) -> dict[str, Blocks]:
         chosen.arguments,
         prefix_caching=asked.prefix_caching,
     )
-    kinds = PROMPTS if asked.prompts == "both" else (asked.prompts,)
-    blocks: dict[str, Blocks] = {kind: {"stock": [], "ours": []} for kind in kinds}
+    kinds = [*product(_chosen(PROMPTS, asked.prompts), _chosen(ANSWERS, asked.answers))]
+    blocks: dict[Kind, Blocks] = {kind: {"stock": [], "ours": []} for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         adapters = work / f"adapters-{chosen.shape}"
@@ -156,8 +161,17 @@ async def run(asked: argparse.Namespace) -> dict[str, Blocks]:
             for number, (kind, side) in enumerate(turns * asked.rounds, start=1):
                 figures = await asyncio.to_thread(load, side, chosen, asked.seconds, number, kind)
                 blocks[kind][side.name].append(figures)
-                print(f"# {side.name}, {kind} prompts: {figures}", flush=True)
+                print(f"# {side.name}, {described(kind)}: {figures}", flush=True)
     return blocks
+
+
+def _chosen(kinds: Sequence[str], asked: str) -> Sequence[str]:
+    return kinds if asked == "both" else (asked,)
+
+
+def described(kind: Kind) -> str:
+    prompts, answers = kind
+    return f"{prompts} prompts, {answers} answers"
 
 
 def main() -> None:
@@ -167,6 +181,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
     parser.add_argument("--prefix-caching", action="store_true", help="on, as is vLLM's default")
     parser.add_argument("--prompts", choices=[*PROMPTS, "both"], default="repeated")
+    parser.add_argument("--answers", choices=[*ANSWERS, "both"], default="equal")
     parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
@@ -175,10 +190,11 @@ def main() -> None:
     blocks = asyncio.run(run(asked))
     print(machine())
     for kind, measured in blocks.items():
-        print(f"prompts: {kind}")
+        print(described(kind))
         report(measured)
     if asked.json:
-        asked.json.write_text(json.dumps(blocks, indent=1))
+        named = {described(kind): measured for kind, measured in blocks.items()}
+        asked.json.write_text(json.dumps(named, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Load for one server: streams over raw sockets, so that the client costs as little as it can.
 
     python -m benchmarks.saturation.load \
-        PORT MODEL,MODEL… STREAMS SECONDS TOKENS PROMPT_TOKENS SEED repeated|fresh
+        PORT MODEL,MODEL… STREAMS SECONDS TOKENS PROMPT_TOKENS SEED repeated|fresh equal|varied
 
 `repeated`: each stream has eight prompts in turn, so that a prefix cache finds all of them;
 `fresh`: no prompt begins like another one, so that it finds none.
+
+`equal`: all answers have as many tokens, so that streams which began together end and begin
+together ever after; `varied`: half as many to half as many again, so that they begin at any time.
 
 Prints JSON: tokens counted within the time, and the seconds to each first token.
 """
@@ -47,6 +50,13 @@ def _repeated_prompt(prompt_tokens: int, seed: int) -> list[int]:
 
 def _fresh_prompt(prompt_tokens: int, chance: random.Random) -> list[int]:
     return chance.choices(range(FIRST_TOKEN_ID, LAST_TOKEN_ID), k=prompt_tokens)
+
+
+def _lengths(tokens: int, seed: str, *, varied: bool) -> Iterator[int]:
+    """Of answers; `tokens` is their mean. Eight in turn, which begin anew."""
+    lengths = [tokens // 2 + round(n * tokens / 7) for n in range(8)] if varied else [tokens]
+    random.Random(seed).shuffle(lengths)
+    return itertools.cycle(lengths)
 
 
 def _request(port: int, model: str, tokens: int, prompt: list[int]) -> bytes:
@@ -103,16 +113,17 @@ async def run(arguments: list[str]) -> Tally:
     tally = Tally(began, began + seconds)
     work = []
     for number in range(streams):
+        lengths = _lengths(tokens, f"{seed} {number}", varied=arguments[8] == "varied")
         named = (models[(number + n) % len(models)] for n in itertools.count())
         if arguments[7] == "fresh":
             chance = random.Random(f"{seed} {number}")
             requests: Iterator[bytes] = (
-                _request(port, model, tokens, _fresh_prompt(prompt_tokens, chance))
+                _request(port, model, next(lengths), _fresh_prompt(prompt_tokens, chance))
                 for model in named
             )
         else:
             made = [
-                _request(port, model, tokens, _repeated_prompt(prompt_tokens, seed + n))
+                _request(port, model, next(lengths), _repeated_prompt(prompt_tokens, seed + n))
                 for n, model in zip(range(8), named, strict=False)
             ]
             requests = itertools.cycle(made)
