@@ -63,7 +63,7 @@ def _cpu(requests: int, kv_bytes: int) -> tuple[str, ...]:
 
 
 def _gpu(share: str, streams: int) -> tuple[str, ...]:
-    sizes = [1, 2, 4, 8, *range(16, streams + 1, 16)]
+    sizes = [1, 2, 4, 8, *range(16, streams + 1, 16), 384, 512, 1024]  # prompts beside streams too
     return (
         "--max-model-len=4096",
         f"--max-num-seqs={streams}",
