@@ -7,6 +7,7 @@ process's after a crash, and it works across containers and machines that share 
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,9 @@ from typing import Self
 from registry.storage.spare_files import SpareFiles
 
 SUFFIX = ".lock"
+_WAIT_SECONDS = 0.002
+_TRIES_OF_SPARE = 3
+"""Another one who asks for the lock that the file was may hold it until it sees what it is now."""
 
 
 class FileLock:
@@ -37,15 +41,18 @@ class FileLock:
 
     def release(self) -> None:
         """Unlock; the last holder removes the file."""
+        spare: Path | None = None
         try:
             with contextlib.suppress(OSError):  # another holder has it too
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._spares is None:
                     self._path.unlink(missing_ok=True)
                 else:
-                    self._spares.keep(self._path)
+                    spare = self._spares.remove(self._path)
         finally:
             self.abandon()
+        if self._spares is not None and spare is not None:
+            self._spares.add(spare)  # unlocked: the lock that it becomes would seem to be held
 
     def abandon(self) -> None:
         """Unlock, but leave the file, so that `names` still lists it."""
@@ -68,11 +75,11 @@ class FileLocks:
 
     def try_lock(self, name: str) -> FileLock | None:
         """Lock exclusively; None if it is held."""
-        return self._open_locked(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._try(name, fcntl.LOCK_EX)
 
     def try_lock_shared(self, name: str) -> FileLock | None:
         """Lock together with others; None if there is an exclusive holder."""
-        return self._open_locked(name, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return self._try(name, fcntl.LOCK_SH)
 
     def lock_shared(self, name: str) -> FileLock:
         """Lock together with others. Waits for an exclusive holder."""
@@ -87,22 +94,30 @@ class FileLocks:
         return {path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}")}
 
     def _wait_for(self, name: str, how: int) -> FileLock:
-        lock = self._open_locked(name, how)
-        if lock is None:
-            raise BlockingIOError(f"{name} could not be locked")
-        return lock
-
-    def _open_locked(self, name: str, how: int) -> FileLock | None:
-        path = self._folder / f"{name}{SUFFIX}"
+        """Asks again and again: the file that it would wait for may become another lock."""
         while True:
-            if self._spares is not None:
-                self._spares.put(path)
+            lock = self._try(name, how)
+            if lock is not None:
+                return lock
+            time.sleep(_WAIT_SECONDS)
+
+    def _try(self, name: str, how: int) -> FileLock | None:
+        """None if it is held."""
+        path = self._folder / f"{name}{SUFFIX}"
+        tries = 1
+        while True:
+            if self._spares is not None and self._spares.put(path):
+                tries = _TRIES_OF_SPARE
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
-                fcntl.flock(descriptor, how)
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
-                return None
+                tries -= 1
+                if tries == 0:
+                    return None
+                time.sleep(_WAIT_SECONDS)
+                continue
             except OSError:
                 os.close(descriptor)
                 raise

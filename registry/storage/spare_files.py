@@ -26,31 +26,38 @@ class SpareFiles:
         for left in self._folder.iterdir():
             left.unlink(missing_ok=True)
 
-    def keep(self, path: Path) -> None:
-        """Remove a file, to be used again, from where it is. Raises OSError."""
+    def remove(self, path: Path) -> Path | None:
+        """Remove a file. Where it is now, if it is to be used again. Raises OSError."""
         if len(self._spare) >= MOST_SPARE:
             path.unlink(missing_ok=True)
-            return
+            return None
         spare = self._folder / secrets.token_hex(8)
         try:
             path.rename(spare)
         except FileNotFoundError:  # it is removed, or there is no such folder
             path.unlink(missing_ok=True)
-        else:
-            self._spare.append(spare)
+            return None
+        return spare
 
-    def put(self, path: Path) -> None:
+    def add(self, spare: Path) -> None:
+        """To be used again, by anybody from now on."""
+        self._spare.append(spare)
+
+    def put(self, path: Path) -> bool:
         """Let a spare file be there, unless there is none, or one is there already."""
         try:
             spare = self._spare.pop()
         except IndexError:
-            return
+            return False
         try:
             os.link(spare, path)
         except FileExistsError:
             self._spare.append(spare)
-            return
+            return False
         except OSError:  # it is gone, or the file system has no hard links
-            pass
+            is_there = False
+        else:
+            is_there = True
         with suppress(OSError):
             spare.unlink()
+        return is_there

@@ -1,6 +1,8 @@
 """Spare files: a lock that has ended becomes the next one, and without any there are locks too."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,35 @@ def test_no_more_are_kept_than_may_be_needed(tmp_path: Path, spares: SpareFiles)
         lock.release()
     assert locks.names() == set()
     assert len(list((tmp_path / "spare").iterdir())) == MOST_SPARE
+
+
+def test_who_waits_for_a_lock_does_not_wait_for_what_its_file_has_become(
+    tmp_path: Path, spares: SpareFiles
+) -> None:
+    locks = locks_in(tmp_path / "a", spares)
+    for number in range(30):
+        with ThreadPoolExecutor(1) as waiting:
+            held = locks.lock("files")
+            waiter = waiting.submit(locks.lock_shared, "files")
+            time.sleep(0.01)
+            held.release()
+            with locks.try_lock(f"job-{number}") or pytest.fail("nobody has it"):
+                waiter.result(timeout=5).release()
+
+
+def test_a_file_is_spare_once_nobody_holds_it(tmp_path: Path, spares: SpareFiles) -> None:
+    locks = locks_in(tmp_path / "a", spares)
+
+    def hold(thread: int) -> int:
+        """How often a lock that nobody else asks for seemed to be held."""
+        held = 0
+        for number in range(500):
+            lock = locks.try_lock(f"{thread}-{number}")
+            if lock is None:
+                held += 1
+            else:
+                lock.release()
+        return held
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(hold, range(4))) == 0
