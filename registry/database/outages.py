@@ -12,11 +12,13 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from registry.errors import DatabaseUnavailable
+from registry.errors import DatabaseUnavailable, ValueRefused
 
 # Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
 # starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
 _STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+
+_OF_SQLITE = "to convert to SQLite INTEGER"  # the driver's, of a number that is too large
 
 
 @contextmanager
@@ -26,7 +28,21 @@ def translate_outages() -> Iterator[None]:
         yield
     except _STATEMENT_ERRORS:
         raise
+    except OverflowError as error:
+        if _OF_SQLITE in str(error):
+            raise ValueRefused from error
+        raise
     except (DBAPIError, PoolTimeout, OSError) as error:
+        if _is_refused_value(error):
+            raise ValueRefused from error
         cause = error.orig if isinstance(error, DBAPIError) else error
         shown = str(cause) or type(cause).__name__
         raise DatabaseUnavailable(f"the database can't be used now: {shown}") from error
+
+
+def _is_refused_value(error: Exception) -> bool:
+    """Of a parameter that PostgreSQL can't hold: found by asyncpg, or by the server (class 22)."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    by_server = str(getattr(error.orig, "sqlstate", None) or "").startswith("22")
+    return by_server or isinstance(error.orig.__cause__, ValueError)

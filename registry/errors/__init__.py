@@ -4,6 +4,7 @@ RegistryError
 ├── InvalidReference     400  not `name`, `name@alias` or `name:3`
 ├── InvalidPageToken     400
 ├── InvalidEventId       400
+├── ValueRefused         422  the database can't hold it
 ├── UnknownAdapter       404
 ├── UnknownModel         404  on vLLM's routes: no adapter, alias, version or served name
 ├── InvalidServedName    400  not printable, too long, or of a form that only references have
@@ -162,6 +163,7 @@ from registry.errors.requests import (
     UnknownServer,
     UnknownVersion,
     UnknownWebhook,
+    ValueRefused,
     VersionUnavailable,
 )
 from registry.errors.sources import (
@@ -278,6 +280,7 @@ __all__ = [
     "UnknownTenant",
     "UnknownVersion",
     "UnknownWebhook",
+    "ValueRefused",
     "VersionAliased",
     "VersionInUse",
     "VersionNotServable",

@@ -19,6 +19,14 @@ class InvalidPageToken(RegistryError):
         super().__init__("page_token is not one that an earlier page gave")
 
 
+class ValueRefused(RegistryError):
+    status = 422
+    code = "invalid_request"
+
+    def __init__(self) -> None:
+        super().__init__("a value of the request is none that the database can hold")
+
+
 class InvalidEventId(RegistryError):
     status = 400
     code = "invalid_event_id"
