@@ -83,7 +83,9 @@ class Image:
                     times = here.stat()
                     os.utime(inside, ns=(times.st_atime_ns, times.st_mtime_ns))
                 inside.with_name("__pycache__").mkdir(exist_ok=True)
-                shutil.copy(bytecode, cache_from_source(inside))
+                taken = Path(cache_from_source(inside))
+                taken.unlink(missing_ok=True)  # a wheel may have it, and a link is the cache's too
+                shutil.copy(bytecode, taken)
 
     def _copy(self, step: Instruction) -> None:
         *sources, target = step.words
