@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from adaptry.commands.grafana import FILES, FOLDERS
 from engine.settings import EngineSettings
 from registry.settings import RegistrySettings
 from tests.support.docs.containerfile import CONTAINERFILE, ROOT, all_of, environment, stages
@@ -89,6 +90,16 @@ def test_every_import_of_the_server_is_copied() -> None:
             tops = {name.partition(".")[0] for node in ast.walk(tree) for name in imported(node)}
             optional = {"demo"} if file.is_relative_to(ROOT / "adaptry/demo") else set()
             assert (tops & ours) - optional <= {each.rstrip("/") for each in copied}, file
+
+
+def test_all_that_the_command_exports_for_grafana_is_copied() -> None:
+    copied = {word.rstrip("/") for each in all_of(stages()[1], "COPY") for word in each.words[:-1]}
+    missing = {
+        name
+        for name in (*FOLDERS, *FILES)
+        if not {str(path) for path in (Path(name), *Path(name).parents)} & copied
+    }
+    assert missing == set()
 
 
 def imported(node: ast.AST) -> list[str]:
