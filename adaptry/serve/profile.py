@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -11,6 +11,12 @@ from adaptry.shipped_files import shipped
 from adaptry.terminal.errors import UsageError
 
 _NOT_IN_PROFILES = ("model", "host", "port")  # vLLM would apply these unseen by us
+
+
+class _Loader(yaml.SafeLoader):
+    """lm-format-enforcer, which vLLM imports, has a process read dates as text from then on."""
+
+    yaml_constructors: ClassVar[dict[Any, Any]] = dict(yaml.SafeLoader.yaml_constructors)
 
 
 def read_profile(profile: str) -> dict[str, dict[str, Any]]:
@@ -21,7 +27,7 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
         else shipped("configs") / f"{profile}.yaml"
     )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"profile {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date

@@ -164,6 +164,10 @@ async def test_the_wait_has_bounds(start: Start, make_adapter: AdapterMaker, wai
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
+def waiting_uploads(registry: Registry) -> int:
+    return sum(map(len, registry.ingest._workers._turns._lines.values()))
+
+
 async def test_small_uploads_take_turns_between_tenants(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
@@ -184,7 +188,8 @@ async def test_small_uploads_take_turns_between_tenants(
         for name, folder in zip(names, folders, strict=True):
             path = f"/adapters/{name}/versions"
             sending.append(asyncio.create_task(send(registry, folder, path=path)))
-            await asyncio.sleep(0.1)
+            while waiting_uploads(registry) < len(sending):
+                await asyncio.sleep(0.01)
         registry.ingest._workers.give_back_turn()
         answers = await asyncio.gather(*sending)
         assert [a.status_code for a in answers] == [201] * 4, answers[0].text

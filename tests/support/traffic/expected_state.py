@@ -74,7 +74,11 @@ class World:
     async def operate(self, what: str, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Raises Refused for what the server does not do, Unsure or httpx's errors in trouble."""
         response = await self.http.request(method, f"/api/v1{path}", **options)
-        content: dict[str, Any] = response.json() if response.content else {}
+        try:
+            content: dict[str, Any] = response.json() if response.content else {}
+        except ValueError:  # Ray's proxy says so while it is killed: no answer, as if it were lost
+            said = f"{response.status_code} {response.text[:80]!r}"
+            raise httpx.RemoteProtocolError(said) from None
         if response.is_success:
             self.done[what] += 1
             return content

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from adaptry.serve import modes
@@ -281,7 +282,12 @@ def test_an_error_says_what_is_wrong(arguments: str, message: str) -> None:
         (b"vllm: {x: 2024-13-13}", " is not YAML: …"),
     ],
 )
-def test_an_error_in_a_profile_names_the_file(content: bytes, message: str, tmp_path: Path) -> None:
+def test_an_error_in_a_profile_names_the_file(
+    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dates = "tag:yaml.org,2002:timestamp"  # which lm-format-enforcer has a process read as text
+    of_text = yaml.SafeLoader.yaml_constructors["tag:yaml.org,2002:str"]
+    monkeypatch.setitem(yaml.SafeLoader.yaml_constructors, dates, of_text)
     path = tmp_path / "profile.yaml"
     path.write_bytes(content)
     assert_matches(complaint("m", "--profile", str(path)), f"profile {path}{message}")
