@@ -3,24 +3,14 @@
 from collections.abc import Sequence
 
 from engine.cache.drains import Drains
-from engine.policy.decisions import Activate, Commit, StartLoad, Ticket
+from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
 from engine.types import AdmissionLimits, Tier, VersionId
+from tests.support.cache.settled_policy import settle
 
 HOT = [VersionId(number) for number in (1, 2, 3)]
 LARGE = VersionId(9)
 LONGEST_SECONDS = 4 * 2.0
-
-
-def settle(policy: CachePolicy) -> None:
-    """All loads and moves succeed."""
-    while decisions := policy.advance():
-        for decision in decisions:
-            match decision:
-                case StartLoad(version):
-                    policy.on_loaded(version, policy.size_of(version))
-                case Commit(version) | Activate(version):
-                    policy.on_moved(version)
 
 
 class World:

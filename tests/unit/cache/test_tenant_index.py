@@ -11,6 +11,7 @@ from engine.errors import EngineError
 from engine.policy.decisions import Activate, Commit, Grant, StartLoad, Ticket
 from engine.policy.policy import CachePolicy
 from engine.types import Tier, VersionId
+from tests.support.cache.settled_policy import settle
 
 VERSIONS = [VersionId(number) for number in range(1, 16)]
 SLOTS, PLACES, HOST_BYTES = 2, 5, 60
@@ -144,13 +145,7 @@ def test_room_for_a_tenant_is_made_without_looking_at_the_others_adapters() -> N
     for number in range(1, 1500):
         policy.learn_size(VersionId(number), 10)
         policy.prefetch(VersionId(number))
-        while decisions := policy.advance():
-            for decision in decisions:
-                match decision:
-                    case StartLoad(version):
-                        policy.on_loaded(version, 10)
-                    case Commit(version):
-                        policy.on_moved(version)
+        settle(policy)
     policy.residency = policy.host_in_eviction_order = None  # type: ignore[assignment, method-assign]  # no scan
     assert index.bytes_of("acme") == 10 * len(range(1, 1500, 3))
     assert next(index.evictable("acme")) == 1
@@ -164,14 +159,9 @@ def test_what_has_another_owner_since_it_was_loaded_leaves_as_the_first_ones(
     owners: dict[VersionId, str | None] = {VersionId(1): "acme"}
     policy = CachePolicy(slots=1, host_capacity=2)
     index = TenantIndex(policy, owners.get)
+    policy.learn_size(VersionId(1), 10)
     policy.prefetch(VersionId(1))
-    while decisions := policy.advance():
-        for decision in decisions:
-            match decision:
-                case StartLoad(version):
-                    policy.on_loaded(version, 10)
-                case Commit(version):
-                    policy.on_moved(version)
+    settle(policy)
     assert index.bytes_of("acme") == 10
     owners[VersionId(1)] = later
     policy.evict(VersionId(1))

@@ -4,22 +4,11 @@ So too where the host tier holds what is in slots and nothing else: then adapter
 host memory.
 """
 
-from engine.policy.decisions import Activate, Commit, StartLoad
 from engine.policy.policy import CachePolicy
 from engine.types import VersionId
+from tests.support.cache.settled_policy import settle
 
 SLOTS = 4
-
-
-def settle(policy: CachePolicy) -> None:
-    """All loads and moves succeed."""
-    while decisions := policy.advance():
-        for decision in decisions:
-            match decision:
-                case StartLoad(version):
-                    policy.on_loaded(version)
-                case Commit(version) | Activate(version):
-                    policy.on_moved(version)
 
 
 def standing_queue(

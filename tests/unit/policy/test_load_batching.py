@@ -1,27 +1,14 @@
 """Loads that can wait: not before it is nearly an adapter's turn, so that one load serves more."""
 
 from engine.cache.drains import Drains
-from engine.policy.decisions import Activate, Commit, Decision, Grant, StartLoad
+from engine.policy.decisions import Decision, Grant, StartLoad
 from engine.policy.policy import CachePolicy
 from engine.policy.ready_ahead import LEAST, MOST
 from engine.types import AdmissionLimits, VersionId
+from tests.support.cache.settled_policy import settle
 
 HOT, COLD = VersionId(1), VersionId(99)
 READY = [VersionId(n) for n in range(2, 2 + MOST)]
-
-
-def settle(policy: CachePolicy) -> list[Decision]:
-    """All loads and moves succeed."""
-    done: list[Decision] = []
-    while decisions := policy.advance():
-        for decision in decisions:
-            match decision:
-                case StartLoad(version):
-                    policy.on_loaded(version)
-                case Commit(version) | Activate(version):
-                    policy.on_moved(version)
-        done += decisions
-    return done
 
 
 def started(decisions: list[Decision]) -> list[VersionId]:

@@ -9,12 +9,13 @@ from types import FrameType
 import pytest
 
 from benchmarks.planning.__main__ import Herd
-from engine.policy.decisions import Activate, Commit, Decision, StartLoad
+from engine.policy.decisions import StartLoad
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.policy import CachePolicy
 from engine.types import EvictionPolicy, VersionId
+from tests.support.cache.settled_policy import settle
 
 POLICY = Path(__file__).parents[3] / "engine" / "policy"
 
@@ -34,20 +35,6 @@ class CountingOrder(LruOrder):
         for version in super().in_order():
             self.looks += 1
             yield version
-
-
-def settle(policy: CachePolicy) -> list[Decision]:
-    """All loads and moves succeed."""
-    done: list[Decision] = []
-    while decisions := policy.advance():
-        for decision in decisions:
-            match decision:
-                case StartLoad(version):
-                    policy.on_loaded(version)
-                case Commit(version) | Activate(version):
-                    policy.on_moved(version)
-        done += decisions
-    return done
 
 
 def looks_per_event(*, host_places: int, waiting: int) -> int:
