@@ -41,8 +41,6 @@ def translate_outages() -> Iterator[None]:
 
 
 def _is_refused_value(error: Exception) -> bool:
-    """Of a parameter that PostgreSQL can't hold: found by asyncpg, or by the server (class 22)."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    by_server = str(getattr(error.orig, "sqlstate", None) or "").startswith("22")
-    return by_server or isinstance(error.orig.__cause__, ValueError)
+    """Of a parameter that PostgreSQL can't hold: its class 22, as asyncpg's own refusals are."""
+    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return str(sqlstate or "").startswith("22")
