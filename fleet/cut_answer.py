@@ -26,11 +26,3 @@ async def end_answer(error: EngineError, path: str, head: Message | None) -> Seq
         raise ConnectionAbortedError(error.detail)
     body = error_event(error, path) + b"data: [DONE]\n\n"
     return [{"type": "http.response.body", "body": body}]
-
-
-def header(head: Message, name: bytes) -> bytes:
-    """`name` in lower case. Of a response; empty if it has none of that name."""
-    for key, value in head["headers"]:
-        if key.lower() == name:
-            return bytes(value)
-    return b""

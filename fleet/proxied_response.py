@@ -9,9 +9,9 @@ from starlette.types import Message, Receive, Send
 
 from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.gateway.openai_errors import send_refusal
-from fleet.cut_answer import end_answer, header
+from fleet.cut_answer import end_answer
 from registry.errors.defects import Defect
-from registry.http.headers import is_event_stream
+from registry.http.headers import is_event_stream, response_header
 
 REPLICA_HEADER = b"x-adaptry-replica"
 _EVENT = b"data: "
@@ -135,5 +135,5 @@ class ProxiedResponse:
 
 def _replica(start: Message) -> frozenset[str]:
     """The replica's name, from its header."""
-    name = header(start, REPLICA_HEADER).decode()
+    name = response_header(start, REPLICA_HEADER).decode()
     return frozenset({name} if name else ())

@@ -21,7 +21,7 @@ from engine.tgi.schemas import GenerateBody
 from engine.tgi.tokens import TokenTexts
 from registry.errors import RegistryError
 from registry.http.dialects import tgi_error
-from registry.http.headers import is_form
+from registry.http.headers import is_event_stream, is_form
 from registry.http.json_shape import MAX_VALUES
 from registry.http.problems import route_path
 from registry.validation import explain
@@ -108,9 +108,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._head = message
-            kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
-            self._streams = message["status"] < 400 and kinds[:1] != []
-            self._streams = self._streams and kinds[0].startswith(b"text/event-stream")
+            self._streams = message["status"] < 400 and is_event_stream(message)
             if self._streams:
                 await self._send(message)
         elif message["type"] == "http.response.body":

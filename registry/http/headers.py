@@ -32,12 +32,17 @@ def is_form(scope: Scope) -> bool:
     return kind is not None and kind[:10].lower() == b"multipart/"
 
 
+def response_header(head: Message, name: bytes) -> bytes:
+    """`name` in lower case. Of a response's first message; empty if it has none of that name."""
+    for key, value in head["headers"]:
+        if key.lower() == name:
+            return bytes(value)
+    return b""
+
+
 def is_event_stream(head: Message) -> bool:
     """Whether a response that begins with it is one of Server-Sent Events."""
-    for name, value in head["headers"]:
-        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-            return True
-    return False
+    return response_header(head, b"content-type").startswith(b"text/event-stream")
 
 
 def find_headers(scope: Scope, name: bytes) -> list[str]:
