@@ -24,8 +24,7 @@ import uvloop
 
 from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import machine, print_table
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
-from benchmarks.overhead.applications import ours, parse_arguments, stock
+from benchmarks.overhead.applications import ours, prepare, stock
 from benchmarks.overhead.calls import Calls, count_calls
 from benchmarks.overhead.streams import ADAPTERS, Streams
 
@@ -40,10 +39,7 @@ async def measure(streams: int, rounds: int, *, keys: bool) -> tuple[list[Group]
     """One group for each round; the share of a core that both take while idle; our calls."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for n in range(ADAPTERS):
-            write_adapter(folder / "adapters", f"a{n}", SHAPES["tiny"], rank=8, seed=n)
-        (folder / "state").mkdir()
-        arguments = parse_arguments(write_base_model(folder, SHAPES["tiny"]), ADAPTERS)
+        arguments = prepare(folder, ADAPTERS)
         async with AsyncExitStack() as stack:
             sides = [
                 Streams(await stack.enter_async_context(each), streams)

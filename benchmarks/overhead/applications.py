@@ -20,6 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import EngineCoreClient
 
 import engine.app
+from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 from benchmarks.overhead.echo_engine import EchoCore
 from engine.app import run_server
 from engine.bootstrap.registry import open_database
@@ -98,8 +99,12 @@ def _echo_engine(client: type[Any], arguments: Namespace) -> Any:
         return client.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER)
 
 
-def parse_arguments(base: Path, adapters: int) -> Namespace:
-    """Of both sides."""
+def prepare(folder: Path, adapters: int) -> Namespace:
+    """The arguments of both sides. Writes a model, its `adapters` a0, a1, …, a folder `state`."""
+    for number in range(adapters):
+        write_adapter(folder / "adapters", f"a{number}", SHAPES["tiny"], rank=8, seed=number)
+    (folder / "state").mkdir()
+    base = write_base_model(folder, SHAPES["tiny"])
     return parse_engine_arguments(
         str(base),
         [

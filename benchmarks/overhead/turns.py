@@ -19,8 +19,7 @@ from typing import Any
 
 from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import print_table
-from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
-from benchmarks.overhead.applications import Application, ours, parse_arguments, stock
+from benchmarks.overhead.applications import Application, ours, prepare, stock
 from benchmarks.overhead.connection import Connection, uvicorn_config
 
 _TEXT = "x" * 64
@@ -74,9 +73,7 @@ async def turns_before_engine(application: Application) -> dict[str, int]:
 
 def count_turns(folder: Path, *, keys: bool = False) -> dict[str, dict[str, int]]:
     """Of stock and of ours."""
-    write_adapter(folder / "adapters", "a0", SHAPES["tiny"], rank=8, seed=0)
-    (folder / "state").mkdir()
-    arguments = parse_arguments(write_base_model(folder, SHAPES["tiny"]), 1)
+    arguments = prepare(folder, 1)
 
     async def count(side: AbstractAsyncContextManager[Application]) -> dict[str, int]:
         async with side as application:
