@@ -33,7 +33,7 @@ async def test_what_is_committed_meanwhile_is_deleted_too(
 def test_a_connection_that_is_kept_is_made_again_when_the_server_was_killed(
     postgres: PostgresServer,
 ) -> None:
-    postgres.sql("CREATE DATABASE kept")
+    postgres.new_database("kept")
     with KeptPsql(postgres, "kept") as psql:
         psql.run("CREATE TABLE filled (number int)")
         psql.run("INSERT INTO filled VALUES (1)")

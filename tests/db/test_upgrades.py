@@ -77,8 +77,7 @@ def filled_once(
         url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('filled')}/registry.db"
         if kind == "postgresql":
             server: PostgresServer = request.getfixturevalue("postgres")
-            server.sql("CREATE DATABASE filled")
-            url = server.url("filled")
+            url = server.new_database("filled")
         made = Filled(url)
         made.go_through_every_schema()
         return made
@@ -99,9 +98,7 @@ def every_schema(
         file = shutil.copy(filled.url.partition("///")[2], tmp_path / "every_schema.db")
         return f"sqlite+aiosqlite:///{file}"
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"every_schema_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name} TEMPLATE filled")
-    return server.url(name)
+    return server.new_database(f"every_schema_{next(_numbers)}", template="filled")
 
 
 @pytest.fixture

@@ -41,10 +41,9 @@ def _here(commands: str, state: Path) -> str:
 
 def test_the_page_on_databases_prints_its_output(postgres: PostgresServer) -> None:
     blocks = blocks_of("database.md")
-    postgres.sql("CREATE DATABASE page")
+    url = postgres.new_database("page")
     commands = [
-        commands.replace("postgresql://adaptry@127.0.0.1/registry", postgres.url("page"))
-        for commands, _ in blocks
+        commands.replace("postgresql://adaptry@127.0.0.1/registry", url) for commands, _ in blocks
     ]
     try:
         compare(blocks, run(commands, "http://127.0.0.1:1"))

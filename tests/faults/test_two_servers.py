@@ -66,11 +66,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory, is_long: bool) -> Iterator[Pa
     servers = []
     try:
         postgres.start()
-        postgres.sql("CREATE DATABASE pair")
+        url = postgres.new_database("pair")
         for name in ("one", "other"):
-            served = ServedDemo(
-                folder, database=postgres.url("pair"), max_direct_bytes=str(DIRECT_BYTES)
-            )
+            served = ServedDemo(folder, database=url, max_direct_bytes=str(DIRECT_BYTES))
             served.arguments = ("--source-root", str(folder))
             served.log = folder / f"{name}.log"
             servers.append(served)

@@ -76,10 +76,9 @@ def running_fleet(programs: Path, folder: Path, kept: Kept) -> Iterator[ServedFl
     postgres = PostgresServer(programs)
     try:
         postgres.start()
-        postgres.sql("CREATE DATABASE fleet")
         served = ServedFleet(
             folder,
-            database=postgres.url("fleet"),
+            database=postgres.new_database("fleet"),
             reconcile_seconds="0.5",
             local_copies=str(folder / "copies"),
         )

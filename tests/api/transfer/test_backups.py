@@ -46,8 +46,7 @@ def new_database(database_kind: str, tmp_path: Path, request: pytest.FixtureRequ
         if database_kind == "sqlite":
             return f"sqlite:///{tmp_path}/{name}/registry.db"
         server: PostgresServer = request.getfixturevalue("postgres")
-        server.sql(f"CREATE DATABASE {name} TEMPLATE template0")
-        return server.url(name)
+        return server.new_database(name)
 
     return make
 

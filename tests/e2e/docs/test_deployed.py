@@ -179,9 +179,7 @@ def life(
     urls = ("sqlite:///{}/state/registry.db", "sqlite:///{}/elsewhere/registry.db")
     here, there = (url.format(folder) for url in urls)
     if not deployed.is_container:
-        for name in ("deployed", "elsewhere"):
-            postgres.sql(f"CREATE DATABASE {name}")
-        here, there = postgres.url("deployed"), postgres.url("elsewhere")
+        here, there = map(postgres.new_database, ("deployed", "elsewhere"))
     as_the_first_release_left_it(here, deployed)
     if deployed.is_container:
         give_key(deployed)

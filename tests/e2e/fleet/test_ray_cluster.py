@@ -146,8 +146,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     postgres = PostgresServer(programs)
     try:
         postgres.start()
-        postgres.sql("CREATE DATABASE cluster")
-        cluster = Cluster(tmp_path_factory.mktemp("cluster"), postgres.url("cluster"))
+        url = postgres.new_database("cluster")
+        cluster = Cluster(tmp_path_factory.mktemp("cluster"), url)
         try:
             cluster.launch_head()
             cluster.deploy(1)

@@ -88,9 +88,7 @@ def empty_database(database_kind: str, tmp_path: Path, request: pytest.FixtureRe
     if database_kind == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/registry.db"
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"empty_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name} TEMPLATE template0")
-    return server.url(name)
+    return server.new_database(f"empty_{next(_numbers)}")
 
 
 @pytest.fixture
@@ -122,9 +120,8 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: PostgresServer) -> PostgresServer:
-    postgres.sql("CREATE DATABASE migrated")
-    _migrate(postgres.url("migrated"))
-    postgres.sql("CREATE DATABASE migrated_too TEMPLATE migrated")
+    _migrate(postgres.new_database("migrated"))
+    postgres.new_database("migrated_too", template="migrated")
     return postgres
 
 

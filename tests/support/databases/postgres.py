@@ -57,6 +57,11 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://adaptry@/{database}?host={self.sockets}"
 
+    def new_database(self, name: str, *, template: str = "template0") -> str:
+        """Its URL."""
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
     def start(self, options: str = UNSAFE_BUT_FAST) -> None:
         options = f"-k {self.sockets} -c listen_addresses= {options}"
         log = str(self.folder / "log")
