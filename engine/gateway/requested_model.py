@@ -28,11 +28,12 @@ _FIELDS = frozenset({"model", "user"})
 @dataclass(frozen=True, slots=True)
 class RequestedModel:
     """`model` None: the base model, or vLLM reports what is wrong. `user`: the end user's id, if
-    the request has one.
+    the request has one. `reads_header`: the route reads SageMaker's header before the body.
     """
 
     model: str | None
     user: str | None
+    reads_header: bool
 
     def draw(self) -> str:
         """What a traffic split draws the version by: the user, or else chance."""
@@ -41,10 +42,10 @@ class RequestedModel:
     def for_route(self, scope: Scope, reference: str) -> tuple[str | None, Scope]:
         """The name under which the route asks for the adapter, and the scope that has it.
 
-        Where the route reads the header and no other place, it is there; a name that a header
-        can't hold is replaced by the version's `reference`.
+        Where the route reads SageMaker's header it is there and in no other place; a name that a
+        header can't hold is replaced by the version's `reference`.
         """
-        if self.model is None or not _is_sagemaker(scope):
+        if self.model is None or not self.reads_header:
             return self.model, scope
         name = self.model if self.model.isascii() else reference
         others = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
@@ -58,11 +59,13 @@ def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
     """
     fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
-    if _is_sagemaker(scope):
+    reads_header = _is_sagemaker(scope)
+    if reads_header:
         model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
     elif scope["path"].endswith(FANOUT) and route_path(scope) == FANOUT:
         model = None
-    return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
+    user = find_header(scope, USER_HEADER) or _text(fields.get("user"))
+    return RequestedModel(model, user, reads_header)
 
 
 def _is_sagemaker(scope: Scope) -> bool:

@@ -100,6 +100,7 @@ def test_its_route_reads_the_header_only_so_the_body_is_put_there() -> None:
     assert dict(passed_on["headers"])[SAGEMAKER_HEADER] == b"upper"
     assert dict(there["headers"]).get(SAGEMAKER_HEADER) is None, "the caller's own is untouched"
     elsewhere = scope()
+    named = read(elsewhere, b'{"model": "upper"}')
     assert named.for_route(elsewhere, "upper:1") == ("upper", elsewhere)
 
 
