@@ -87,6 +87,17 @@ def test_an_unreachable_server_is_reported(page: Page, visitor: Visitor) -> None
     visitor.expects_a_refusal()
 
 
+def test_a_key_that_is_no_longer_used_is_not_refused(page: Page, visitor: Visitor) -> None:
+    """What was asked before the sign-in would open its panel again."""
+    code = """
+      const refused = m.get("refuse/key").catch((thrown) => thrown);
+      m.key.set("another");
+      return (await refused).name;
+    """
+    assert run(page, "api", code) == "AbortError"
+    visitor.expects_a_refusal()
+
+
 def test_a_wait_leaves_nothing_behind(page: Page) -> None:
     code = """
       let listeners = 0;

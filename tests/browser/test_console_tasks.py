@@ -63,6 +63,7 @@ def signed_in(visitor: Visitor, key: str, address: str) -> Page:
     field = panel.get_by_label("Key")
     field.fill(key)
     field.press("Enter")
+    expect(page.get_by_role("button", name="API key ✓")).to_be_visible()
     expect(panel).to_have_count(0)
     return page
 

@@ -70,20 +70,23 @@ export async function request<M extends Method, P extends keyof paths>(
 
 /**
  * The response, if it is 2xx. A list in `query` repeats its name; null omits it.
- * Throws Problem, or AbortError on `signal`.
+ * Throws Problem, or AbortError on `signal` and if the key that is refused is no longer used.
  */
 export async function call(method: string, path: string, given: Call = {}): Promise<Response> {
   const { body, query = {}, headers = {}, signal } = given;
+  const used = key.get();
   const all = new Headers(headers);
-  if (key.get()) all.set("Authorization", `Bearer ${key.get()}`);
+  if (used) all.set("Authorization", `Bearer ${used}`);
   if (body !== undefined) all.set("Content-Type", "application/json");
   const content = body === undefined ? undefined : JSON.stringify(body);
   const response = await orUnreachable(
     fetch(address(path, query), { method, headers: all, body: content, signal, cache: "no-store" }),
   );
   noteTime(response);
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  if (problem.status === 401 && used !== key.get()) throw new DOMException("another key is used now", "AbortError");
+  throw problem;
 }
 
 async function orUnreachable(response: Promise<Response>): Promise<Response> {

@@ -16,16 +16,14 @@ export function openDialog<T>(
     const id = `dialog-${(lastId += 1)}`;
     const dialog = document.createElement("dialog");
     dialog.setAttribute("aria-labelledby", id);
-    let answer: T | null = null;
-    const close = (value: T | null) => {
-      answer = value;
-      dialog.close();
-    };
-    dialog.addEventListener("close", () => {
+    // not left to the event, which comes later: what follows must be there once the dialog is gone
+    const close = (answer: T | null) => {
+      if (dialog.open) dialog.close();
       render(null, dialog);
       dialog.remove();
       resolve(answer);
-    });
+    };
+    dialog.addEventListener("close", () => close(null)); // Escape
     document.body.append(dialog);
     render(
       <>

@@ -1,1 +1,1 @@
-import{C as s,M as e,_ as t,fa as m,j as o,ja as f,o as r,z as a}from"./chunk-KNTJISZ3.js";export{o as api,e as cacheCells,t as decisionWindow,a as format,s as metadata,m as scales,f as sizing,r as sse};
+import{J as a,P as s,S as e,aa as t,oa as m,s as o,va as f,y as r,za as p}from"./chunk-IOD4FPMB.js";export{o as api,t as cacheCells,m as decisionWindow,s as dialog,a as format,e as metadata,f as scales,p as sizing,r as sse};
