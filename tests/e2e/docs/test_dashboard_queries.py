@@ -10,9 +10,11 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, start_http_server
@@ -183,6 +185,16 @@ def test_an_alias_move_is_a_mark_that_names_the_version(
     wait_until(moved, "no mark of an alias that was moved")
 
 
+@contextmanager
+def pinned(client: httpx.Client, adapter: str) -> Iterator[None]:
+    pin = client.post("/api/v1/cache/pins", json={"reference": adapter, "tier": "gpu"})
+    assert pin.is_success, pin.text
+    try:
+        yield
+    finally:
+        client.delete(f"/api/v1/cache/pins/{adapter}")
+
+
 def test_an_adapter_that_thrashes_is_found_pinned_and_recovers(
     live_server: Any, prometheus: Prometheus, traffic: Traffic
 ) -> None:
@@ -201,16 +213,10 @@ def test_an_adapter_that_thrashes_is_found_pinned_and_recovers(
     assert found_in_slot() < 0.5
     (thrash,) = prometheus.ask(shown("cache", "Thrash"))
     assert thrash > 0.2
-    traffic.moves_aliases = False
-    pin = live_server.client.post("/api/v1/cache/pins", json={"reference": BUSY, "tier": "gpu"})
-    assert pin.is_success, pin.text
-    try:
+    with traffic.without_moves(), pinned(live_server.client, BUSY):
         wait_until(lambda: found_in_slot() > 0.9, "the pin did not help")
         (used,) = prometheus.ask(shown("cache", "Pin budget used"))
         assert used == 1
-    finally:
-        live_server.client.delete(f"/api/v1/cache/pins/{BUSY}")
-        traffic.moves_aliases = True
 
 
 def test_a_quarantine_fires_its_alert(live_server: Any, prometheus: Prometheus) -> None:

@@ -31,7 +31,8 @@ class Traffic:
     def __init__(self, server: Server) -> None:
         self._client = httpx.Client(base_url=server.base_url, trust_env=False, timeout=60)
         self._over = threading.Event()
-        self.moves_aliases = True
+        self._moving = threading.Lock()
+        self._moves_aliases = True
 
     def register(self) -> None:
         """Two versions of the busy adapter, and a registration that fails."""
@@ -49,9 +50,18 @@ class Traffic:
                 return
             body = {"model": model, "prompt": "a=", "max_tokens": 2}
             self._client.post("/v1/completions", json=body)
-            if turn % MOVE_EVERY == 0 and self.moves_aliases:
-                self._refused()
-                self.promote(next(versions))
+            if turn % MOVE_EVERY == 0:
+                self._move(next(versions))
+
+    @contextmanager
+    def without_moves(self) -> Iterator[None]:
+        """Aliases stay where they are: a pin is of a version, and a move takes its time."""
+        with self._moving:
+            self._moves_aliases = False
+        try:
+            yield
+        finally:
+            self._moves_aliases = True
 
     def end(self) -> None:
         self._over.set()
@@ -63,6 +73,12 @@ class Traffic:
     def promote(self, number: int) -> None:
         path = f"/api/v1/adapters/{BUSY}/aliases/default"
         assert self._client.put(path, json={"version": number}).is_success
+
+    def _move(self, number: int) -> None:
+        with self._moving:
+            if self._moves_aliases:
+                self._refused()
+                self.promote(number)
 
     def _models(self) -> Iterator[str]:
         listed = self._client.get("/v1/models").json()["data"]
