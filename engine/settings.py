@@ -29,7 +29,11 @@ class EngineSettings(BaseSettings):
     max_waiting_per_adapter: PositiveInt = Field(
         256, description="Most waiting requests for one adapter; further ones get 429."
     )
-    max_loads: PositiveInt = Field(2, description="Most adapters loaded from disk in parallel.")
+    max_loads: PositiveInt = Field(
+        2,
+        description="Most adapters loaded from disk in parallel, beside up to six that take longer "
+        "than 5 seconds.",
+    )
     eviction_policy: EvictionPolicy = Field(
         EvictionPolicy.ADAPTIVE,
         description="Who leaves a slot or host memory first: see *Eviction policies*.",

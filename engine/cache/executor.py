@@ -169,7 +169,7 @@ class DecisionExecutor:
     async def _load(self, version: AdapterVersion) -> None:
         started = self._state.clock()
         try:
-            loaded = await self._loader.load(version)
+            loaded = await self._loader.load(version, lambda: self._on_slow_load(version.id))
         except EngineError as error:
             self._fail(version, Transition.DISK_TO_HOST, error)
         except Exception as error:  # a bug in a backend must not leave its waiters waiting
@@ -179,6 +179,10 @@ class DecisionExecutor:
             self._fail(version, Transition.DISK_TO_HOST, failure)
         else:
             self._on_staged(version, loaded, self._state.clock() - started)
+        self.advance()
+
+    def _on_slow_load(self, version: VersionId) -> None:
+        self._policy.on_slow_load(version)
         self.advance()
 
     def _on_staged(self, version: AdapterVersion, loaded: Loaded, seconds: float) -> None:

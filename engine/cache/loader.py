@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.errors import AdapterLoadFailed
@@ -10,6 +10,12 @@ from engine.ports import Backend, Loaded
 from engine.types import AdapterVersion, LoadFailure
 
 logger = logging.getLogger(__name__)
+
+SLOW_SECONDS = 5.0
+
+
+def _nothing() -> None:
+    pass
 
 
 class AdapterFiles(Protocol):
@@ -23,7 +29,10 @@ class AdapterFiles(Protocol):
 
 
 class Loader:
-    """Retries while the disk or the memory may recover; `pauses`: the seconds between attempts."""
+    """Retries while the disk or the memory may recover; `pauses`: the seconds between attempts.
+
+    A load that takes `slow_seconds` is reported: its disk may hang, while others answer.
+    """
 
     def __init__(
         self,
@@ -31,15 +40,24 @@ class Loader:
         files: AdapterFiles,
         *,
         timeout_seconds: float = 60.0,
+        slow_seconds: float = SLOW_SECONDS,
         pauses: Sequence[float] = (0.1, 0.5, 2.0),
     ) -> None:
         self._backend = backend
         self._files = files
         self._timeout_seconds = timeout_seconds
+        self._slow_seconds = slow_seconds
         self._pauses = pauses
 
-    async def load(self, version: AdapterVersion) -> Loaded:
+    async def load(self, version: AdapterVersion, on_slow: Callable[[], None] = _nothing) -> Loaded:
         """Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged."""
+        timer = asyncio.get_running_loop().call_later(self._slow_seconds, on_slow)
+        try:
+            return await self._load(version)
+        finally:
+            timer.cancel()
+
+    async def _load(self, version: AdapterVersion) -> Loaded:
         for pause in self._pauses:
             try:
                 return await self._attempt(version)

@@ -12,6 +12,7 @@ class Place(Enum):
     """One without a place is on disk only."""
 
     LOADING = auto()
+    SLOW = auto()  # being loaded for so long that another is loaded in its place
     STAGED = auto()  # loaded beside the tiers, waits for a place in the host tier
     COMMITTING = auto()
     HOST = auto()
@@ -20,6 +21,7 @@ class Place(Enum):
 
 
 LOADING: Final = Place.LOADING
+SLOW: Final = Place.SLOW
 STAGED: Final = Place.STAGED
 COMMITTING: Final = Place.COMMITTING
 HOST: Final = Place.HOST

@@ -14,6 +14,8 @@ from engine.types import CacheOutcome, EvictionReason, VersionId
 
 SLOTS_PER_DRAIN = 2
 """Where a queue stands, one of so many drains at a time."""
+MOST_SLOW_LOADS = 6
+"""In whose places others are loaded: with two of these, as many as a worker reads at a time."""
 
 
 class Planner:
@@ -129,10 +131,15 @@ class Planner:
         return next(filter(self._is_on_disk_only, self.prefetches), None)
 
     def _may_load_besides(self) -> bool:
-        """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
-        if self._tiers.host_bytes is None or len(self._tiers.outside) >= 2 * self._max_loads:
+        """In place of slow loads, and beside large ones that a byte budget leaves staged."""
+        tiers, most = self._tiers, self._max_loads
+        most += min(tiers.slow_count(), MOST_SLOW_LOADS)
+        outside = len(tiers.outside)
+        if outside < most:
+            return True
+        if tiers.host_bytes is None or outside >= most + self._max_loads:
             return False
-        return self._tiers.loading_count() < self._max_loads
+        return outside - tiers.staged_count() < most
 
     def _is_on_disk_only(self, version: VersionId) -> bool:
         return self._tiers.place_of(version) is None

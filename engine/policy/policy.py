@@ -22,7 +22,7 @@ from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.foresight import Foresight
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
-from engine.policy.place import ACTIVATING, COMMITTING, HOST, SLOT, STAGED
+from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT, SLOW, STAGED
 from engine.policy.planner import Planner
 from engine.policy.policy_views import PolicyViews
 from engine.policy.tiers import Tiers
@@ -120,6 +120,11 @@ class CachePolicy(PolicyViews):
             self._planner.prefetches[version] = None
             self._index.refresh(version)
 
+    def on_slow_load(self, version: VersionId) -> None:
+        """Others may be loaded in its place. Does nothing if its load has ended."""
+        if self._tiers.place_of(version) is LOADING:
+            self._tiers.put(version, SLOW)
+
     def on_loaded(self, version: VersionId, size_bytes: int = 0, load_seconds: float = 0.0) -> None:
         """It is staged, and takes that much. After AdapterTooLarge, report `on_failed`."""
         self._tiers.learn_size(version, size_bytes)
@@ -160,9 +165,6 @@ class CachePolicy(PolicyViews):
         """
         version = self.wait_queue.version_of(ticket)
         return None if version is None else self._planner.drain_for(version, can_end)
-
-    def has_drains_for(self, version: VersionId) -> bool:
-        return self._victims.has_drains_for(version)
 
     def give_up_drains_for(self, version: VersionId) -> None:
         """The drains for it took too long: the hot adapters admit requests again."""

@@ -68,6 +68,9 @@ class PolicyViews:
         """In a slot and not draining."""
         return self._victims.able_to_drain()
 
+    def has_drains_for(self, version: VersionId) -> bool:
+        return self._victims.has_drains_for(version)
+
     def is_leaving(self, version: VersionId) -> bool:
         return version in self._planner.pending_evictions or self._victims.is_draining(version)
 

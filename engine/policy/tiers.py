@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Set
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
-from engine.policy.place import ACTIVATING, HOST, LOADING, SLOT, STAGED, Place
+from engine.policy.place import ACTIVATING, HOST, LOADING, SLOT, SLOW, STAGED, Place
 from engine.policy.version_map import VersionMap
 from engine.types import VersionId
 
@@ -65,7 +65,7 @@ class Tiers:
         outside = self._outside
         was_outside = version in outside
         self._place[version] = place
-        if place is LOADING or place is STAGED:
+        if place is LOADING or place is STAGED or place is SLOW:
             outside[version] = place
         else:
             if was_outside:
@@ -187,8 +187,11 @@ class Tiers:
         """Those that wait for a place in the host tier, in the order in which loads began."""
         return [v for v, place in self._outside.items() if place is STAGED]
 
-    def loading_count(self) -> int:
-        return list(self._outside.values()).count(LOADING)
+    def staged_count(self) -> int:
+        return list(self._outside.values()).count(STAGED)
+
+    def slow_count(self) -> int:
+        return list(self._outside.values()).count(SLOW)
 
     def shortage(self, entering: Collection[VersionId]) -> tuple[int, int]:
         """How many places and bytes of the host tier these lack; not positive: it has them."""
@@ -223,7 +226,7 @@ class Tiers:
         assert len(gpu) <= self.slots, f"too many in slots: {gpu}"
         assert max(self.shortage(())) <= 0, f"too many or too large in host memory: {host}"
         assert self._host_bytes == sum(map(self.size_of, host)), "miscounted bytes"
-        outside = {v for v, p in self._place.items() if p in (LOADING, STAGED)}
+        outside = {v for v, p in self._place.items() if p in (LOADING, SLOW, STAGED)}
         in_slots = {v for v, p in self._place.items() if p in (ACTIVATING, SLOT)}
         assert outside == set(self._outside), "miscounted what is beside the tiers"
         assert in_slots == self._in_slots, "miscounted slots"

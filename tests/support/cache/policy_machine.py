@@ -83,6 +83,7 @@ class Model:
     slot_order: EvictionOrder | None
     in_slots: set[VersionId] = field(default_factory=set)
     loading: list[VersionId] = field(default_factory=list)
+    slow: set[VersionId] = field(default_factory=set)
     staged: list[VersionId] = field(default_factory=list)
     moving: list[Commit | Activate] = field(default_factory=list)
     leases: list[VersionId] = field(default_factory=list)
@@ -326,11 +327,20 @@ class PolicyMachine(RuleBasedStateMachine):
     def finish_load(self, data: st.DataObject, works: bool) -> None:
         version = data.draw(st.sampled_from(self.model.loading))
         self.model.loading.remove(version)
+        self.model.slow.discard(version)
         if works:
             self.model.staged.append(version)
             self.policy.on_loaded(version, self.model.sizes[version])
         else:
             self.fail(version)
+        self.advance()
+
+    @precondition(lambda self: self.model.loading)
+    @rule(data=st.data())
+    def load_slowly(self, data: st.DataObject) -> None:
+        version = data.draw(st.sampled_from(self.model.loading))
+        self.model.slow.add(version)
+        self.policy.on_slow_load(version)
         self.advance()
 
     @precondition(lambda self: self.model.moving)
@@ -368,6 +378,7 @@ class PolicyMachine(RuleBasedStateMachine):
         m = self.model
         if m.loading:
             version = m.loading.pop(0)
+            m.slow.discard(version)
             m.staged.append(version)
             self.policy.on_loaded(version, m.sizes[version])
             return
@@ -491,14 +502,19 @@ class PolicyMachine(RuleBasedStateMachine):
         m = self.model
         assert not m.evictable_on_request(), "it was to be evicted, and could have been"
         assert not m.grantable(), "a waiter whose adapter is in a slot got no grant"
-        extra = self.max_loads if m.budget < 1000 else 0
-        outside = len(m.loading) + len(m.staged)
-        if len(m.loading) < self.max_loads and outside < self.max_loads + extra:
+        most, most_outside = self.most_loads()
+        if len(m.loading) < most and len(m.loading) + len(m.staged) < most_outside:
             assert not m.loadable(), "a load could have begun"
         assert m.next_to_commit(self.commit_rank) is None, "room could have been made in host"
         if m.waits_for_slot():
             assert len(m.gpu) == m.slots, "there was a free slot"
             assert not any(map(m.slot_victims, m.waits_for_slot())), "a slot could be had"
+
+    def most_loads(self) -> tuple[int, int]:
+        """That run, and with those that are staged."""
+        m = self.model
+        most = self.max_loads + len(m.slow)
+        return most, most + (self.max_loads if m.budget < 1000 else 0)
 
     def commit_rank(self, version: VersionId) -> tuple[bool, int]:
         """Of those that are staged: those with waiters first, then by when their loads began."""
@@ -518,9 +534,9 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert version == m.loadable()[0]
                 m.loading.append(version)
                 self.load_order = [v for v in self.load_order if v != version] + [version]
-                extra = self.max_loads if m.budget < 1000 else 0
-                assert len(m.loading) <= self.max_loads
-                assert len(m.loading) + len(m.staged) <= self.max_loads + extra
+                most, most_outside = self.most_loads()
+                assert len(m.loading) <= most
+                assert len(m.loading) + len(m.staged) <= most_outside
             case Commit(version):
                 if self.entering is None:
                     assert version == m.next_to_commit(self.commit_rank), "staged first, in first"

@@ -223,6 +223,22 @@ async def test_drift_is_repaired_while_another_load_hangs() -> None:
         waiting.cancel()
 
 
+async def test_loads_that_hang_leave_their_places_to_others() -> None:
+    """As many as may be loaded at a time: the next one comes from a disk that answers."""
+    async with running(Cache()) as cache:
+        cache.controller._executor._loader._slow_seconds = 0.01
+        cache.backend.may_load.clear()
+        hung = [asyncio.create_task(cache.use(each)) for each in (A, B)]
+        await until(lambda: cache.backend.loads == [A.id, B.id])
+        cache.backend.may_load = asyncio.Event()
+        cache.backend.may_load.set()
+        assert await cache.use(C) is CacheOutcome.MISS
+        assert not any(each.done() for each in hung)
+        for each in hung:
+            each.cancel()
+        await asyncio.gather(*hung, return_exceptions=True)
+
+
 async def test_drift_is_repaired_under_steady_traffic() -> None:
     """Others move during every comparison."""
     async with running(Cache()) as cache:

@@ -9,8 +9,8 @@ from engine.cache.loader import Loader
 from engine.errors import AdapterLoadFailed, EngineUnavailable
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.ports import Loaded
-from engine.types import AdapterVersion, LoadFailure
-from tests.support.cache.controller_harness import A
+from engine.types import AdapterVersion, LoadFailure, VersionId
+from tests.support.cache.controller_harness import A, B
 
 PAUSES = (0.001, 0.001)
 
@@ -87,3 +87,21 @@ async def test_a_load_that_hangs_times_out() -> None:
     with pytest.raises(AdapterLoadFailed, match=r"timed out after 0\.01 s") as error:
         await Loader(backend, UncheckedFiles(), pauses=PAUSES, timeout_seconds=0.01).load(A)
     assert error.value.failure is LoadFailure.TIMEOUT
+
+
+async def test_a_load_that_takes_long_is_reported_once_and_no_other() -> None:
+    reports: list[VersionId] = []
+    loader = Loader(
+        Slow(slots=1, host_capacity=1),
+        UncheckedFiles(),
+        pauses=PAUSES,
+        timeout_seconds=0.1,
+        slow_seconds=0.01,
+    )
+    with pytest.raises(AdapterLoadFailed):
+        await loader.load(A, lambda: reports.append(A.id))
+    assert reports == [A.id]
+    loader = Loader(Moody([]), UncheckedFiles(), slow_seconds=0.01)
+    await loader.load(B, lambda: reports.append(B.id))
+    await asyncio.sleep(0.02)
+    assert reports == [A.id]

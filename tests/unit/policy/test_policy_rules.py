@@ -6,6 +6,7 @@ import pytest
 
 from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge, PinBudgetExceeded
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
+from engine.policy.planner import MOST_SLOW_LOADS
 from engine.policy.policy import CachePolicy
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 
@@ -218,6 +219,21 @@ def test_no_more_concurrent_loads_than_allowed() -> None:
     policy.on_loaded(A)
     assert policy.advance() == [Commit(A)]
     assert policy.advance() == [StartLoad(C)]
+
+
+def test_slow_loads_leave_their_places_to_others_but_not_without_end() -> None:
+    policy = CachePolicy(slots=3, host_capacity=3, max_loads=2)
+    for n in range(1, 31):
+        policy.arrive(n, VersionId(n))
+    loading = [each.version for each in policy.advance() if isinstance(each, StartLoad)]
+    assert loading == [1, 2]
+    for version in range(1, 31):
+        policy.on_slow_load(VersionId(version))
+        loading += [each.version for each in policy.advance() if isinstance(each, StartLoad)]
+    assert loading == list(range(1, 3 + MOST_SLOW_LOADS))
+    policy.on_failed(VersionId(1))
+    assert policy.advance() == [StartLoad(VersionId(3 + MOST_SLOW_LOADS))]
+    policy.check()
 
 
 def test_a_failed_load_makes_its_waiters_void_and_leaves_nothing() -> None:
