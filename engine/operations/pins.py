@@ -104,9 +104,10 @@ class PinService:
 
         `replicas` is only stored, for a server with several.
 
-        Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
+        Raises what `CacheController.pin` raises, or RegistryError; then its pin is as before.
         """
         async with self._lock_of(version.id):
+            before = self._active.get(version.id)
             await self._controller.pin(version, tier)
             expires_at, ends = None, math.inf
             if ttl_seconds is not None:
@@ -118,7 +119,10 @@ class PinService:
                     version.id, tier, expires_at, actor=actor, replicas=replicas
                 )
             except BaseException:
-                self._drop(version.id)
+                if before is None:
+                    self._drop(version.id)
+                elif before.tier is not tier:
+                    await self._pin_again(before)
                 raise
             self._active[version.id] = pin
             return pin
@@ -157,10 +161,14 @@ class PinService:
             async with self._lock_of(pin.version.id):
                 if self._active.get(pin.version.id) is not pin:  # unpinned or renewed meanwhile
                     continue
-                try:
-                    await self._controller.pin(pin.version, pin.tier)
-                except EngineError as error:
-                    logger.warning("%s could not be pinned again: %s", pin.version, error.detail)
+                await self._pin_again(pin)
+
+    async def _pin_again(self, pin: ActivePin) -> None:
+        try:
+            await self._controller.pin(pin.version, pin.tier)
+        except EngineError as error:
+            reference = pin.version.reference
+            logger.warning("%s could not be pinned again: %s", reference, error.detail)
 
     async def expire(self) -> None:
         """Remove expired pins, until cancelled."""

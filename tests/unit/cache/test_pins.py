@@ -13,6 +13,7 @@ from engine.errors import NotPinned
 from engine.operations import pins as module
 from engine.operations.pins import PinService, StoredPin
 from engine.types import AdapterVersion, Tier
+from registry.errors import DatabaseUnavailable
 from tests.support.cache.controller_harness import A, Cache, running, until
 
 
@@ -23,12 +24,15 @@ class SlowStore:
     stored: dict[int, str] = field(default_factory=dict)
     writing: list[str] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    is_away: bool = False
 
     async def _write(self, what: str) -> None:
         self.writing.append(what)
         await self.go.wait()
         await asyncio.sleep(0.001)
         self.writing.remove(what)
+        if self.is_away:
+            raise DatabaseUnavailable("it is restarted")
 
     async def save_pin(
         self,
@@ -163,6 +167,22 @@ async def test_a_pin_does_not_expire_while_its_renewal_is_written() -> None:
         await scene.settle(renewal)
         await asyncio.sleep(0.05)
         assert scene.tiers() == (Tier.HOST, Tier.HOST, Tier.HOST)
+
+
+@pytest.mark.parametrize("renewed", Tier)
+@pytest.mark.parametrize("tier", Tier)
+async def test_a_pin_whose_renewal_can_not_be_saved_holds_as_before(
+    tier: Tier, renewed: Tier
+) -> None:
+    async with pinned(ttl=10, tier=tier) as scene, expiring(scene):
+        scene.store.go.set()
+        scene.store.is_away = True
+        with pytest.raises(DatabaseUnavailable):
+            await scene.pin(renewed, ttl=100)
+        assert scene.tiers() == (tier, tier, tier)
+        scene.store.is_away = False
+        scene.time = 11
+        await until(lambda: scene.tiers() == NOWHERE)
 
 
 async def test_of_an_unpin_and_an_expiry_one_is_written() -> None:
