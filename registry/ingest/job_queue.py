@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from registry.database.commit_watch import Version
 from registry.database.engine import Database
 from registry.ingest.repository import DueJob, JobRepository
 from registry.models import now
@@ -20,11 +21,13 @@ class JobQueue:
 
     Where no job of a long queue gets a place, as all are of an owner that has its share, a look
     goes through all of it. Each batch sorts the queue, so batches grow, and it goes beyond `_NEAR`
-    jobs only now and then.
+    jobs only now and then. A queue without a job costs a look one short statement, and none where
+    nothing was committed since.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._commits = database.seen_commits()  # with which there was no job
         self._batch: deque[DueJob] = deque()
         self._last_read: DueJob | None = None
         self._count = 0  # read in this look
@@ -60,11 +63,17 @@ class JobQueue:
         if self._is_last:
             return
         limit = min(_BATCH + self._count, _LARGEST_BATCH)
-        async with self._database.read_session() as session:
-            jobs = await JobRepository(session).due(
-                now(), after=self._last_read, excluding=running, limit=limit
-            )
+        unseen = self._commits.unseen()
+        jobs = () if unseen is None else await self._due(running, limit, unseen)
         self._batch.extend(jobs)
         self._count += len(jobs)
         self._last_read = jobs[-1] if jobs else None
         self._is_last = len(jobs) < limit
+
+    async def _due(self, running: Collection[int], limit: int, unseen: Version) -> Sequence[DueJob]:
+        async with self._database.read_session() as session:
+            jobs = JobRepository(session)
+            if await jobs.has_any_unfinished():
+                return await jobs.due(now(), after=self._last_read, excluding=running, limit=limit)
+        self._commits.record(unseen)
+        return ()

@@ -49,6 +49,8 @@ _SUCCEED = (
     )
 )
 
+_ANY_UNFINISHED = select(_TABLE.c.id).where(_TABLE.c.state.in_(sorted(UNFINISHED))).limit(1)
+
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
@@ -177,6 +179,10 @@ class JobRepository:
             col(Job.workspace) == name, col(Job.state).in_(sorted(UNFINISHED))
         )
         return (await self._session.execute(statement.limit(1))).first() is not None
+
+    async def has_any_unfinished(self) -> bool:
+        """Whether there is a job to do, now or later."""
+        return (await self._session.execute(_ANY_UNFINISHED)).first() is not None
 
     async def has_unfinished(self, tenant: str) -> bool:
         """Whether the tenant has an unfinished job."""

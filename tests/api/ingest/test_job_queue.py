@@ -1,17 +1,20 @@
 """The queue of jobs: draining it is linear in its jobs, and tenants take turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 
 from registry.database.engine import Database
 from registry.ingest import job_queue
 from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_queue import JobQueue
+from registry.models import now
 from registry.models.job import Job, JobState
 from tests.support.servers.registry_in_loop import running_registry
 
@@ -171,3 +174,52 @@ async def test_a_job_that_comes_during_a_look_is_in_the_next(database: Database)
     job = await queue.next([first])
     assert job is not None
     assert job.number == second
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.both_databases
+async def test_a_look_at_no_jobs_is_a_short_statement_and_none_until_the_next_commit(
+    database: Database, database_url: str
+) -> None:
+    """A server that has nothing to do looks each second."""
+    queue = JobQueue(database)
+    for _ in range(2):  # the first one opens the file, which writes to it
+        assert await given_in_a_look(queue) == []
+    with counted_statements() as idle:
+        assert await given_in_a_look(queue) == []
+    assert all("row_number" not in statement for statement in idle)
+    assert len(idle) == (0 if database_url.startswith("sqlite") else 1)
+    other_server = Database(database_url)
+    try:
+        added = await add(other_server, "a")
+    finally:
+        await other_server.close()
+    assert await given_in_a_look(queue) == added
+    assert await given_in_a_look(queue) == added, "as long as it is not done"
+
+
+@pytest.mark.both_databases
+async def test_a_job_that_has_to_wait_is_found_when_its_time_has_come(database: Database) -> None:
+    """Without a commit that says so."""
+    queue = JobQueue(database)
+    (number,) = await add(database, "a")
+    soon = now() + timedelta(seconds=0.3)
+    async with database.transaction() as session:
+        await session.execute(update(Job).values(next_attempt_at=soon))
+    assert await given_in_a_look(queue) == []
+    while now() < soon:
+        await asyncio.sleep(0.1)
+    assert await given_in_a_look(queue) == [number]
