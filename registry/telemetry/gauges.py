@@ -53,6 +53,8 @@ class RegistryGauges(Collector):
         self._up = True  # its schema was just upgraded
         self._counts: Counts | None = None
         self._inventory_of = (-1, 0.0)
+        self._named: frozenset[str] = frozenset()  # of which the aliases were read
+        self._commits = database.seen_commits()
         registry.register(self)
 
     def close(self) -> None:
@@ -67,33 +69,48 @@ class RegistryGauges(Collector):
             await asyncio.sleep(max(self._every_seconds, _IDLE_FACTOR * took))
 
     async def look(self) -> None:
-        """Count once. During an outage the previous counts stay."""
+        """Count once, if anything may have changed. During an outage the previous counts stay."""
         try:
             await self._database.ping()  # a deleted file of SQLite can still be counted
-            self._counts = await self._count()
+            unseen = self._commits.unseen()
+            if unseen is not None or not self._hold_without_commits():
+                self._counts = await self._count()
+            if unseen is not None:
+                self._commits.record(unseen)
             self._up = True
         except DatabaseUnavailable:
             self._up = False
         except Exception:  # must not stop the server
             logger.exception("the registry could not be counted")
 
+    def _hold_without_commits(self) -> bool:
+        """A job between two attempts waits again once its time has come."""
+        if self._counts is None or self._counts.backlog.jobs:
+            return False
+        return self._has_inventory() and self._named == self._labels.named
+
     async def _count(self) -> Counts:
+        self._named = self._labels.named
         async with self._database.read_session() as session:
             repository = CountRepository(session)
             backlog = await repository.backlog()
-            aliases = await repository.aliases(self._labels.named, MAX_ALIASES)
+            aliases = await repository.aliases(self._named, MAX_ALIASES)
             inventory = await self._inventory(repository)
         return Counts(inventory, backlog, aliases)
 
     async def _inventory(self, repository: CountRepository) -> Inventory:
-        generation, counted_at = self._inventory_of
-        fresh = time.monotonic() - counted_at < _INVENTORY_SECONDS
-        if self._counts is not None and fresh and generation == self._database.change_count:
+        if self._counts is not None and self._has_inventory():
             return self._counts.inventory
         began_at = self._database.change_count, time.monotonic()
         inventory = await repository.inventory()
         self._inventory_of = began_at
         return inventory
+
+    def _has_inventory(self) -> bool:
+        """Of this process's last change, and not too old."""
+        change, counted_at = self._inventory_of
+        is_fresh = time.monotonic() - counted_at < _INVENTORY_SECONDS
+        return is_fresh and change == self._database.change_count
 
     # ---- Collector -----------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
 """The queue of jobs: draining it is linear in its jobs, and tenants take turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from registry.ingest.checkpoints import Checkpoint
 from registry.ingest.job_queue import JobQueue
 from registry.models import now
 from registry.models.job import Job, JobState
+from tests.support.databases.noted_statements import noted_statements
 from tests.support.servers.registry_in_loop import running_registry
 
 AdapterMaker = Callable[..., Path]
@@ -63,13 +63,8 @@ async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker
             files = [("files", (f.name, f.read_bytes())) for f in make(name, seed=seed).iterdir()]
             answer = await registry.http.post(f"/adapters/{name}/versions?wait=0", files=files)
             assert answer.status_code == 202, answer.text
-    statements = 0
     left = len(names)
     done = asyncio.Event()
-
-    def count_statement(*_: Any) -> None:
-        nonlocal statements
-        statements += 1
 
     def on_checkpoint(_: int, reached: Checkpoint) -> None:
         nonlocal left
@@ -77,14 +72,11 @@ async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker
         if not left:
             done.set()
 
-    event.listen(Engine, "before_cursor_execute", count_statement)
-    try:
+    with noted_statements() as statements:
         async with start(watch=on_checkpoint) as registry, asyncio.timeout(60):
             await done.wait()
             await registry.no_leftovers()
-    finally:
-        event.remove(Engine, "before_cursor_execute", count_statement)
-    return statements
+    return len(statements)
 
 
 async def test_the_work_for_a_job_does_not_grow_with_the_queue(
@@ -176,20 +168,6 @@ async def test_a_job_that_comes_during_a_look_is_in_the_next(database: Database)
     assert job.number == second
 
 
-@contextmanager
-def counted_statements() -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-
 @pytest.mark.both_databases
 async def test_a_look_at_no_jobs_is_a_short_statement_and_none_until_the_next_commit(
     database: Database, database_url: str
@@ -198,7 +176,7 @@ async def test_a_look_at_no_jobs_is_a_short_statement_and_none_until_the_next_co
     queue = JobQueue(database)
     for _ in range(2):  # the first one opens the file, which writes to it
         assert await given_in_a_look(queue) == []
-    with counted_statements() as idle:
+    with noted_statements() as idle:
         assert await given_in_a_look(queue) == []
     assert all("row_number" not in statement for statement in idle)
     assert len(idle) == (0 if database_url.startswith("sqlite") else 1)

@@ -1,17 +1,16 @@
 """Costs of a small upload beside serving: statements and changes of threads, which take its CPU."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import pytest
-from sqlalchemy import Engine, event
 
 from registry.database.sqlite_connection import SqliteCursor
 from registry.sources.disks.reads import ReadThreads
+from tests.support.databases.noted_statements import noted_statements
 from tests.support.servers.registry_in_loop import running_registry
 
 MOST_STATEMENTS = 14
@@ -23,20 +22,6 @@ MOST_TRIPS = 2
 MOST_HOPS = 5
 """The workspace, its files, what is verified and stored, what is closed; one sync of both
 transactions."""
-
-
-@contextmanager
-def noted_statements() -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_: object, __: object, statement: str, *more: object) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_a_small_upload_takes_few_statements_and_few_threads(

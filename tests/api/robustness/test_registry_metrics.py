@@ -19,6 +19,7 @@ from registry.notifications import Notifications
 from registry.telemetry.gauges import RegistryGauges
 from registry.telemetry.label_limit import LabelLimit
 from registry.telemetry.metrics import RegistryMetrics
+from tests.support.databases.noted_statements import noted_statements
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.webhook_receiver import Answer, Receiver, add
 
@@ -284,9 +285,7 @@ async def test_jobs_that_wait_are_seen(
         assert counted("ingest_wait_seconds") == pytest.approx(age, abs=1)
 
 
-async def test_a_job_between_two_attempts_does_not_wait_yet(
-    counted: Counted, state: RegistryGauges, database_url: str
-) -> None:
+async def add_job(database_url: str, **next_attempt: float) -> None:
     database = Database(database_url)
     async with database.transaction() as session:
         session.add(
@@ -296,11 +295,57 @@ async def test_a_job_between_two_attempts_does_not_wait_yet(
                 request={},
                 workspace="a",
                 state=JobState.QUEUED,
-                next_attempt_at=now() + timedelta(minutes=5),
+                next_attempt_at=now() + timedelta(**next_attempt),
                 created_by="tests",
             )
         )
     await database.close()
+
+
+async def test_a_job_between_two_attempts_does_not_wait_yet(
+    counted: Counted, state: RegistryGauges, database_url: str
+) -> None:
+    await add_job(database_url, minutes=5)
     await state.look()
     assert counted("ingest_jobs", state="queued") == 1
     assert counted("ingest_wait_seconds") == 0
+
+
+async def test_a_job_whose_time_has_come_waits_again_without_any_change(
+    counted: Counted, state: RegistryGauges, database_url: str
+) -> None:
+    await add_job(database_url, seconds=0.3)
+    await state.look()
+    assert counted("ingest_wait_seconds") == 0
+    await asyncio.sleep(0.4)
+    await state.look()
+    assert counted("ingest_wait_seconds") != 0
+
+
+async def test_nothing_is_counted_again_until_something_was_committed(
+    state: RegistryGauges, counted: Counted, database_url: str
+) -> None:
+    for _ in range(2):  # the first one opens the file, which writes to it
+        await state.look()
+    with noted_statements() as idle:
+        await state.look()
+    if database_url.startswith("sqlite"):
+        assert idle == ["SELECT 1"]
+    await add_job(database_url, minutes=5)
+    await state.look()
+    assert counted("ingest_jobs", state="queued") == 1
+
+
+async def test_an_adapter_that_gets_a_label_has_its_aliases_at_the_next_count(
+    registry: Registry, counted: Counted, database_url: str, make_adapter: AdapterMaker
+) -> None:
+    await registry.register("bot", make_adapter("bot"))
+    database, labels = Database(database_url), LabelLimit(1)
+    state = RegistryGauges(database, labels, counted.collectors)
+    for _ in range(2):
+        await state.look()
+    assert counted("alias_version", adapter="bot", alias="default") is None
+    labels.of("bot")
+    await state.look()
+    assert counted("alias_version", adapter="bot", alias="default") == 1
+    await database.close()
