@@ -163,7 +163,7 @@ def create_cache(
         on_hang=report_silence,
         sleeps=sleeps,
     )
-    names = VersionNames(service.catalog, controller.snapshot)
+    names = VersionNames(service.catalog, policy.held)
     metrics.watch(
         controller.snapshot,
         lambda: reconciler.last_state.in_step_loads,

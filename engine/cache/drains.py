@@ -64,7 +64,10 @@ class Drains:
 
     def check(self) -> None:
         """Begin those that are due, and give up those that take too long."""
-        self._give_up_old()
+        if self._began:
+            self._give_up_old()
+        if not len(self._policy.wait_queue):
+            return
         overdue, oldest = self._overdue(self.patience_seconds()), dict[VersionId, Ticket]()
         self._mark_late(overdue)
         arrived = dict(overdue)

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from engine.cache.snapshot import CacheSnapshot
 from engine.types import VersionId
 from registry.catalog.catalog import Catalog
 from registry.errors import DatabaseUnavailable
@@ -19,12 +18,13 @@ class VersionNames:
     def __init__(
         self,
         catalog: Catalog,
-        snapshot: Callable[[], CacheSnapshot],
+        held: Callable[[], Collection[VersionId]],
         *,
         every_seconds: float = 1.0,
     ) -> None:
+        """`held`: those in either tier, or on their way into one."""
         self._catalog = catalog
-        self._snapshot = snapshot
+        self._held = held
         self._every_seconds = every_seconds
         self._names: Mapping[int, Sequence[str]] = {}
         self._read_at: tuple[int, frozenset[int]] = 0, frozenset()
@@ -44,9 +44,7 @@ class VersionNames:
     async def refresh(self) -> None:
         """Raises DatabaseUnavailable."""
         await self._catalog.poll_changes()  # another server's, should no request ask for them
-        now = self._snapshot()
-        shown = [resident.version.id for resident in (*now.gpu, *now.host)]
-        ids = frozenset((*shown, *(version.id for version in now.loading)))
+        ids = frozenset(self._held())
         state = self._catalog.change_count, ids
         if state == self._read_at:
             return

@@ -1,6 +1,6 @@
 """Policy views: what the rest of the cache reads of the policy. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction import VictimSelector
@@ -25,6 +25,10 @@ class PolicyViews:
     def residency(self) -> Residency:
         """Both tiers in the eviction order, including adapters that are moving in."""
         return self._tiers.residency()
+
+    def held(self) -> Collection[VersionId]:
+        """All that are in a tier or on their way into one, in no order."""
+        return self._tiers.places()
 
     def host_in_eviction_order(self) -> Iterator[VersionId]:
         """The next victim first. Lazy: change nothing meanwhile."""

@@ -248,7 +248,7 @@ async def test_a_scrape_has_the_names_of_what_is_in_memory(
     resolver = RegistryResolver(service.catalog)
     one, two, three = [await resolver.resolve(f"bot:{n}") for n in (1, 2, 3)]
     async with running(Cache(slots=2, host=3)) as cache:
-        names = VersionNames(service.catalog, cache.controller.snapshot)
+        names = VersionNames(service.catalog, cache.policy.held)
         await names.refresh()
         assert names.of(one.id) == ()
         for version in (one, two):
@@ -277,7 +277,7 @@ async def test_a_name_of_another_server_is_among_those_of_a_version_without_any_
     poller = ChangePoller(service._database, every_seconds=0)
     catalog = Catalog(service._database, service.store.path_of, poller)
     async with running(Cache(slots=2, host=3)) as cache:
-        names = VersionNames(catalog, cache.controller.snapshot)
+        names = VersionNames(catalog, cache.policy.held)
         async with cache.controller.lease(version):
             pass
         await names.refresh()
