@@ -175,7 +175,7 @@ def help_of(root: Any, arguments: Sequence[str]) -> str | None:
 
 
 class LazyCommands(MutableMapping[str, Any]):
-    """The names are there at once; a command is made when it is read."""
+    """The names are there immediately; a command is made when it is read."""
 
     def __init__(self, names: Iterable[str], make: Callable[[str], Any]) -> None:
         self._made: dict[str, Any] = dict.fromkeys(names)

@@ -1,4 +1,4 @@
-"""Background tasks: aborts and the like, which nobody waits for."""
+"""Background tasks: aborts and the like, which no request waits for."""
 
 import asyncio
 import logging

@@ -26,7 +26,7 @@ def hide_unfit_packages() -> None:
 
 
 def _is_for_cuda(version: str) -> bool:
-    local = version.partition("+")[2]  # another one is somebody's own build
+    local = version.partition("+")[2]  # another one is of a build of one's own
     return not local or local.startswith("cu")
 
 

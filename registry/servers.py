@@ -74,7 +74,7 @@ class ServerDirectory:
         return list(found.values())
 
     async def forget(self, name: str, *, actor: str) -> None:
-        """Remove a server that is gone for good, with its pins, residents and history.
+        """Remove a server that will not come back, with its pins, residents and history.
 
         Raises UnknownServer; ServerRunning for the one that was asked.
         """

@@ -70,7 +70,7 @@ class RegistrySettings(BaseSettings):
     )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter accepted.")
     max_direct_bytes: NonNegativeInt = Field(
-        128 * 2**20, description="Folders and uploads up to this size are registered at once."
+        128 * 2**20, description="Folders and uploads up to this size are registered immediately."
     )
     max_source_files: PositiveInt = Field(
         1000, description="Maximum number of files in an archive or an upload."

@@ -140,7 +140,7 @@ def forget(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a server that is gone for good, with its pins."""
+    """Forget a server that will not come back, with its pins."""
     with connect(server) as client:
         client.cache.forget_server(name)
     if as_json:

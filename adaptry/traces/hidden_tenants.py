@@ -12,7 +12,7 @@ _LENGTH = 12
 
 
 class HiddenTenants:
-    """Names are hidden from everybody who has not the key: without it, guesses can't be checked.
+    """Names are hidden from all who do not have the key: without it, guesses can't be checked.
 
     What follows the tenant in an adapter's name stays.
     """

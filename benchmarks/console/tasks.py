@@ -55,6 +55,6 @@ TASKS = (
     Task("Compare version 2 with version 1", lambda r, h, a: r.compare(h, a)),
     Task("Take version 2 away", lambda r, h, a: r.retire(h, a)),
     Task("See who changed what", lambda r, h, a: r.see_changes(h, a)),
-    Task("What was in the slots at 02:50, and who put whom out", lambda r, h, a: r.look_back(h, a)),
+    Task("What was in the slots at 02:50, and who evicted whom", lambda r, h, a: r.look_back(h, a)),
 )
 """In the order in which each turn does them."""

@@ -4,8 +4,9 @@
 
 A turn lasts as long as all that is ready takes: with many streams, the sending of all their tokens.
 So each turn delays the first token, whatever it computes. Counted as `benchmarks.overhead` counts
-calls: both applications are in one process, each over its own echo engine. Threads answer at once:
-where the loop has gone on meanwhile, each costs a turn more, or two, in which it has nothing to do.
+calls: both applications are in one process, each over its own echo engine. Threads answer
+immediately: where the loop has gone on meanwhile, each costs a turn more, or two, in which it has
+nothing to do.
 """
 
 import asyncio

@@ -26,14 +26,14 @@ def independent(chance: random.Random, adapters: int, skew: float) -> Iterator[i
 
 
 def one_hit_wonders(chance: random.Random, share: float) -> Iterator[int]:
-    """That share of the requests is for adapters that nobody asks for again."""
+    """That share of the requests is for adapters that are not requested again."""
     draw, fresh = zipf(chance, 128, 1.0), itertools.count(1000)
     while True:
         yield next(fresh) if chance.random() < share else draw()
 
 
 def scans(chance: random.Random, every: int, length: int) -> Iterator[int]:
-    """Somebody tests all adapters, one after another, now and then."""
+    """A client tests all adapters, one after another, now and then."""
     draw = zipf(chance, 64, 1.0)
     while True:
         yield from (draw() for _ in range(every))

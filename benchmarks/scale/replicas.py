@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.scale.replicas
     python -m benchmarks.scale.replicas --machine h200-x2 --json replicas.json
 
-Two replicas are deployed at once. Loads by our routing and at random from empty caches, each beside
-its simulation; goodput of two, and of the one that is left after scaling down; a promotion, scaling
-up, and a kill, all beside requests. Exits with 1 if a target is missed.
+Two replicas are deployed together. Loads by our routing and at random from empty caches, each
+beside its simulation; goodput of two, and of the one that is left after scaling down; a promotion,
+scaling up, and a kill, all beside requests. Exits with 1 if a target is missed.
 """
 
 import argparse

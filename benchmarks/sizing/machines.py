@@ -9,8 +9,8 @@ from adaptry.sizing.prediction import Setting
 class Machine:
     """`recorded`: the setting that is calibrated. `requests`: of both halves, `rate`: a second.
 
-    `together`: the servers of all settings start at once, and are asked one after another; `stock`:
-    stock vLLM is asked too.
+    `together`: the servers of all settings start together, and are asked one after another;
+    `stock`: stock vLLM is asked too.
     """
 
     shape: str

@@ -58,7 +58,7 @@ def prepare(folder: Path, chosen: Machine, adapters: int) -> Path:
 async def serving(
     runs: Sequence[Run], chosen: Machine, base: Path
 ) -> AsyncIterator[Sequence[Side]]:
-    """Their servers, started at once, and ended at once. Raises an ExceptionGroup."""
+    """Their servers, started together, and ended together. Raises an ExceptionGroup."""
     async with AsyncExitStack() as stack:
         async with asyncio.TaskGroup() as starting:
             started = [

@@ -48,7 +48,7 @@ def create_server_router(servers: ServerDirectory) -> APIRouter:
 
     @router.delete("/{name:path}", status_code=status.HTTP_204_NO_CONTENT)
     async def forget(name: str) -> Response:
-        """Remove a server that is gone for good, with its pins and residents."""
+        """Remove a server that will not come back, with its pins and residents."""
         await servers.forget(name, actor=actor_name())
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 

@@ -28,7 +28,7 @@ class ServerHistory:
         return () if self.recorder is None else (self.recorder,)
 
     def work(self, snapshot: Callable[[], CacheSnapshot]) -> list[Coroutine[None, None, None]]:
-        """`snapshot`: of the cache whose events `observers` are told of."""
+        """`snapshot`: of the cache whose events `observers` get."""
         if self.recorder is None:
             return []
         self.recorder.watch(snapshot)

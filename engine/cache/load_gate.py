@@ -1,4 +1,4 @@
-"""Load gate: refuses at once what this engine can't load now, with the time of the next attempt.
+"""Load gate: refuses immediately what this engine can't load now, with the next attempt's time.
 
 An engine's own troubles end with their cause. So a failed load is remembered only until the next
 attempt is due: the pause doubles from one failure to the next, up to a few seconds.

@@ -34,7 +34,7 @@ class EngineDied(EngineUnavailable):
 
 
 class AdapterLost(EngineUnavailable):
-    """Of a stock server: somebody else unloaded it there, or that server was started again."""
+    """Of a stock server: another client unloaded it there, or that server was started again."""
 
 
 class EngineSuspended(EngineUnavailable):

@@ -39,7 +39,7 @@ from registry.http.unexpected_errors import describe_exception, report_internal
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
 MAX_BYTES = 2**28
-"""Of the bodies for all models together: each has the prompt, and all are there at once."""
+"""Of the bodies for all models together: each has the prompt, and all are there together."""
 
 _EVENTS_AHEAD = 64  # of a slow reader
 _STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` of its model."

@@ -26,7 +26,7 @@ _OF_CLIENTS = frozenset({"api-version", "beta"})
 """Sent with every request by OpenAI clients set up for Azure, and by Anthropic's beta client."""
 _UNREAD = re.compile(r"/|/console(/.*)?|/docs(/.*)?|/redoc|/openapi\.json|/health|/ping")
 """Pages, to whose links mails and proxies add theirs, and probes, to which monitors do: what such a
-route ignores misleads nobody, and a refused probe takes a healthy server out."""
+route ignores misleads no caller, and a refused probe takes a healthy server out."""
 _SHOWN_CHARACTERS = 100
 
 Names = Mapping[str, frozenset[str]]

@@ -133,7 +133,7 @@ class RequestContext:
 
 def when_worked(request: RequestContext | None, end: Callable[[], None]) -> None:
     """Call it once the work behind the answer has ended, also if the request's own task was
-    cancelled before; at once if there is none.
+    cancelled before; immediately if there is none.
     """
     if request is None or request.background is None or request.background.done():
         end()

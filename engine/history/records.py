@@ -171,6 +171,6 @@ def encode_name(version: AdapterVersion, host_bytes: int | None) -> Record:
 
 
 def decode_name(record: Sequence[Any]) -> AdapterVersion:
-    """Without its files, which may be gone by then."""
+    """Without its files, which may be deleted by then."""
     id_, adapter, number, size_bytes, rank = record[:5]
     return AdapterVersion(VersionId(id_), adapter, number, "", "", rank, size_bytes)

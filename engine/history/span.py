@@ -92,7 +92,7 @@ class Span:
             self._more, self._touched = 0, set()
 
     def correct(self, changed: Sequence[Place], at: int) -> None:
-        """Places that no event has told of."""
+        """Places that no event has named."""
         self.settle()
         for place in changed:
             self._places.put(place)

@@ -1,7 +1,7 @@
 """Private loop: the event loop of a synchronous object, also where another runs, as in a notebook.
 
 The code of a notebook's cell runs within the notebook's loop, which stands still until it returns.
-asyncio lets no second loop run in such a thread unless it is told of none.
+asyncio lets no second loop run in such a thread unless it knows of none.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Decisions of the policy. The executor carries them out and reports back.
 
-Nobody changes one. They are not frozen: it takes two to three times as long to create a frozen one,
-and a request that waits causes six.
+No code changes one. They are not frozen: it takes two to three times as long to create a frozen
+one, and a request that waits causes six.
 """
 
 from dataclasses import dataclass

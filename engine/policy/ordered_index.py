@@ -86,7 +86,7 @@ class OrderedIndex:
 
 
 class SortedIndex:
-    """Versions by a key, of which the one at any place can be read at once.
+    """Versions by a key, of which the one at any place can be read directly.
 
     Changes move memory in proportion to its length: for hundreds of versions, not for thousands.
     """

@@ -110,7 +110,7 @@ class Transcription:
         self._controls.counter.count_refusal(error.code)
 
     def explain(self, error: Exception) -> bool:
-        """Whether it comes from one of ours, or the engine is gone. vLLM reports all others."""
+        """Whether it comes from one of ours, or the engine has ended. vLLM reports all others."""
         cause = error.__cause__ if isinstance(error.__cause__, EngineError) else None
         reason = self.request.failure or cause or self._controls.unavailable()
         if reason is not None:

@@ -151,7 +151,9 @@ class _OtlpSpans:
     def slot_wait_span(self, version: AdapterVersion) -> Iterator[_SlotWaiter]:
         with self._child("adaptry.slot_wait", _version_attributes(version)) as span:
             awaiting = _SlotWaiter(self._span, self._context, version, span)
-            if not self._has_ended:  # else it is waited for behind the answer, and nobody ends that
+            if (
+                not self._has_ended
+            ):  # else it is waited for behind the answer, and no caller ends that
                 self._own.append(awaiting)
                 self._awaiting.setdefault(version.id, []).append(awaiting)
             yield awaiting

@@ -1,4 +1,4 @@
-"""Unread counts: what each request counts, in one dictionary until somebody reads the metrics.
+"""Unread counts: what each request counts, in one dictionary until the metrics are read.
 
 A counter of prometheus_client takes a microsecond for each increment, a histogram two.
 """

@@ -70,7 +70,7 @@ def secrets_in(parsed: Namespace) -> list[str]:
 
 
 def http_options(parsed: Namespace) -> dict[str, Any]:
-    """What vLLM's HTTP server is told of them, as `vllm serve` tells it."""
+    """What vLLM's HTTP server gets of them, as `vllm serve` passes it."""
     log_config = vllm_compat.log_config()(parsed)
     names = (
         *("host", "port", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_cert_reqs"),

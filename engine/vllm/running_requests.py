@@ -113,7 +113,7 @@ added_request: Callable[[], RunningRequest | None] = _adding.get
 
 
 def watch_input(queue: Any, running: RunningRequest) -> None:
-    """It is added when its input has ended: at once, unless its prompt is streamed."""
+    """It is added when its input has ended: immediately, unless its prompt is streamed."""
     task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
     if task is None:
         running.finish_adding()

@@ -2,7 +2,7 @@
 
 A mixture of experts may hold its router's layer, which PEFT's `all-linear` trains. vLLM means to
 give such an alias the wrapper too, but sets it on the wrapper of the mixture (0.32, 0.33), where
-nothing reads it: the router would answer without the adapter, and nobody would say so.
+nothing reads it: the router would answer without the adapter, and no error would say so.
 
 Some holders read the layer's weight and never call it. There a wrapper changes nothing, and such
 layers count as not served.

@@ -90,7 +90,10 @@ class LoadListener:
             lora = load.result()
             answer |= {"host_bytes": host_bytes(lora), "certain": isinstance(lora, ImageLoRA)}
         line = json.dumps(answer).encode() + b"\n"
-        with self._sending, contextlib.suppress(OSError):  # the channel closed: nobody waits for it
+        with (
+            self._sending,
+            contextlib.suppress(OSError),
+        ):  # the channel closed: no load waits for it
             self._socket.sendall(line)
 
 

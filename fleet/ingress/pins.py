@@ -76,7 +76,7 @@ class FleetPins:
 
     @asynccontextmanager
     async def _change_of(self, version: VersionId) -> AsyncIterator[None]:
-        """The only one of its pin, which no replica is told of meanwhile. Others go on."""
+        """The only one of its pin, which no replica hears of meanwhile. Others go on."""
         async with self._changes.setdefault(version, asyncio.Lock()):
             self._changing.add(version)
             try:
@@ -158,7 +158,7 @@ class FleetPins:
         """One call at a time, so that a replica hears of the pins in the order of their changes."""
         async with self._calls.setdefault(name, asyncio.Lock()):
             pins, changing = self._wanted(limits)[name], frozenset(self._changing)
-            with suppress(EngineUnavailable):  # it is gone: its pins are another's the next time
+            with suppress(EngineUnavailable):  # it has ended: its pins are another's the next time
                 answers = await self._replicas.call(
                     "hold_pins", pins, changing, only=frozenset({name})
                 )

@@ -124,7 +124,7 @@ class FleetWarmUp:
     async def _bring_back(
         self, name: str, versions: Sequence[AdapterVersion]
     ) -> Sequence[AdapterVersion]:
-        """Returns those that are still lost: the replica is gone."""
+        """Returns those that are still lost: the replica has ended."""
         try:
             await self._replicas.call("bring_back", versions, only=frozenset({name}))
         except EngineError as error:

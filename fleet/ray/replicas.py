@@ -21,7 +21,7 @@ from fleet.replica.operations import TAKES_LONG
 logger = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 1.0
-_ANSWER_SECONDS = 5.0  # a replica that works answers at once what takes no work
+_ANSWER_SECONDS = 5.0  # a replica that works answers immediately what takes no work
 
 
 class ServeReplicas:

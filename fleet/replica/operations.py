@@ -26,7 +26,7 @@ TAKES_LONG = frozenset(
         *("probe_result", "bring_back", "engine_state"),
     }
 )
-"""Operations that read files, or wait for the engine: all others answer at once."""
+"""Operations that read files, or wait for the engine: all others answer immediately."""
 
 
 class Operations:

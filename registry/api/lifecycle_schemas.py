@@ -34,7 +34,7 @@ class QuarantineBody(Body):
 class PurgeRead(BaseModel):
     """`freed_bytes` and `pending_bytes` are 0 if another version has the same files.
 
-    `pending_bytes` are not freed yet: the store did not delete them in time, or somebody who
+    `pending_bytes` are not freed yet: the store did not delete them in time, or a client that
     registers the same files may need them. They go later, unless a version needs them then.
     """
 

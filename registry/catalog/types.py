@@ -138,7 +138,7 @@ class AliasState:
 class Purge:
     """Result of a purge. Both are 0 if another version has the same files.
 
-    `pending_bytes` are not freed yet: the store did not delete them in time, or somebody who
+    `pending_bytes` are not freed yet: the store did not delete them in time, or a client that
     registers the same files may need them. They go later, unless a version needs them then.
     """
 

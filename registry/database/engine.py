@@ -177,8 +177,8 @@ class Database:
 
         On SQLite all of it is one trip to the connection's thread: a trip for each statement takes
         longer than the statements, and most of that on the event loop. Once there it is not
-        cancelled, and has no event loop. `is_told` False: the caller tells nobody of it before
-        another session or `wait_durable` has ended.
+        cancelled, and has no event loop. `is_told` False: the caller reports it to no observer
+        before another session or `wait_durable` has ended.
         """
         if not self._sqlite:
             async with self.transaction(for_catalog=for_catalog, adapter=adapter) as session:
@@ -203,7 +203,7 @@ class Database:
             driver = cast(SqliteConnection, raw.driver_connection)
             session = self._thread_sessions()
             result = await driver.run(session, work, self._log.commit())
-            # at once: a cancellation meanwhile is raised at the next `await`
+            # immediately: a cancellation meanwhile is raised at the next `await`
             if self._observer is not None:
                 self._observer.on_commit(committed_rows(session))
             if for_catalog:

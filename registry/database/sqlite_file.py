@@ -1,6 +1,6 @@
 """SQLite file: private to its owner, and watched: a deleted or replaced one is no database.
 
-SQLite goes on writing to a file that was deleted, and all of it is gone at the next start.
+SQLite goes on writing to a file that was deleted, and all of it is lost at the next start.
 """
 
 import contextlib

@@ -39,7 +39,7 @@ class WriteTurns:
 
     async def _wait(self) -> None:
         if not self._lock.locked() and not self._waiting:
-            await self._lock.acquire()  # at once
+            await self._lock.acquire()  # immediately
             return
         acquiring = asyncio.create_task(self._lock.acquire())
         self._waiting += 1

@@ -169,7 +169,7 @@ class ServerRunning(RegistryError):
     code = "server_running"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is this server: only one that is gone can be forgotten")
+        super().__init__(f"{name} is this server: only one that has ended can be forgotten")
 
 
 class OtherBaseModel(RegistryError):

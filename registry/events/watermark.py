@@ -28,7 +28,7 @@ class EventWatermark:
     """Follows the log and wakes tasks that wait for its next event. `run` needs its own task.
 
     It looks at most ten times a second: many changes in a row would each cost a query, and wake all
-    who follow. After a pause the first one is seen at once.
+    who follow. After a pause the first one is seen immediately.
     """
 
     def __init__(self, database: Database, *, poll_seconds: float = 1.0) -> None:

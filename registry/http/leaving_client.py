@@ -18,8 +18,8 @@ async def until_left(receive: Receive) -> None:
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:
     """The result of `work`; None if the client has left, and the work has ended by that.
 
-    Without it servers would generate for nobody: uvicorn drops what is sent after that. Raises what
-    `work` raises.
+    Without it servers would generate without a reader: uvicorn drops what is sent after that.
+    Raises what `work` raises.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(until_left(receive))

@@ -68,7 +68,7 @@ class Completions:
         """
         tenant = tenant_of(job.adapter)
         if seconds <= 0 or not self._places.has_place(tenant):
-            await self._database.wait_durable()  # it may have begun at once
+            await self._database.wait_durable()  # it may have begun immediately
             return job
         with self._places.hold(tenant):
             waiter = _Waiter()

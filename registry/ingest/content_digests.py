@@ -39,5 +39,5 @@ class ContentDigests:
             try:
                 found[version_id] = content_digest(self._path_of(digest))
             except (OSError, ValueError, InvalidAdapter, Truncated):
-                continue  # its files are gone or damaged: it is equal to nothing
+                continue  # its files are missing or damaged: it is equal to nothing
         return found

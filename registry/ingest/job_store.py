@@ -45,7 +45,7 @@ class JobStore:
                 await self._check_room(session, tenant)
 
     async def add(self, job: Job) -> Job:
-        """Raises TooManyJobs. One whose attempt begins at once: not, and is told to nobody yet."""
+        """Raises TooManyJobs. One whose attempt begins immediately: not, nor is it reported yet."""
         tenant, waits = tenant_of(job.adapter), job.state != JobState.RUNNING
         if tenant is None or not waits:
             await self._database.run(partial(insert_row, row=job), for_catalog=False, is_told=waits)

@@ -63,7 +63,7 @@ class UploadService:
     """Receives a limited number of uploads at a time, shared among tenants.
 
     A job's row is written when its body has come, or when that takes more than a moment. So a
-    small upload is one row, which says at once that its attempt has begun.
+    small upload is one row, which says that its attempt has begun.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class UploadService:
             run.cancel()
 
     def is_small(self, job: Job) -> bool:
-        """Whether a received job is run at once."""
+        """Whether a received job is run immediately."""
         return job.bytes_done <= self._small_bytes
 
     async def receive(self, upload: Upload) -> Job:

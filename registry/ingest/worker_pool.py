@@ -111,7 +111,7 @@ class WorkerPool:
                 logger.exception("jobs wait")
             await self._wait_for_work()
 
-    # ---- small uploads, which the server that received them runs at once ---------------------
+    # ---- small uploads, which the server that received them runs immediately ----------------
 
     async def take_turn(self, tenant: str | None, *, within_seconds: float) -> bool:
         """Whether a small upload may run now; then `run_received` or `give_back_turn` follows."""

@@ -24,11 +24,11 @@ class Removal(Enum):
 
     REMOVED = auto()
     KEPT = auto()  # a version needs them, or there are none
-    PENDING = auto()  # they go later, unless somebody who looks at them now begins to need them
+    PENDING = auto()  # they go later, unless a request that looks at them now begins to need them
 
 
 class ReservedFiles:
-    """Files that nobody can begin to need, or None, if somebody may need them."""
+    """Files that no version can begin to need, or None, if one may need them."""
 
     def __init__(self, database: Database, reservation: Reservation | None) -> None:
         self._database = database
@@ -61,8 +61,8 @@ class FileRemoval:
     """Reserves files before the transaction that stops needing them.
 
     A lock in the store is all that is taken before, and files are moved only after. So a store that
-    hangs keeps nobody from the database, and changes nothing; and what a crash leaves behind, the
-    cleanup finds by the lock's file.
+    hangs keeps no request from the database, and changes nothing; and what a crash leaves behind,
+    the cleanup finds by the lock's file.
     """
 
     def __init__(self, database: Database, store: ArtifactStore) -> None:

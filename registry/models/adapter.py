@@ -132,8 +132,8 @@ class Version(Table, table=True):
 class FurtherNumber(Table, table=True):
     """Another number that means a version: another registry's, for the same content.
 
-    No version of the adapter has this number, and none gets it. Whoever adds one holds the
-    adapter's lock, as whoever numbers a version does.
+    No version of the adapter has this number, and none gets it. The transaction that adds one holds
+    the adapter's lock, as one that numbers a version does.
     """
 
     __tablename__ = "further_number"

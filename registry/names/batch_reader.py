@@ -1,6 +1,6 @@
 """Batch reader: reads what texts may name, many in one query, one query at a time.
 
-Anybody may send names that nothing has. They share the query that is next, so that they neither
+Any caller may send names that nothing has. They share the query that is next, so that they neither
 reach the database more often nor hold more than one of its connections.
 """
 
@@ -96,7 +96,7 @@ class NameReader:
         except Exception as error:
             for reading in batch.values():
                 reading.set_exception(error)
-                reading.exception()  # whoever asked may have left
+                reading.exception()  # its caller may have left
         else:
             for reading, answer in zip(batch.values(), answers, strict=True):
                 reading.set_result(answer)

@@ -45,8 +45,8 @@ class NameRepository:
     async def lock_platform(self, *, alone: bool) -> None:
         """Until the transaction ends, the platform's names and adapters don't take one text both.
 
-        `alone` for whoever sets a name; those who add adapters may do so together. Only needed on
-        PostgreSQL: on SQLite there is one writer at a time.
+        `alone` for a transaction that sets a name; those that add adapters may do so together. Only
+        needed on PostgreSQL: on SQLite there is one writer at a time.
         """
         if self._session.get_bind().dialect.name == "postgresql":
             kind = "" if alone else "_shared"

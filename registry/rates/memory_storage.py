@@ -22,7 +22,7 @@ class BoundedMemoryStorage(MemoryStorage):
         self._max_keys = max_keys
 
     async def refresh(self, keys: Sequence[str]) -> None:
-        """Nobody else counts."""
+        """No other server counts here."""
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         now = time.time()

@@ -65,7 +65,7 @@ class RateWindows:
         return WindowState(max(0, most - used), reset, previous, current, now, max(0, used))
 
     def known_used(self, subject: str, most: int) -> int:
-        """What `state` would say, without asking anybody."""
+        """What `state` would say, without asking the shared storage."""
         now = time.time()
         previous, current = self._storage.sliding_window_keys(
             _item(most).key_for(subject), MINUTE, now

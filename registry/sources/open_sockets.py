@@ -1,4 +1,4 @@
-"""Open sockets of a fetch in a thread, which whoever cancels it may end.
+"""Open sockets of a fetch in a thread, which a cancellation may end.
 
 A timeout for each read is no end: a server that sends a byte from time to time holds the thread.
 """

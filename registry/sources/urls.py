@@ -89,7 +89,9 @@ def _web_url(text: str) -> SourceUrl:
     except ValueError as error:
         raise InvalidSource(f"this is no URL: {error}") from None
     if parts.username is not None or parts.password is not None:
-        raise InvalidSource("a source is shown to everybody: it can't hold a password")
+        raise InvalidSource(
+            "a source is shown to all who see the adapter: it can't hold a password"
+        )
     if not host:
         raise InvalidSource("the URL names no host")
     if ".." in unquote(parts.path).split("/"):

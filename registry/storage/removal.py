@@ -1,4 +1,4 @@
-"""Removal of stored files: reserved first, so that nobody begins to need them meanwhile."""
+"""Removal of stored files: reserved first, so that no version begins to need them meanwhile."""
 
 import secrets
 import shutil
@@ -23,7 +23,7 @@ class Reservation:
         self._removals = removals
         self.digest = digest
         self._locks = locks
-        self.has_removed = False  # the files are gone, though perhaps not deleted yet
+        self.has_removed = False  # the files are removed, though perhaps not deleted yet
 
     def remove(self) -> bool:
         """Remove the files: no version may need them. Whether there were any."""
@@ -39,7 +39,7 @@ class Reservation:
         return self.has_removed
 
     def release(self) -> None:
-        """A version needs the files, or they are gone."""
+        """A version needs the files, or they are removed."""
         for lock in self._locks:
             lock.release()
 
@@ -95,9 +95,9 @@ class Removals:
         return Reservation(self, digest, (lock, no_import))
 
     def prevent(self) -> FileLock:
-        """While it is held, no files are removed. Blocks until nobody removes any. Raises OSError.
+        """While it is held, no files are removed. Blocks while another process removes some.
 
-        For an import, which would need a lock for each of many digests.
+        For an import, which would need a lock for each of many digests. Raises OSError.
         """
         return self._importing.lock(_ALL)
 

@@ -40,7 +40,7 @@ class SpareFiles:
         return spare
 
     def add(self, spare: Path) -> None:
-        """To be used again, by anybody from now on."""
+        """To be used again, by any caller from now on."""
         self._spare.append(spare)
 
     def put(self, path: Path) -> bool:
@@ -54,7 +54,7 @@ class SpareFiles:
         except FileExistsError:
             self._spare.append(spare)
             return False
-        except OSError:  # it is gone, or the file system has no hard links
+        except OSError:  # it was removed, or the file system has no hard links
             is_there = False
         else:
             is_there = True

@@ -122,7 +122,7 @@ class Exporter:
                 of_adapter = aliases.get(id_, ()), names.get(id_, ())
                 draft.write(adapter_manifest(adapter, found, *of_adapter))
 
-        # 10,000 versions take two seconds, and the store may be slow: nobody else waits for them
+        # 10,000 versions take two seconds, and the store may be slow: no request waits for them
         await run_to_completion(WORK.run(write))
 
     def _note_files(self, draft: _Draft, name: str, version: Version) -> bool:

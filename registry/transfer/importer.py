@@ -221,7 +221,7 @@ class Importer:
             repository = TransferRepository(session)
             await repository.lock_imports()
             plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
-            # after its adapters, as whoever sets a name; before it adds any, as all who do
+            # after its adapters, as each change of a name; before it adds any, as all that do
             await NameRepository(session).lock_platform(alone=True)
             report = report_of(plans, checked)
             changed = [plan for plan in plans if not plan.is_empty]

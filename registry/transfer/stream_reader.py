@@ -34,7 +34,7 @@ class _Pipe:
         clock = asyncio.get_running_loop().time
         latest = clock() + WORK.seconds
         while not self.is_closed:
-            if not self._blocks.full():  # nobody else puts any
+            if not self._blocks.full():  # this thread alone puts them
                 self._blocks.put_nowait(block)
                 return
             if clock() > latest:

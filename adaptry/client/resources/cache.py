@@ -88,7 +88,7 @@ class Cache(Resource[T_co]):
 
     @operation("DELETE", "/api/v1/cache/servers/{name}", NoneType)
     def forget_server(self, name: str) -> Parameters:
-        """Remove a server that is gone for good, with its pins and residents."""
+        """Remove a server that will not come back, with its pins and residents."""
         return Parameters(path={"name": name})
 
     @download("/api/v1/cache/trace")

@@ -76,7 +76,7 @@ class Options:
             "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS),
             # A proxy of the environment must not stand between us and a server on this machine.
             "trust_env": url.host not in LOOPBACK,
-            # To read the certificates takes 40 ms of CPU, and http:// needs none: trusts nobody.
+            # To read the certificates takes 40 ms of CPU, and http:// needs none.
             "verify": True if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         }
 

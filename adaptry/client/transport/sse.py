@@ -63,7 +63,7 @@ class EventReader:
             raise AdaptryError("the stream has a line that is too long")
 
     def _complete_lines(self) -> list[bytes]:
-        """Taken from the buffer. Each byte is looked at once, however long its line is."""
+        """Taken from the buffer. Each byte is read one time, however long its line is."""
         lines, begin = [], 0
         for end in _LINE_END.finditer(self._buffer, self._searched_bytes):
             lines.append(bytes(self._buffer[begin : end.start()]))

@@ -78,7 +78,7 @@ export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
   );
 }
 
-/** Rows that the cache orders stay where they are while somebody points at one. */
+/** Rows that the cache orders stay where they are while the pointer is on one. */
 function isPointedAt(): boolean {
   return document.querySelector(".virtual:hover") !== null;
 }

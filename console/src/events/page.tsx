@@ -34,7 +34,7 @@ function filtersOf(given: (name: string) => unknown): Filters {
   return { adapter: value("adapter"), kind: value("kind"), actor: value("actor"), since: value("since") };
 }
 
-/** Of a time in the browser's zone; empty if it is none, as in an address that somebody wrote. */
+/** Of a time in the browser's zone; empty if it is none, as in an address that was typed. */
 function instantOf(text: string): string {
   const at = Date.parse(text);
   return Number.isNaN(at) ? "" : new Date(at).toISOString();

@@ -14,7 +14,7 @@ import { Timeline } from "./timeline.tsx";
 
 type History = Schema["HistoryRead"];
 type Off = { off: string; isSetting: boolean };
-/** A link to a server whose history is gone; `servers`: those that have one. */
+/** A link to a server whose history was deleted; `servers`: those that have one. */
 type Gone = { gone: string; servers: string[] };
 
 const MOST_REPLICAS = 6;

@@ -84,7 +84,7 @@ interface Pages<T> {
   readMore: (() => Promise<void>) | null;
 }
 
-/** A list read page by page, the first at once. A problem of the first is shown under `doing`. */
+/** A list read page by page, the first immediately. A problem of the first is shown under `doing`. */
 export function usePages<T>(
   doing: string,
   load: (token: string | undefined, signal: AbortSignal) => Promise<{ items: readonly T[]; next_page_token: string | null }>,

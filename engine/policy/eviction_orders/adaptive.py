@@ -32,7 +32,8 @@ class AdaptiveOrder(LookAheadOrder):
 
     The shadows have as many places as the tier has had lately. In a large tier they follow a
     sample of the adapters, and have as small a part of the places; the counts follow all, as their
-    ranking has to, and at once. The shadows see a few uses at a time, with the counts of that time.
+    ranking has to, and immediately. The shadows see a few uses at a time, with the counts of that
+    time.
     """
 
     def __init__(self) -> None:

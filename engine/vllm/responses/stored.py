@@ -1,7 +1,7 @@
 """Stored responses: vLLM's own store of `/v1/responses`, with owners and bounds.
 
 vLLM (0.32) keeps responses, messages and events in a dictionary each, and the work of those in the
-background in a fourth. It removes nothing from the first three, and asks nobody whose they are.
+background in a fourth. It removes nothing from the first three, and does not ask whose they are.
 `StoredResponses` replaces the three, and `BackgroundResponses` the fourth.
 """
 
@@ -23,7 +23,7 @@ Key = tuple[Tenant, str]
 class OwnTable(MutableMapping[str, Any]):
     """One of vLLM's dictionaries by response id, of which each caller has his tenant's part.
 
-    Another tenant's id is unknown, and one that a client chooses replaces nobody else's.
+    Another tenant's id is unknown, and one that a client chooses replaces no other caller's.
     """
 
     def __init__(self, on_set: Callable[[Key], None]) -> None:
@@ -67,7 +67,7 @@ class _Ended:
 class StoredResponses:
     """At most `most` that have ended, and `most_bytes` of them, beside those that are worked on.
 
-    The oldest of the tenant that has most makes room: nobody's load ends what others have stored.
+    The oldest of the tenant that has most makes room: no tenant ends what others have stored.
     It outlives an engine, whose successor gets new dictionaries from vLLM.
     """
 

@@ -11,7 +11,7 @@ Work = Callable[[], object]
 
 
 class IdleThreads:
-    """Runs each work at once: in the thread that was busy last, or in a new one if none is idle.
+    """Runs each work immediately: in the thread that was busy last, or in a new one.
 
     A thread whose work hangs is not idle, and holds up no other work.
 

@@ -1,7 +1,7 @@
 """Store threads: for work on the store's files, whose disk may hang as any other.
 
 They are apart from those of `asyncio.to_thread`, which the database needs. What is asked of a store
-that hangs is given up after a while; its thread goes on, and undoes what nobody waits for.
+that hangs is given up after a while; its thread goes on, and undoes what no request waits for.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class StoreThreads:
         self.seconds = seconds
 
     def next_share(self) -> Share:
-        """An owner of its own: all of the kind's threads are for whoever comes first."""
+        """An owner of its own: all of the kind's threads are for the first caller."""
         return Share(f"store: {self._name}", str(next(_numbers)))
 
     async def run(
@@ -111,7 +111,7 @@ class _Attempt(Generic[Result]):
 def _forget(left: "asyncio.Future[Any]") -> None:
     _left_behind.discard(left)
     if not left.cancelled():
-        left.exception()  # retrieved: nobody waits for it
+        left.exception()  # retrieved: no request waits for it
 
 
 STEPS = StoreThreads("steps", STEP_SECONDS)
