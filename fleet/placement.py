@@ -60,7 +60,7 @@ def choose(
     if not replicas:
         raise ValueError("there is no replica")
     limits = max_ranks or [None] * len(replicas)
-    able = _fitting(rank, limits)
+    able = _find_fitting(rank, limits)
     most = bound.most([loads[index] for index in able])
     positions = _positions(adapter, tuple(replicas))
 
@@ -74,7 +74,7 @@ def choose(
 
 def least_busy(loads: Sequence[int], rank: int, max_ranks: Sequence[int | None]) -> int:
     """The index of the least busy replica that serves this rank: any, of a request without one."""
-    able = _fitting(rank, max_ranks) if rank else range(len(loads))
+    able = _find_fitting(rank, max_ranks) if rank else range(len(loads))
     return min(able, key=loads.__getitem__)
 
 
@@ -88,7 +88,7 @@ def order(
     """
     limits = [(max_ranks or {}).get(name) for name in replicas]
     positions = _positions(adapter, tuple(replicas))
-    able = _fitting(rank, limits)
+    able = _find_fitting(rank, limits)
     able.sort(key=lambda index: (limits[index] or 0, positions[index]))
     return [replicas[index] for index in able]
 
@@ -105,7 +105,7 @@ def first_for(
     return frozenset(order(adapter, tuple(sorted(replicas)), rank, max_ranks)[:count])
 
 
-def _fitting(rank: int, max_ranks: Sequence[int | None]) -> list[int]:
+def _find_fitting(rank: int, max_ranks: Sequence[int | None]) -> list[int]:
     """The indices of those that serve the rank; else of those that may; else of all."""
     fitting = [i for i, most in enumerate(max_ranks) if most is not None and rank <= most]
     unknown = [i for i, most in enumerate(max_ranks) if most is None]

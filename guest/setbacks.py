@@ -71,7 +71,7 @@ class Setbacks:
         before = self._refused.pop(reference, None)
         longer = self._first_pause_seconds if before is None else 2 * before.pause_seconds
         pause = min(longer, LONGEST_PAUSE_SECONDS)
-        _bound(self._refused)
+        _forget_oldest(self._refused)
         self._refused[reference] = Refusal(failure, pause, self._clock() + pause)
 
     def accept(self, reference: str) -> None:
@@ -82,11 +82,11 @@ class Setbacks:
         """Once for all names that it concerns."""
         if failure.detail not in self._said.values():
             logger.warning("%s: %s (%s)", name, failure.detail, failure.cause)
-        _bound(self._said)
+        _forget_oldest(self._said)
         self._said[name] = failure.detail
 
 
-def _bound(kept: dict[str, str] | dict[str, Refusal]) -> None:
+def _forget_oldest(kept: dict[str, str] | dict[str, Refusal]) -> None:
     """Forgets the oldest."""
     while len(kept) >= _MOST_KEPT:
         del kept[next(iter(kept))]

@@ -31,7 +31,7 @@ def diff(
         print(f"{one.reference} and {other.reference} have the same files")
     if not found:
         return
-    rows = [(name, _shown(name, a), _shown(name, b)) for name, (a, b) in found.items()]
+    rows = [(name, _format(name, a), _format(name, b)) for name, (a, b) in found.items()]
     show_table(("FIELD", one.reference, other.reference), rows)
 
 
@@ -59,7 +59,7 @@ def _flat(version: "VersionRead") -> Json:
     return content
 
 
-def _shown(name: str, value: object) -> str:
+def _format(name: str, value: object) -> str:
     if name.endswith("_at") and isinstance(value, str):
         return moment(datetime.fromisoformat(value))
     if name == "size_bytes" and isinstance(value, int):

@@ -91,7 +91,9 @@ def list_(
             found = iter(client.adapters.list(owner=owner, base=base))  # misses and repeats none
         else:
             order = Order("asked" if sort == "used" else sort, reverse != (sort == "created"))
-            found = _sorted(client, order, text=text_, tags=tag or (), owner=owner, base=base)
+            found = _read_in_order(
+                client, order, text=text_, tags=tag or (), owner=owner, base=base
+            )
         uses = {} if as_json else _uses(client)
         adapters = list(islice(found, None if shown is None else shown + 1))
         more = shown is not None and len(adapters) > shown
@@ -171,7 +173,7 @@ def _add(found: dict[str, Use], tier: str, each: "ResidentRead", now: datetime) 
     found[name] = Use(tier, at if before is None else max(at, before.at))
 
 
-def _sorted(client: "Client", order: Order, **conditions: Any) -> "Iterator[OverviewItem]":
+def _read_in_order(client: "Client", order: Order, **conditions: Any) -> "Iterator[OverviewItem]":
     """Each once, in the order of the console's table, though that may move on meanwhile."""
     seen: set[str] = set()
     as_of = None

@@ -47,7 +47,7 @@ def export(
     try:
         for path, source in content.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            text = _adapted(path, source.read_text(encoding="utf-8"), runbooks)
+            text = _adapt(path, source.read_text(encoding="utf-8"), runbooks)
             (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{error.filename} can't be written: {error.strerror}") from error
@@ -55,7 +55,7 @@ def export(
     print(json.dumps(written, indent=2) if as_json else "\n".join(written))
 
 
-def _adapted(path: str, text: str, runbooks: str | None) -> str:
+def _adapt(path: str, text: str, runbooks: str | None) -> str:
     """For a folder that has one page of the documentation, or an address where it is."""
     if path == PAGE:
         return _LINK_TO_A_PAGE.sub(r"\1", text)

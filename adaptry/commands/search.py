@@ -117,8 +117,8 @@ def update(
                 add_tags=tag or (),
                 remove_tags=untag or (),
                 metadata=_pairs(set_),
-                serve_chat_template=_given(serve_chat_template),
-                serve_sampling_defaults=_given(serve_sampling_defaults),
+                serve_chat_template=_value_or_unset(serve_chat_template),
+                serve_sampling_defaults=_value_or_unset(serve_sampling_defaults),
             )
     if as_json:
         show_json(content)
@@ -155,7 +155,7 @@ def _clearable(value: str | None) -> str | Unset | None:
     return UNSET if value is None else value or None
 
 
-def _given(value: bool | None) -> bool | Unset:
+def _value_or_unset(value: bool | None) -> bool | Unset:
     return UNSET if value is None else value
 
 

@@ -38,7 +38,7 @@ def undo(
     The engine loads the version before the alias moves, as for `promote`.
     """
     with switch_client(server, "loading the version into memory") as client:
-        name, moved = _named(alias) if alias else _last_moved(client)
+        name, moved = _parse_alias(alias) if alias else _last_moved(client)
         now, before = _states(client, name, moved)
         step = f"{name}@{moved}: {target(now) if now else 'deleted'} -> {target(before)}"
         if not dry_run:
@@ -56,7 +56,7 @@ def undo(
         print(f"{step} (not done: --dry-run)" if dry_run else step)
 
 
-def _named(text: str) -> tuple[str, str]:
+def _parse_alias(text: str) -> tuple[str, str]:
     name, _, alias = text.partition("@")
     return name, alias or "default"
 

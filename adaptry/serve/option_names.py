@@ -17,7 +17,7 @@ def check_names(for_vllm: Sequence[str], ours: Sequence[str]) -> None:
 
     Raises UsageError.
     """
-    if not (_installed() or "").startswith(LISTED):
+    if not (_find_installed() or "").startswith(LISTED):
         return
     known = {*vllm_options(), *ours}
     for argument in for_vllm:
@@ -33,7 +33,7 @@ def vllm_options() -> list[str]:
     return _LIST.read_text(encoding="utf-8").split()
 
 
-def _installed() -> str | None:
+def _find_installed() -> str | None:
     for name in ENGINES:
         try:
             return importlib.metadata.version(name)

@@ -42,13 +42,15 @@ def at_recorded_pace(known: KnownCosts, trace: Trace, setting: Setting) -> Known
     workload, costs = workload_of(trace, MOST_REQUESTS), known.costs
     costs = replace(costs, first_token_factors=())
     for _ in range(_ROUNDS):
-        costs = _scaled(costs, _ratio(_going(requests, _replayed(workload, costs, setting), costs)))
-    going = _going(requests, _replayed(workload, costs, setting), costs)
+        costs = _scale(
+            costs, _ratio(_token_seconds(requests, _replay(workload, costs, setting), costs))
+        )
+    going = _token_seconds(requests, _replay(workload, costs, setting), costs)
     factors = [took / said for took, said in going]
     return KnownCosts(costs, known.sources).with_spread("first_token_factors", factors)
 
 
-def _replayed(workload: Workload, costs: Costs, setting: Setting) -> Sequence[Request]:
+def _replay(workload: Workload, costs: Costs, setting: Setting) -> Sequence[Request]:
     return replay(workload.arrivals, costs, setting.shape(), orders=setting.orders()).requests
 
 
@@ -58,7 +60,7 @@ def _tokens(request: TracedRequest) -> int:
     return max(request.generated_tokens - 1, 0) if is_known else 0
 
 
-def _going(
+def _token_seconds(
     recorded: Sequence[TracedRequest], simulated: Sequence[Request], costs: Costs
 ) -> list[tuple[float, float]]:
     """Of each request the seconds that its tokens took, and those that they are said to take.
@@ -85,7 +87,7 @@ def _ratio(going: Sequence[tuple[float, float]]) -> float:
     return sum(took for took, _ in going) / sum(said for _, said in going) if going else 1.0
 
 
-def _scaled(costs: Costs, factor: float) -> Costs:
+def _scale(costs: Costs, factor: float) -> Costs:
     values = {name: getattr(costs, name) * factor for name in _IN_ENGINE}
     steps = tuple((count, seconds * factor) for count, seconds in costs.steps)
     return replace(costs, **values, steps=steps)

@@ -40,7 +40,7 @@ def plain(content: object) -> object:
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """One line per row; columns of numbers are right-aligned. `empty`: a hint for no row."""
     lines = [tuple(headings), *map(tuple, rows)]
-    columns = [_aligned(column) for column in zip(*lines, strict=True)]
+    columns = [_align(column) for column in zip(*lines, strict=True)]
     for line in zip(*columns, strict=True):
         print("  ".join(line).rstrip())
     if len(lines) == 1:
@@ -58,7 +58,7 @@ def say(hint: str) -> None:
         print(hint, file=sys.stderr)
 
 
-def _aligned(column: Sequence[str]) -> list[str]:
+def _align(column: Sequence[str]) -> list[str]:
     """`column` has its heading too."""
     width = max(map(len, column))
     is_number = all(cell in _NO_NUMBER or _NUMBER.match(cell) for cell in column[1:])

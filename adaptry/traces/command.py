@@ -101,10 +101,10 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from map(_parsed, whole)
+        yield from map(_parse, whole)
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     """Raises UnexpectedAnswer."""
     try:
         content = json.loads(line)

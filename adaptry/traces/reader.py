@@ -43,10 +43,10 @@ def _read(path: Path) -> Trace:
 
 def read_lines(lines: Iterable[bytes], name: str) -> Trace:
     """A last line that has no end was cut off, and is left out. Raises CommandError."""
-    return trace_of(_parsed(lines, name))
+    return trace_of(_parse(lines, name))
 
 
-def _parsed(lines: Iterable[bytes], name: str) -> Iterator[dict[str, Any]]:
+def _parse(lines: Iterable[bytes], name: str) -> Iterator[dict[str, Any]]:
     probe = Trace()
     for number, line in enumerate(lines, 1):
         try:

@@ -59,7 +59,7 @@ class Asker:
                     continue
                 first = first or time.perf_counter() - asked
                 if (usage := json.loads(line[len(_EVENT) - 1 :]).get("usage")) is not None:
-                    cached = _cached(usage)
+                    cached = _count_cached(usage)
             invocation = response.headers.get("x-adaptry-invocation")
         return Turn(first, time.perf_counter() - asked, cached, invocation)
 
@@ -131,5 +131,5 @@ def _fan_out_body(models: Sequence[str], prompt: Sequence[int], suffix: Sequence
     return json.dumps(asked).encode()
 
 
-def _cached(usage: dict[str, Any]) -> int:
+def _count_cached(usage: dict[str, Any]) -> int:
     return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)

@@ -62,12 +62,12 @@ def _row(figure: Figure, values: Mapping[str, float | None]) -> dict[str, str]:
     return {
         "what": figure.what,
         "must be": figure.limit,
-        **{name: "–" if value is None else _shown(value) for name, value in values.items()},
+        **{name: "–" if value is None else _format(value) for name, value in values.items()},
         "met": met if figure.limit else "",
     }
 
 
-def _shown(value: float) -> str:
+def _format(value: float) -> str:
     """Three significant digits."""
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"

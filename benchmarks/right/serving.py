@@ -59,7 +59,7 @@ async def ask_all(
         async with aiohttp.ClientSession(side.base_url, timeout=timeout) as session:
             beside = [asyncio.create_task(_stream(session, asked, n)) for n in range(streams)]
             try:
-                answers = await _mixed(session, asked)
+                answers = await _ask_mixed(session, asked)
             finally:
                 for stream in beside:
                     stream.cancel()
@@ -67,7 +67,7 @@ async def ask_all(
             return answers, await _cache_counts(session, side)
 
 
-async def _mixed(
+async def _ask_mixed(
     session: aiohttp.ClientSession, asked: Mapping[str, Sequence[Sequence[int]]]
 ) -> dict[str, list[Answer]]:
     order = [(name, number) for name, prompts in asked.items() for number in range(len(prompts))]

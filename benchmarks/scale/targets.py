@@ -23,8 +23,8 @@ def judge(rows: Mapping[str, Rows]) -> list[dict[str, str]]:
             for routing in ("two replicas, ours", "two replicas, random", "their simulation, ours")
         )
         judged += [
-            _judged("loads, our routing ÷ at random", ours / at_random, LOADS_RATIO),
-            _judged(
+            _judge("loads, our routing ÷ at random", ours / at_random, LOADS_RATIO),
+            _judge(
                 "loads, simulation against two replicas",
                 abs(simulated - ours) / ours,
                 SIMULATED_DIFFERENCE,
@@ -33,9 +33,9 @@ def judge(rows: Mapping[str, Rows]) -> list[dict[str, str]]:
     two, one = (goodput(rows.get(GOODPUT, ()), replicas) for replicas in (2, 1))
     if not math.isnan(one):
         what = f"goodput, two replicas ÷ one ({two:g} ÷ {one:g} requests/s)"
-        judged.append(_judged(what, two / one if one else 0.0, GOODPUT_RATIO, at_least=True))
+        judged.append(_judge(what, two / one if one else 0.0, GOODPUT_RATIO, at_least=True))
     for row in rows.get(CHANGES, ()):
-        judged.append(_judged(f"lost requests, {row['what']}", _number(row["lost"]), 0))
+        judged.append(_judge(f"lost requests, {row['what']}", _number(row["lost"]), 0))
     return judged
 
 
@@ -51,7 +51,7 @@ def _number(value: object) -> float:
     return float(str(value))
 
 
-def _judged(what: str, found: float, limit: float, *, at_least: bool = False) -> dict[str, str]:
+def _judge(what: str, found: float, limit: float, *, at_least: bool = False) -> dict[str, str]:
     met = found >= limit if at_least else found <= limit
     return {
         "what": what,

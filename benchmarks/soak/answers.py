@@ -40,7 +40,7 @@ def judge(
 ) -> str | None:
     """The error in a response, or None. `base`: the base model's output for each word."""
     if answer.outcome == "failed":
-        return f"{_asked(answer)} ({answer.kind}): {answer.problem}"
+        return f"{_reference_of(answer)} ({answer.kind}): {answer.problem}"
     if not answer.name:
         return _judge_base(base, answer)
     adapter = known[answer.name]
@@ -51,7 +51,7 @@ def judge(
     return _judge_version(adapter, answer) or _judge_text(adapter, answer)
 
 
-def _asked(answer: Answer) -> str:
+def _reference_of(answer: Answer) -> str:
     if not answer.name:
         return "the base model"
     return f"{answer.name}@{answer.alias}" if answer.alias else f"{answer.name}:{answer.asked}"
@@ -69,23 +69,23 @@ def _judge_base(base: Mapping[str, str], answer: Answer) -> str | None:
 
 def _judge_refusal(known: AdapterHistory, answer: Answer) -> str | None:
     if answer.alias is not None:
-        return f"{_asked(answer)} was refused: {answer.problem}"
+        return f"{_reference_of(answer)} was refused: {answer.problem}"
     if known.must_serve(answer.asked, answer.begin, answer.end):
-        return f"{_asked(answer)} was refused as retired, and is not"
+        return f"{_reference_of(answer)} was refused as retired, and is not"
     return None
 
 
 def _judge_version(known: AdapterHistory, answer: Answer) -> str | None:
     if answer.served != f"{answer.name}:{answer.version}":
-        return f"{_asked(answer)} was answered by {answer.served}"
+        return f"{_reference_of(answer)} was answered by {answer.served}"
     if answer.alias is None:
         if answer.version != answer.asked:
-            return f"{_asked(answer)} was answered by {answer.served}"
+            return f"{_reference_of(answer)} was answered by {answer.served}"
     else:
         meanings = known.meanings(answer.alias, answer.begin, answer.end)
         if not any(_may_mean(meaning, answer) for meaning in meanings):
             meant = [meaning.weights for meaning in meanings]
-            return f"{_asked(answer)} for {answer.user} meant {meant}, not {answer.version}"
+            return f"{_reference_of(answer)} for {answer.user} meant {meant}, not {answer.version}"
     if not known.may_serve(answer.version, answer.begin, answer.end):
         return f"{answer.served} answered after it was retired"
     return None

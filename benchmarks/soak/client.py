@@ -111,11 +111,11 @@ class Asker:
         stream = self._http.stream("POST", path, json=body, headers=headers)
         try:
             async with asyncio.timeout(patience_seconds), stream as response:
-                answer = _begun(answer, response)
+                answer = _record_begin(answer, response)
                 if pieces is not None:
                     return await _left_early(answer, response, pieces)
                 content = (await response.aread()).decode()
-                return _ended(answer, content, streamed=bool(body.get("stream")))
+                return _record_end(answer, content, streamed=bool(body.get("stream")))
         except TimeoutError:
             outcome: Outcome = "failed" if pieces is None else "cancelled"
             return replace(answer, outcome=outcome, problem="stuck", end=_now(answer))
@@ -127,7 +127,7 @@ def _now(answer: Answer) -> float:
     return min(answer.end, time.monotonic())
 
 
-def _begun(wish: Answer, response: httpx.Response) -> Answer:
+def _record_begin(wish: Answer, response: httpx.Response) -> Answer:
     """Record the first byte: by now the request was resolved."""
     served = response.headers.get("x-adaptry-version", "")
     return replace(
@@ -141,7 +141,7 @@ def _begun(wish: Answer, response: httpx.Response) -> Answer:
     )
 
 
-def _ended(wish: Answer, content: str, *, streamed: bool) -> Answer:
+def _record_end(wish: Answer, content: str, *, streamed: bool) -> Answer:
     if wish.outcome != "answered":
         is_gone = wish.problem == "HTTP 404" and any(f'"{code}"' in content for code in GONE)
         outcome: Outcome = "refused" if is_gone else wish.outcome
@@ -157,7 +157,7 @@ def _ended(wish: Answer, content: str, *, streamed: bool) -> Answer:
 async def _left_early(wish: Answer, response: httpx.Response, pieces: int) -> Answer:
     """Disconnect after some pieces, or at the first byte."""
     if wish.outcome != "answered":
-        return _ended(wish, (await response.aread()).decode(), streamed=False)
+        return _record_end(wish, (await response.aread()).decode(), streamed=False)
     text, left = "", pieces
     async for line in response.aiter_lines():
         if left == 0:

@@ -46,11 +46,11 @@ def activate_request(request: Any) -> int | None:
         return start_of(adapter)
     sought = adapter.base_model_name.removeprefix(_INVOCATION)
     start = find_start(request.prompt_token_ids, [int(token) for token in sought.split(",")])
-    request.lora_request = None if start is None else _marked(adapter, f"{_START}{start}")
+    request.lora_request = None if start is None else _mark(adapter, f"{_START}{start}")
     return start
 
 
-def _marked(adapter: Any, mark: str) -> Any:
+def _mark(adapter: Any, mark: str) -> Any:
     """A copy: the same request for an adapter may be used for several prompts."""
     name, number, path = adapter.lora_name, adapter.lora_int_id, adapter.lora_path
     return type(adapter)(name, number, path, base_model_name=mark)

@@ -100,20 +100,20 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
     @router.post("/adapters", response_class=PlainTextResponse, openapi_extra=_body_of(AddAdapter))
     async def add_adapter(request: Request) -> str:
         """SageMaker's form of `load_lora_adapter`; without a body, the query has its fields."""
-        body = await _added(request)
+        body = await _parse_body(request)
         await load(body.name, body.src, body.load_inplace)
-        return f"Adapter {_shown(request, body.name)} registered"
+        return f"Adapter {_name_for(request, body.name)} registered"
 
     @router.delete("/adapters/{name:path}", response_class=PlainTextResponse)
     async def remove_adapter(name: str, request: Request) -> str:
         """SageMaker's form of `unload_lora_adapter`."""
         await unload(name)
-        return f"Adapter {_shown(request, name)} unregistered"
+        return f"Adapter {_name_for(request, name)} unregistered"
 
     return router
 
 
-async def _added(request: Request) -> AddAdapter:
+async def _parse_body(request: Request) -> AddAdapter:
     """Raises RequestValidationError."""
     content = await request.body()
     try:
@@ -126,7 +126,7 @@ async def _added(request: Request) -> AddAdapter:
         raise RequestValidationError([problem]) from None
 
 
-def _shown(request: Request, name: str) -> str:
+def _name_for(request: Request, name: str) -> str:
     return request.headers.get(ALIAS_HEADER) or name
 
 

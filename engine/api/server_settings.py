@@ -145,7 +145,7 @@ def _fields(part: Part, settings: BaseSettings) -> Iterator[SettingRead]:
         yield SettingRead(
             part=part,
             name=f"ADAPTRY_{name.upper()}",
-            value=_shown(shown),
+            value=_format(shown),
             is_default=None if default is PydanticUndefined else value == default,
             description=field.description,
         )
@@ -157,13 +157,13 @@ def _options(given: Mapping[str, Any]) -> Iterable[SettingRead]:
             yield SettingRead(
                 part="engine",
                 name=f"--{name.replace('_', '-')}",
-                value=_shown(given[name]),
+                value=_format(given[name]),
                 is_default=None,
                 description=None,
             )
 
 
-def _shown(value: Any) -> JsonValue:
+def _format(value: Any) -> JsonValue:
     """As JSON; a SecretStr becomes asterisks by itself."""
     return _without_secrets(TypeAdapter(Any).dump_python(value, mode="json", fallback=str))
 

@@ -87,7 +87,7 @@ class Admission:
                 await self._executor.wait_until_sent()
         except TimeoutError:
             self._abandon(ticket, pending, engine)
-            waited = self._waited(pending) + waited_before
+            waited = self._wait_seconds(pending) + waited_before
             raise SlotWaitTimeout(version.reference, waited) from None
         except BaseException:
             self._abandon(ticket, pending, engine)
@@ -96,7 +96,7 @@ class Admission:
         load_seconds = self._state.load_seconds(version.id) if missed else 0.0
         if outcome is not CacheOutcome.GPU_HIT:
             self._retry_after.record_grant(load_seconds)
-        return Lease(version, outcome, self._waited(pending) + waited_before, load_seconds)
+        return Lease(version, outcome, self._wait_seconds(pending) + waited_before, load_seconds)
 
     async def _lease_immediately(self, request: LeaseRequest) -> Lease:
         """Past the queue, as nearly all requests."""
@@ -206,5 +206,5 @@ class Admission:
         self._policy.cancel(ticket)
         self._executor.advance()
 
-    def _waited(self, pending: PendingRequest) -> float:
+    def _wait_seconds(self, pending: PendingRequest) -> float:
         return self._clock() - pending.arrived

@@ -75,7 +75,7 @@ class Places(Mapping[VersionId, Place]):
                     self.put(replace(self._of(version), host_owed=0, slot_owed=0))
                 return known
             case MovedIn() | Evicted() | LoadStarted() | LoadFailed() | Pinned() | Unpinned():
-                self.put(_changed(self._of(event.version), event, at))
+                self.put(_apply(self._of(event.version), event, at))
                 return (event.version,)
             case _:
                 return ()
@@ -84,7 +84,7 @@ class Places(Mapping[VersionId, Place]):
         return self._places.get(version.id) or Place(version)
 
 
-def _changed(  # noqa: PLR0911  # one for each kind
+def _apply(  # noqa: PLR0911  # one for each kind
     place: Place,
     event: MovedIn | Evicted | LoadStarted | LoadFailed | Pinned | Unpinned,
     at: int,
@@ -99,10 +99,10 @@ def _changed(  # noqa: PLR0911  # one for each kind
                 return replace(place, slot_owed=place.slot_owed - 1)
             return replace(place, slot_since=at, slot=slot)
         case Evicted(tier=Tier.GPU, reason=reason):
-            owed = _owed(place.slot_since, place.slot_owed, reason)
+            owed = _count_owed(place.slot_since, place.slot_owed, reason)
             return replace(place, slot_since=None, slot=None, slot_owed=owed)
         case Evicted(reason=reason):
-            owed = _owed(place.host_since, place.host_owed, reason)
+            owed = _count_owed(place.host_since, place.host_owed, reason)
             return replace(place, host_since=None, host_owed=owed)
         case LoadStarted():
             return replace(place, loading_since=at)
@@ -114,7 +114,7 @@ def _changed(  # noqa: PLR0911  # one for each kind
             return replace(place, pinned=None)
 
 
-def _owed(since: int | None, owed: int, reason: EvictionReason) -> int:
+def _count_owed(since: int | None, owed: int, reason: EvictionReason) -> int:
     if reason is EvictionReason.DRIFT:  # it was not there, or no entry of it was reported
         return 0
     return owed + 1 if since is None else owed
@@ -132,7 +132,7 @@ class Corrections:
 
     def find(self, places: Places, snapshot: CacheSnapshot, at: int) -> list[Place]:
         """The places to put."""
-        seen = _seen(snapshot, places, at)
+        seen = _places_of(snapshot, places, at)
         differing: dict[VersionId, tuple[Place | None, Place]] = {}
         for id_ in {*places, *seen}:
             believed, actual = places.get(id_), seen.get(id_)
@@ -150,7 +150,7 @@ class Corrections:
         return stuck
 
 
-def _seen(snapshot: CacheSnapshot, places: Places, at: int) -> dict[VersionId, Place]:
+def _places_of(snapshot: CacheSnapshot, places: Places, at: int) -> dict[VersionId, Place]:
     """`at`: since when it has been there, where the events don't tell."""
     slots = {resident.version.id: resident for resident in snapshot.gpu}
     seen: dict[VersionId, Place] = {}

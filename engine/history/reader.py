@@ -67,7 +67,7 @@ class HistoryReader:
 
     async def servers(self) -> list[str]:
         """Names of those with a history."""
-        return sorted({*await self._store.servers(), *await self._recorded()})
+        return sorted({*await self._store.servers(), *await self._recording_servers()})
 
     async def choose(self, server: str | None) -> str:
         """This server, or a replica of it, if none is named.
@@ -77,7 +77,7 @@ class HistoryReader:
         own, saved = self._store.server, await self._store.servers()
         if server in saved:
             return server  # without asking all replicas
-        recorded = await self._recorded()
+        recorded = await self._recording_servers()
         known = sorted({*saved, *recorded})
         if server in known:
             return server
@@ -97,13 +97,13 @@ class HistoryReader:
             return []
         return sorted({server, *await self._store.replicas(fleet, begin, end)})
 
-    async def _recorded(self) -> Sequence[str]:
+    async def _recording_servers(self) -> Sequence[str]:
         return () if self._recording is None else await self._recording.servers()
 
     async def oldest(self, server: str) -> int | None:
         """When what is recorded of it begins."""
         bounds = await self._store.bounds(server)
-        begins = [row.began_at for row in await self._unsaved(server)]
+        begins = [row.began_at for row in await self._unsaved_rows(server)]
         return min(begins + ([] if bounds is None else [bounds.oldest]), default=None)
 
     def check_time(self, at: int, now: int) -> None:
@@ -116,12 +116,12 @@ class HistoryReader:
 
     async def moment(self, server: str, at: int) -> PastMoment:
         saved = await self._store.within(server, at, at + LONGEST_WAIT)
-        rows = {row.began_at: row for row in (*saved, *await self._unsaved(server))}
+        rows = {row.began_at: row for row in (*saved, *await self._unsaved_rows(server))}
         found = await self._unpack(_moment, [rows[began] for began in sorted(rows)], at)
         return found or PastMoment(None, await self._gap_around(server, at))
 
     async def _gap_around(self, server: str, at: int) -> Unknown:
-        unsaved = [row.began_at for row in await self._unsaved(server) if row.began_at > at]
+        unsaved = [row.began_at for row in await self._unsaved_rows(server) if row.began_at > at]
         before = await self._store.last_before(server, at)
         after = await self._store.first_after(server, at)
         until = min([*unsaved, *([] if after is None else [after])], default=None)
@@ -137,7 +137,7 @@ class HistoryReader:
     ) -> tuple[list[Bucket], list[Unknown]]:
         """Counts in buckets of that many microseconds. `sees`: only of these adapters."""
         saved = await self._store.within(server, begin, end, content=False)
-        rows = {row.began_at: row for row in (*saved, *await self._unsaved(server))}
+        rows = {row.began_at: row for row in (*saved, *await self._unsaved_rows(server))}
         ordered = [rows[began] for began in sorted(rows)]
         within = [row for row in ordered if row.began_at < end and row.ended_at >= begin]
         totals = {row.began_at: row.totals for row in within}
@@ -180,7 +180,7 @@ class HistoryReader:
     async def _rows_from(self, server: str, begin: int, end: int) -> list[HistoryRow]:
         saved = await self._store.within(server, begin, end, limit=_SPANS)
         rows = {row.began_at: row for row in saved}
-        for row in await self._unsaved(server):
+        for row in await self._unsaved_rows(server):
             if row.began_at < end and row.ended_at > begin:
                 rows[row.began_at] = row
         return [rows[began] for began in sorted(rows)][:_SPANS]
@@ -190,7 +190,7 @@ class HistoryReader:
         async with self._unpacking:
             return await asyncio.to_thread(function, *given)
 
-    async def _unsaved(self, server: str) -> Sequence[HistoryRow]:
+    async def _unsaved_rows(self, server: str) -> Sequence[HistoryRow]:
         return () if self._recording is None else await self._recording.unsaved_rows(server)
 
 

@@ -25,7 +25,7 @@ class DecayedCounts:
     def use(self, version: VersionId, places: int) -> float:
         """Returns its score from now on."""
         self._now = now = self._now + 1 / (self._half_life * (places or 1))
-        score = _raised(self._scores.get(version), now)
+        score = _raise_score(self._scores.get(version), now)
         self._scores.put(version, score)
         return score
 
@@ -52,7 +52,7 @@ class CountPair:
         slow_now += 1 / (slow * places)
         self._now = scores = fast_now, slow_now
         if (before := self._find(version)) is not None:
-            scores = _raised(before[0], fast_now), _raised(before[1], slow_now)
+            scores = _raise_score(before[0], fast_now), _raise_score(before[1], slow_now)
         self._scores.put(version, scores)
         return scores
 
@@ -61,7 +61,7 @@ class CountPair:
         return self._find(version) or self._now
 
 
-def _raised(before: float | None, now: float) -> float:
+def _raise_score(before: float | None, now: float) -> float:
     """The score of one that is used now, and had this one."""
     if before is None or (age := now - before) > _FORGOTTEN:
         return now

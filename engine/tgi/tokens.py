@@ -27,7 +27,7 @@ def token_rows(choice: Mapping[str, Any], texts: TokenTexts | None) -> tuple[lis
     own = choice["token_ids"]
     echoed = len(found["tokens"]) - len(own)
     ids = [*(choice["prompt_token_ids"][:echoed] if echoed else ()), *own]
-    shown = list(_shown(found["tokens"], ids, texts))
+    shown = list(_alternatives(found["tokens"], ids, texts))
     rows = [
         {"id": number, "text": text, "logprob": logprob, "special": False}
         for number, text, logprob in zip(ids, shown, found["token_logprobs"], strict=True)
@@ -57,7 +57,7 @@ def _length(choice: Mapping[str, Any]) -> int:
     return len(choice["token_ids"])
 
 
-def _shown(
+def _alternatives(
     tokens: Sequence[str], ids: Sequence[int], texts: TokenTexts | None
 ) -> Iterator[str] | list[str]:
     """vLLM numbers them where it shows alternatives: their texts are no names of theirs."""

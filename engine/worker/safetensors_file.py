@@ -171,12 +171,14 @@ def _last_byte(entries: Mapping[str, Any]) -> int:
 
 
 def _kind(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _IGNORED_KEYS}
+    relevant = {
+        name: _sort_lists(config[name]) for name in sorted(config) if name not in _IGNORED_KEYS
+    }
     digest = hashlib.sha256(json.dumps(header).encode())
     digest.update(json.dumps(relevant).encode())  # in rank_pattern the first matching key counts
     return digest.hexdigest()
 
 
-def _sorted(value: Any) -> Any:
+def _sort_lists(value: Any) -> Any:
     """PEFT writes sets as lists in arbitrary order."""
     return sorted(map(str, value)) if isinstance(value, list) else value

@@ -35,7 +35,7 @@ class FleetRecording:
         self._known: tuple[float, dict[str, str]] | None = None
 
     async def servers(self) -> list[str]:
-        return sorted(await self._recording())
+        return sorted(await self._replicas_by_history())
 
     async def unsaved_rows(self, server: str) -> Sequence[HistoryRow]:
         replica = await self._replica(server)
@@ -53,9 +53,11 @@ class FleetRecording:
         fleet, replica = split_name(server)
         if replica is None or fleet != self._fleet:
             return None
-        return (await self._recording()).get(server) if may_be_shortened(server) else replica
+        return (
+            (await self._replicas_by_history()).get(server) if may_be_shortened(server) else replica
+        )
 
-    async def _recording(self) -> dict[str, str]:
+    async def _replicas_by_history(self) -> dict[str, str]:
         """Replicas by the name of their history.
 
         Asked of all once in a few seconds: a page asks for the history of each.

@@ -45,7 +45,7 @@ class ServeReplicas:
         answers = Answers(asked, only)
         await answers.wait(_ANSWER_SECONDS)
         while operation in TAKES_LONG and not answers.is_whole:
-            if not answers.may_come_from(await self._living()):
+            if not answers.may_come_from(await self._find_living()):
                 break
             await answers.wait(_ANSWER_SECONDS)
         found = answers.end(operation)
@@ -53,7 +53,7 @@ class ServeReplicas:
             raise EngineUnavailable("no replica answers")
         return found
 
-    async def _living(self) -> Set[str]:
+    async def _find_living(self) -> Set[str]:
         """The replicas that answer now: one that is stopped does not, until Ray has killed it."""
         try:
             return (await self.call("serves")).values.keys()

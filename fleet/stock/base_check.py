@@ -25,7 +25,7 @@ class BaseCheck:
         """Raises EngineUnavailable if it serves another one, or does not answer."""
         if self.is_declared:
             return
-        served = _served(await server.cards())
+        served = _base_names(await server.cards())
         if not await asyncio.to_thread(self._is_ours, served):
             raise EngineUnavailable(
                 f"{server.url} serves the base model {' and '.join(served) or 'none'}, not "
@@ -54,7 +54,7 @@ def _is_here(folder: Path) -> bool:
         return False
 
 
-def _served(cards: Sequence[Mapping[str, Any]]) -> list[str]:
+def _base_names(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the server was started with; its adapters have a parent."""
     roots = (card.get("root") or card["id"] for card in cards if not card.get("parent"))
     return sorted({str(root) for root in roots})

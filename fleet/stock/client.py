@@ -56,7 +56,7 @@ class StockVllm:
 
         Raises EngineUnavailable.
         """
-        with self._reading():
+        with self._translate_errors():
             response = await self._http.get("/v1/models", timeout=_CONNECT_SECONDS)
             response.raise_for_status()
             return [{**card, "id": str(card["id"])} for card in response.json()["data"]]
@@ -64,7 +64,7 @@ class StockVllm:
     async def base_model(self) -> tuple[str, int]:
         """What the server was started with, and its longest context. Raises EngineUnavailable."""
         cards = await self.cards()
-        with self._reading():
+        with self._translate_errors():
             base = cards[0]  # vLLM lists its base model first
             return str(base["root"]), int(base["max_model_len"])
 
@@ -96,7 +96,7 @@ class StockVllm:
     async def prompt_log_probabilities(self, model: str, tokens: Sequence[int]) -> list[float]:
         """For each token but the first. Raises EngineUnavailable."""
         body = {"model": model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0}
-        with self._reading():
+        with self._translate_errors():
             response = await self._http.post("/v1/completions", json=body | {"prompt_logprobs": 0})
             response.raise_for_status()
             entries = response.json()["choices"][0]["prompt_logprobs"]
@@ -112,7 +112,7 @@ class StockVllm:
         return None if response.is_success else _reason(response)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Raises EngineUnavailable for no answer, and for one that is not vLLM's."""
         try:
             yield

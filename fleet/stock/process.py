@@ -67,7 +67,7 @@ class StockStarter:
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def _check_names(self) -> None:
-        """Requests for an adapter that was unloaded there have to fail. Raises EngineUnavailable."""
+        """Requests for an adapter that was unloaded have to fail. Raises EngineUnavailable."""
         if await self._server.takes_any_name():
             raise EngineUnavailable(
                 f"{self._server.url} answers for any name with its base model: start it without "

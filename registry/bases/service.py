@@ -65,7 +65,7 @@ class BaseService:
                 row.facts,
                 row.created_at,
                 counts.get(row_id(row), 0),
-                tuple(sorted(names[other] for other in _linked(row_id(row), links))),
+                tuple(sorted(names[other] for other in _find_linked(row_id(row), links))),
                 (row.name, row.digest) == (self.identity.name, self.identity.digest),
             )
             for row in rows
@@ -97,7 +97,7 @@ class BaseService:
                 session.add(_event(EventKind.BASE_UNLINKED, one, two, actor, reason))
 
 
-def _linked(base_id: int, links: list[BaseLink]) -> list[int]:
+def _find_linked(base_id: int, links: list[BaseLink]) -> list[int]:
     pairs = [(link.first_id, link.second_id) for link in links]
     return [b if a == base_id else a for a, b in pairs if base_id in (a, b)]
 

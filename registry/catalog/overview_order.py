@@ -161,19 +161,19 @@ class ColumnOrder:
         """Ids, in the order of an index, which SQL follows from its beginning or end."""
         key, name = self._key, self._name
         by = (key.desc(), name.desc()) if self.descending else (key, name)
-        return self._selected(self._id).where(key.is_not(None)).order_by(*by)
+        return self._select(self._id).where(key.is_not(None)).order_by(*by)
 
     def without_value(self) -> Select[Any]:
         """Ids by name, in the order of the same index."""
-        chosen = self._selected(self._id).where(self._key.is_(None))
+        chosen = self._select(self._id).where(self._key.is_(None))
         return chosen.order_by(self._key, self._name)
 
     def count_with_value(self) -> Select[Any]:
-        return self._selected(func.count(self._id)).where(self._key.is_not(None))
+        return self._select(func.count(self._id)).where(self._key.is_not(None))
 
     def unsorted(self) -> Select[Any]:
         """Id, value and name of each, for `sort_rows`."""
-        return self._selected(self._id, self._key, self._name)
+        return self._select(self._id, self._key, self._name)
 
     def sort_rows(self, rows: Iterable[Any]) -> list[int]:
         """The same order of a few: ids of the rows of `unsorted`."""
@@ -196,7 +196,7 @@ class ColumnOrder:
     def _name(self) -> Any:
         return _ADAPTER.c.name if self.sort is AdapterSort.NAME else _ORDER.c.name
 
-    def _selected(self, *columns: Any) -> Select[Any]:
+    def _select(self, *columns: Any) -> Select[Any]:
         chosen = select(*columns).where(*self.filters)
         if self.sort is AdapterSort.NAME or not self.filters:
             return chosen

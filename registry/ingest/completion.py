@@ -103,9 +103,9 @@ class Completions:
             raise JobFinished(job.number, job.state)
         if job.version is None:
             raise _error_of(job)
-        return Registration(await self._published(job, job.version), created=bool(job.created))
+        return Registration(await self._read_published(job, job.version), created=bool(job.created))
 
-    async def _published(self, job: Job, number: int) -> PublishedVersion:
+    async def _read_published(self, job: Job, number: int) -> PublishedVersion:
         async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, job.adapter)

@@ -40,13 +40,13 @@ def explain_missing_files(names: Iterable[str], starts: Iterable[tuple[str, byte
     InvalidAdapter if they tell why; otherwise inspection says what is missing.
     """
     found = frozenset(names)
-    problem = _sharded(found) or _mlx(found) or _elsewhere(found) or _whole_model(found)
+    problem = _refuse_shards(found) or _mlx(found) or _elsewhere(found) or _whole_model(found)
     problem = problem or _diffusion(found, starts)
     if problem is not None:
         raise problem
 
 
-def _sharded(names: frozenset[str]) -> InvalidAdapter | None:
+def _refuse_shards(names: frozenset[str]) -> InvalidAdapter | None:
     shards = [name for name in names if name.startswith("adapter_model-00")]
     if SHARD_INDEX not in names and not shards:
         return None
@@ -123,7 +123,7 @@ def starts_in(folder: Path, *, follows_links: bool = False) -> Iterator[tuple[st
 
     No link is followed, unless told so: it may lead out of what the server may read.
     """
-    for file in sorted(path for path in _listed(folder) if is_weights(path.name)):
+    for file in sorted(path for path in _list_files(folder) if is_weights(path.name)):
         if (file.is_symlink() and not follows_links) or not file.is_file():
             continue
         with suppress(OSError), file.open("rb") as content:
@@ -133,8 +133,8 @@ def starts_in(folder: Path, *, follows_links: bool = False) -> Iterator[tuple[st
 def list_names(folder: Path) -> list[str]:
     """Some of the names in a folder and in its folders, relative to it."""
     names: list[str] = []
-    for parent in (folder, *sorted(filter(_is_folder, _listed(folder)))):
-        names += (str(path.relative_to(folder)) for path in _listed(parent))
+    for parent in (folder, *sorted(filter(_is_folder, _list_files(folder)))):
+        names += (str(path.relative_to(folder)) for path in _list_files(parent))
     return names[:_MAX_LISTED]
 
 
@@ -142,7 +142,7 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _listed(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     try:
         return list(islice(folder.iterdir(), _MAX_LISTED))
     except OSError:

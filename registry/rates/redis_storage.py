@@ -83,19 +83,19 @@ class RedisStorage(SharedStorage):
         await self._redis.aclose()
 
     async def take(self, window: Window, limit: int, amount: int) -> Counts:
-        keys = [_tagged(window.current), _tagged(window.previous)]
+        keys = [_tag(window.current), _tag(window.previous)]
         values = [amount, window.kept_seconds, window.weight, limit]
         taken, used, before = await self._ask(lambda: self._take_script(keys, values))
         return Counts(bool(taken), used, before)
 
     async def add(self, name: str, kept_seconds: int, amount: int) -> int:
         values = [amount, kept_seconds]
-        return int(await self._ask(lambda: self._add_script([_tagged(name)], values)))
+        return int(await self._ask(lambda: self._add_script([_tag(name)], values)))
 
     async def read(self, names: Sequence[str]) -> Mapping[str, int]:
         asking = self._redis.pipeline(transaction=False)  # in a cluster they are on several nodes
         for name in names:
-            asking.get(_tagged(name))
+            asking.get(_tag(name))
         found = await self._ask(asking.execute)
         return {name: int(used) for name, used in zip(names, found, strict=True) if used}
 
@@ -118,7 +118,7 @@ class RedisStorage(SharedStorage):
         return answer
 
 
-def _tagged(name: str) -> str:
+def _tag(name: str) -> str:
     """In a cluster both minutes of a limit are on one node."""
     limit, _, minute = name.rpartition("/")
     return f"adaptry:rates:{{{limit}}}/{minute}"

@@ -53,7 +53,7 @@ class RateUsage:
         async with self._database.read_session() as session:
             rows = (await session.execute(limited)).scalars().all()
         page = page_of(rows, limit, row_id)
-        return Page(await self._used(page.items, Subject.of_key), page.next_token)
+        return Page(await self._read_usage(page.items, Subject.of_key), page.next_token)
 
     async def of_tenants(
         self, *, limit: int, page_token: str | None, tenant: str | None
@@ -66,9 +66,9 @@ class RateUsage:
         async with self._database.read_session() as session:
             rows = (await session.execute(limited)).scalars().all()
         page = page_of(rows, limit, lambda row: row.name)
-        return Page(await self._used(page.items, Subject.of_tenant), page.next_token)
+        return Page(await self._read_usage(page.items, Subject.of_tenant), page.next_token)
 
-    async def _used(
+    async def _read_usage(
         self,
         rows: Sequence[ApiKey] | Sequence[Tenant],
         subject_of: Callable[[str, RateLimits], Subject],

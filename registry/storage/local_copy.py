@@ -58,7 +58,7 @@ class LocalCopyCache:
     def let_go(self) -> None:
         """Tell other processes what this one no longer needs."""
         with self._holding:
-            for digest in self._held - self._protected():
+            for digest in self._held - self._find_protected():
                 self._held.remove(digest)
                 self._locks.release(digest)
 
@@ -74,14 +74,14 @@ class LocalCopyCache:
         digest = folder.name
         if folder.is_dir() and self._fingerprints.get(digest) == fingerprint(folder):
             return
-        with self._fetching(digest):
+        with self._fetch_turn(digest):
             if not (folder.is_dir() and _digest_of(folder) == digest):
                 shutil.rmtree(folder, ignore_errors=True)
                 fetch(folder)
             self._fingerprints[digest] = fingerprint(folder)
 
     @contextmanager
-    def _fetching(self, digest: str) -> Iterator[None]:
+    def _fetch_turn(self, digest: str) -> Iterator[None]:
         """One process at a time: the next one finds what this one has fetched."""
         self._locks.take(f"{digest}.fetch")
         try:
@@ -92,7 +92,7 @@ class LocalCopyCache:
     def _trim(self) -> None:
         self.let_go()
         self._remove_leftovers()
-        needed = self._protected()
+        needed = self._find_protected()
         by_age = sorted((f for f in self._root.iterdir() if _is_copy(f)), key=_last_use)
         sizes = {folder: _size_bytes(folder) for folder in by_age}
         total = sum(sizes.values())
@@ -135,7 +135,7 @@ class LocalCopyCache:
             if is_ours:
                 turn.release()
 
-    def _protected(self) -> Set[str]:
+    def _find_protected(self) -> Set[str]:
         in_use = self.in_use()
         now = self._clock()
         for digest, given in list(self._handed_out.items()):  # other threads add to it

@@ -166,11 +166,11 @@ class PlainExchange:
             return HTTPConnection(host, port, timeout=connect_seconds)
         from http.client import HTTPSConnection
 
-        context = _trusting(uses_environment=host not in LOOPBACK)
+        context = _create_ssl_context(uses_environment=host not in LOOPBACK)
         return HTTPSConnection(host, port, timeout=connect_seconds, context=context)
 
     def _target(self, request: Request) -> str:
-        query = [(name, _written(value)) for name, value in request.query.items()]
+        query = [(name, _format_value(value)) for name, value in request.query.items()]
         path = self._url.path.rstrip("/") + request.path
         return f"{path}?{urlencode(query, doseq=True, quote_via=quote)}" if query else path
 
@@ -192,7 +192,7 @@ def _body(request: Request) -> bytes | None:
     ).encode()
 
 
-def _written(value: QueryValue) -> str | list[str]:
+def _format_value(value: QueryValue) -> str | list[str]:
     """As httpx writes it."""
     if value is None:
         return ""
@@ -208,7 +208,7 @@ def _has_proxies() -> bool:
     return any(value and name.lower() in _PROXIES for name, value in os.environ.items())
 
 
-def _trusting(*, uses_environment: bool) -> "ssl.SSLContext":
+def _create_ssl_context(*, uses_environment: bool) -> "ssl.SSLContext":
     """The authorities that httpx trusts."""
     import ssl
 

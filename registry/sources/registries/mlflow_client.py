@@ -187,14 +187,14 @@ class MlflowClient:
         try:
             with self._http.stream("GET", path, params=params) as response:
                 self._check(response)
-                content = self._parsed(response)
+                content = self._parse(response)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise MlflowError(f"no answer from {self.url}: {error}") from error
         if not isinstance(content, dict):
             raise MlflowError(f"{self.url} {FOREIGN}")
         return content
 
-    def _parsed(self, response: httpx.Response) -> Any:
+    def _parse(self, response: httpx.Response) -> Any:
         """None if it is no JSON. Raises MlflowError, HTTPError."""
         content = bytearray()
         for chunk in response.iter_bytes():
@@ -210,7 +210,7 @@ class MlflowClient:
         if response.is_success:
             return
         try:
-            message = printable(str(self._parsed(response)["message"]))
+            message = printable(str(self._parse(response)["message"]))
         except (KeyError, TypeError):
             message = response.reason_phrase
         status = response.status_code

@@ -89,7 +89,7 @@ class OciClient:
         headers = {"Accept": ", ".join(_MANIFESTS), "Accept-Encoding": "identity"}
         with self._registry.do_request(url, "GET", headers=headers, stream=True) as response:
             response.raise_for_status()
-            content = _bounded(response)
+            content = _read_bounded(response)
             promised = response.headers.get("Docker-Content-Digest", "")
         if len(content) > MAX_MANIFEST_BYTES:
             raise InvalidSource(f"{self._shown}: its manifest is larger than a registry may take")
@@ -128,7 +128,7 @@ class OciClient:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
-def _bounded(response: Any) -> bytes:
+def _read_bounded(response: Any) -> bytes:
     """Its body, or more than `MAX_MANIFEST_BYTES` of it. Raises HTTPError if it is cut off."""
     content = b""
     for chunk in response.raw.stream(MAX_MANIFEST_BYTES + 1, decode_content=False):
@@ -162,7 +162,7 @@ class _Session(requests.Session):
         timeout = (CONNECT_SECONDS, READ_SECONDS)
         response = super().send(request, **{**kwargs, "stream": True, "timeout": timeout})
         if not is_stream or response.status_code >= _BAD_REQUEST:
-            content = _bounded(response)
+            content = _read_bounded(response)
             if len(content) > MAX_MANIFEST_BYTES:
                 response.close()
                 raise SourceUnavailable("the registry answers with more than a token")
