@@ -22,12 +22,16 @@ from registry.defaults import DATABASE_URL, STORE
 from registry.sources.urls import UrlRules
 
 MAX_ALIASES = 256
+MOST_ROWS = 2**31 - 1
+"""No database counts further: in a LIMIT, more is an error of each statement."""
 
 
 class RegistrySettings(BaseSettings):
     """Database, store, and which files are accepted."""
 
-    model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ADAPTRY_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
     database_url: Annotated[str, AfterValidator(check_url)] = Field(
         DATABASE_URL,
@@ -83,14 +87,16 @@ class RegistrySettings(BaseSettings):
     )
     max_ingests: PositiveInt = Field(2, description="Jobs running concurrently.")
     max_tenant_jobs: PositiveInt = Field(
-        1000, description="Jobs of one tenant that have not ended; more get 429."
+        1000, le=MOST_ROWS, description="Jobs of one tenant that have not ended; more get 429."
     )
     max_uploads: PositiveInt = Field(8, description="Concurrent uploads; more get 429.")
     ingest_timeout_seconds: PositiveFloat = Field(
         3600.0, description="An upload, or an attempt to fetch an adapter, ends after this."
     )
     ingest_attempts: PositiveInt = Field(5, description="Attempts before a job fails.")
-    job_retention_days: PositiveFloat = Field(30.0, description="How long finished jobs are kept.")
+    job_retention_days: PositiveFloat = Field(
+        30.0, le=36_500, description="How long finished jobs are kept."
+    )
     max_import_bytes: PositiveInt = Field(2**40, description="Largest archive imported.")
     max_aliases: PositiveInt = Field(MAX_ALIASES, description="Most aliases of one adapter.")
     require_keys: bool | None = Field(
@@ -121,7 +127,7 @@ class RegistrySettings(BaseSettings):
         12, description="Attempts per webhook message; 12 take about a day."
     )
     webhook_timeout_seconds: PositiveFloat = Field(
-        10.0, description="Timeout of a webhook's receiver."
+        10.0, le=3600, description="Timeout of a webhook's receiver."
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from registry.sources.base import Progress
 _MAX_DETAIL = 1024
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
+_MOST_DOUBLINGS = 20
 
 
 class JobCancelled(Exception):
@@ -244,5 +245,5 @@ def _storable(text: str | None) -> str | None:
 
 def _wait_seconds(attempts: int) -> float:
     """Exponential backoff with jitter."""
-    doubled: float = _FIRST_WAIT_SECONDS * 2 ** (attempts - 1)
+    doubled: float = _FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, _MOST_DOUBLINGS)
     return min(doubled, _LONGEST_WAIT_SECONDS) * uniform(0.75, 1.25)
