@@ -14,7 +14,9 @@ MIN_TRACE_BYTES = 2**20
 class EngineSettings(BaseSettings):
     """Slots, host capacity and rank are arguments of vLLM and not repeated here."""
 
-    model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ADAPTRY_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
     max_slot_wait_seconds: PositiveFloat = Field(
         2.0,

@@ -15,7 +15,7 @@ FLEET = "fleet"
 class ReplicaClass(BaseModel):
     """Replicas with arguments of their own, such as a smaller `--max-lora-rank` and more slots."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     replicas: PositiveInt = Field(description="Number of engines.")
     vllm: tuple[str, ...] = Field(description="Their arguments of `vllm serve`, after the others.")
@@ -28,7 +28,7 @@ class FleetOptions(BaseModel):
     a password, and Ray shows its configuration to anyone who can reach it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="The base model: a folder, or a name on the Hub.")
     replicas: PositiveInt = Field(2, description="Number of engines.")

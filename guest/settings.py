@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class GuestSettings(BaseSettings):
     """Of a vLLM that is a guest: see [Serve from a stock vLLM](../howto/guests.md)."""
 
-    model_config = SettingsConfigDict(env_prefix="ADAPTRY_GUEST_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ADAPTRY_GUEST_", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     registry: str | None = Field(
         None,
