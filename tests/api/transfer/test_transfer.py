@@ -512,6 +512,10 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, bytes]], dict[str, bytes]]]] = 
         "archive_invalid",
         lambda p: {**p, f"files/{'ab' * 32}/adapter_model.bin": b""},
     ),
+    "only what is beside an adapter": (
+        "archive_incomplete",
+        lambda p: {**p, f"files/{'ab' * 32}/beside/tokenizer_config.json": b"{}"},
+    ),
     "a path that leads out": ("archive_invalid", lambda p: {**p, "../adapters/x.json": b""}),
     "an absolute path": ("archive_invalid", lambda p: {**p, "/etc/passwd": b""}),
     "a newer format": (
