@@ -262,10 +262,11 @@ async def test_a_source_that_is_deleted_before_its_job_runs(
         assert (job["state"], job["code"]) == ("failed", "source_not_found")
 
 
-async def test_a_job_reads_no_folder_of_another_tenant(
-    start: Start, make_adapter: AdapterMaker
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+async def test_a_job_reads_nothing_of_another_tenant(
+    start: Start, make_adapter: AdapterMaker, place: str
 ) -> None:
-    """Its own may have become a link to one since it was asked for."""
+    """Its own folder may have become a link to one since it was asked for."""
     secret = make_adapter("globex/secret")
     own = secret.parents[1] / "acme" / "bot"
     own.parent.mkdir()
@@ -273,7 +274,7 @@ async def test_a_job_reads_no_folder_of_another_tenant(
     job = Job(
         adapter="acme~bot",
         source="acme/bot",
-        fetched_from=str(own),
+        fetched_from={"folder": str(own), "bucket": "s3://team/globex/secret"}[place],
         request={},
         workspace="a" * 32,
         state=JobState.QUEUED,

@@ -284,6 +284,33 @@ async def test_an_upload_that_grows_too_large_is_ended(start: Start) -> None:
         await registry.no_leftovers()
 
 
+async def test_training_files_do_not_go_on_for_ever(
+    start: Start, adapter: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They don't count as the adapter's, which is no reason to read them without an end."""
+    monkeypatch.setattr("registry.ingest.multipart.MAX_TRAINING_BYTES", 2**20)
+    room = sum(map(len, adapter.values()))
+    async with start(max_adapter_bytes=room, max_training_file_bytes=1000) as registry:
+        few = await send_chunks(registry, {**adapter, "tokenizer.json": bytes(2**20)})
+        assert (await registry.finished(few))["version"] == "bot:1"
+        many = await send_chunks(registry, {**adapter, "tokenizer.json": bytes(4 * 2**20)})
+        assert (many.status_code, many.json()["code"]) == (413, "source_too_large")
+
+
+async def send_chunks(registry: Registry, files: Files) -> httpx.Response:
+    """Without saying before how much it will be."""
+    parts = [("files", (name, content)) for name, content in files.items()]
+    form = registry.http.build_request("POST", PATH, files=parts)
+    body = form.read()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), 2**16):
+            yield body[begin : begin + 2**16]
+
+    kind = {"content-type": form.headers["content-type"]}
+    return await registry.http.post(PATH, content=chunks(), headers=kind)
+
+
 def chunk(content: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(content), content)
 

@@ -131,6 +131,22 @@ async def test_a_cancelled_job_is_a_conflict(start: Start, make_adapter: Adapter
         assert (answer.status_code, answer.json()["code"]) == (409, "job_finished"), answer.text
 
 
+async def test_who_finds_no_place_to_wait_has_the_job_at_once(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that waits holds a connection and looks for its job every second."""
+    monkeypatch.setattr("registry.ingest.completion.MAX_WAITING", 1)
+    async with start(works=False) as registry:
+        first = asyncio.create_task(send(registry, make_adapter("a"), wait=4))
+        async with asyncio.timeout(10):
+            while not (await registry.http.get("/jobs")).json()["items"]:
+                await asyncio.sleep(0.02)
+        second = await send(registry, make_adapter("b"), wait=4)
+        assert second.status_code == 202, second.text
+        assert not first.done()
+        assert (await first).status_code == 202
+
+
 async def test_a_source_is_waited_for_if_told(start: Start, make_adapter: AdapterMaker) -> None:
     folder = make_adapter("a")
     async with start() as registry:

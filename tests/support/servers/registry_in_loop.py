@@ -119,7 +119,7 @@ async def running_registry(
     service = RegistryService(
         database, store, base, max_rank=16, reserved_names=frozenset({"tiny"})
     )
-    sources = RemoteSources(("http://", "hf://"), LOOPBACK, hub_endpoint=hub_endpoint)
+    sources = RemoteSources(("http://", "hf://", "s3://team"), LOOPBACK, hub_endpoint=hub_endpoint)
     given = RegistrySettings(**settings)
     ingest = IngestService(
         service.registrar, database, store, sources, given, watch=watch, requests=requests
