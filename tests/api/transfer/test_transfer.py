@@ -30,7 +30,7 @@ pytestmark = pytest.mark.both_databases
 
 AdapterMaker = Callable[..., Path]
 Json = dict[str, Any]
-SPLIT = [{"version": 1, "weight": 9}, {"version": 2, "weight": 1}]
+SPLIT = [{"version": 1, "weight": 1}, {"version": 2, "weight": 9}]
 UNCHANGED = {
     "adapters_added": 0,
     "versions_added": 0,

@@ -1,6 +1,6 @@
 """Import plan: what an archive would change here, decided without any I/O."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -96,3 +96,31 @@ def test_the_weights_of_what_is_one_version_here_are_added() -> None:
     plan = plan_adapter(manifest, local, replace_aliases=False, skipped=())
     (copied,) = plan.copied
     assert dict(copied.states[0].weights) == {1: 5, 3: 4}
+
+
+def test_what_was_registered_twice_there_stays_two_versions() -> None:
+    """Of which one is here: to find the other in it would refuse the import as a conflict."""
+    content = "c" * 64
+    local = LocalAdapter(1, versions={1: (30, f"{1:064x}")}, numbers_of={content: {1}})
+    twice = tuple(version(n).model_copy(update={"content_digest": content}) for n in (1, 2))
+    manifest = AdapterManifest(name="bot", versions=twice, created_at=AT)
+    plan = plan_adapter(manifest, local, replace_aliases=False, skipped=())
+    assert (plan.unchanged, list(plan.added), plan.conflicts) == ([1], [2], [])
+
+
+def test_an_alias_on_a_version_that_is_left_out_is_left_out() -> None:
+    """Its past alone would be a deleted alias, which a later import keeps as it is."""
+    later = AT + timedelta(days=1)
+    past = AliasStateManifest(
+        revision=1, weights={1: 1}, valid_from=AT, valid_to=later, actor="someone"
+    )
+    current = AliasStateManifest(revision=2, weights={2: 1}, valid_from=later, actor="someone")
+    manifest = AdapterManifest(
+        name="bot",
+        versions=(version(1), version(2)),
+        aliases=(AliasManifest(name="prod", states=(past, current)),),
+        created_at=AT,
+    )
+    skipped = [version(2).digest]
+    plan = plan_adapter(manifest, None, replace_aliases=False, skipped=skipped)
+    assert (list(plan.added), plan.copied, plan.kept) == ([1], [], ["prod"])
