@@ -30,7 +30,7 @@ def hashing(folder: Path) -> Figures:
     alone, ours = [], []
     for _ in range(ROUNDS):
         alone.append(_seconds(lambda: _library_alone(file)))
-        os.utime(file)  # its seal is broken, so that it has to be hashed
+        os.utime(file)  # its fingerprint differs, so that it has to be hashed
         ours.append(_seconds(lambda: verify(adapter, digest)))
     return {
         "hashing, share of the library's speed": statistics.median(alone) / statistics.median(ours),

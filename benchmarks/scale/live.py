@@ -1,10 +1,10 @@
 """Validation of the simulation: two real engines and their simulation get the same requests.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale.live
-    OMP_NUM_THREADS=1 python -m benchmarks.scale.live --entrance ours
-    python -m benchmarks.scale.live --machine h100 --entrance ours
+    OMP_NUM_THREADS=1 python -m benchmarks.scale.live --ingress ours
+    python -m benchmarks.scale.live --machine h100 --ingress ours
 
-The engines are those of `adaptry serve --replicas 2`; with `--entrance ours` two servers, and this
+The engines are those of `adaptry serve --replicas 2`; with `--ingress ours` two servers, and this
 process places each request by our routing. The requests are sent open-loop. Before that, the
 engines' own times are measured. Exits with 1 if loads differ by more than 3 %, or a hit ratio by
 a point.
@@ -174,7 +174,7 @@ def compare(real: Result, simulated: Result) -> bool:
     return loads <= 0.03 and max(ratios) <= 0.01
 
 
-async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Path) -> bool:
+async def measure(chosen: Machine, ingress: str, workload: Workload, folder: Path) -> bool:
     shape = SHAPES[chosen.shape]
     adapters = folder / "adapters"
     names = [name_of(n) for n in range(1, workload.adapters + 1)]
@@ -182,7 +182,7 @@ async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Pa
     base = write_base_model(folder, shape)
     cache = chosen.cache
     limits = Limits(cache.slots, cache.host_capacity, chosen.rank, chosen.arguments)
-    async with FRONTS[entrance](REPLICAS, base, adapters, limits, folder) as front:
+    async with FRONTS[ingress](REPLICAS, base, adapters, limits, folder) as front:
         costs = await calibrate(front.servers[0], workload.adapters, chosen.together)
         print(f"{machine()}\n{costs}\n", flush=True)
         for server in front.servers:
@@ -204,7 +204,7 @@ async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Pa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--machine", choices=MACHINES, default="cpu")
-    parser.add_argument("--entrance", choices=FRONTS, default="ray")
+    parser.add_argument("--ingress", choices=FRONTS, default="ray")
     parser.add_argument("--rate", type=float, help="requests/s of both engines together")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=1)
@@ -214,7 +214,7 @@ def main() -> int:
     given = {name: value for name, value in changed.items() if value is not None}
     workload = replace(chosen.workload, **given)
     with tempfile.TemporaryDirectory() as folder:
-        return 0 if asyncio.run(measure(chosen, arguments.entrance, workload, Path(folder))) else 1
+        return 0 if asyncio.run(measure(chosen, arguments.ingress, workload, Path(folder))) else 1
 
 
 if __name__ == "__main__":

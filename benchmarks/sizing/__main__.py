@@ -1,4 +1,4 @@
-"""Truth of `adaptry size`: predictions for settings that were never run, and then run.
+"""Sizing benchmark: predictions of `adaptry size` for settings that were never run, and then run.
 
     OMP_NUM_THREADS=1 python -m benchmarks.sizing --again --write
     OMP_NUM_THREADS=1 python -m benchmarks.sizing --trace ids.txt --requests 600 --rate 6
@@ -28,6 +28,7 @@ from benchmarks.common.servers import Side
 from benchmarks.common.tables import machine, print_table
 from benchmarks.sizing.halves import halves, warm_share, zipf_ids
 from benchmarks.sizing.machines import MACHINES, Machine
+from benchmarks.sizing.measured import Errors, Measured, errors_of
 from benchmarks.sizing.page import Compared, block_of, write
 from benchmarks.sizing.runs import (
     Felt,
@@ -39,7 +40,6 @@ from benchmarks.sizing.runs import (
     serve,
     serving,
 )
-from benchmarks.sizing.truth import Errors, Measured, errors_of
 from engine.simulation.shared_engine import Costs
 
 GOAL_SECONDS = 0.5

@@ -24,8 +24,8 @@ from benchmarks.common.tables import print_table
 from benchmarks.sizing.__main__ import described_range, predict_run
 from benchmarks.sizing.halves import WARM_SECONDS, halves, zipf_ids
 from benchmarks.sizing.machines import MACHINES, Machine
+from benchmarks.sizing.measured import Measured, errors_of, measured_of
 from benchmarks.sizing.runs import Run
-from benchmarks.sizing.truth import Measured, errors_of, measured_of
 
 ADAPTERS, SEED = 40, 1
 _BEFORE_SECONDS = 0.5  # the last of the warm-up came earlier, the first after it later

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from benchmarks.common.tables import table_of
+from benchmarks.sizing.measured import Errors, Measured, difference
 from benchmarks.sizing.runs import Run
-from benchmarks.sizing.truth import Errors, Measured, difference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations" / "sizing.md"
 START = "<!-- predictions: written by benchmarks.sizing -->\n\n"

@@ -18,7 +18,7 @@ from benchmarks.common.servers import Limits, Side, ours_alone, stock_alone
 from benchmarks.common.workload import SHAPES, name_of, write_adapters, write_base_model
 from benchmarks.sizing.halves import WARM_SECONDS
 from benchmarks.sizing.machines import Machine
-from benchmarks.sizing.truth import Measured, measure_since, send
+from benchmarks.sizing.measured import Measured, measure_since, send
 from engine.simulation.replay import Arrival
 
 RANK = 8

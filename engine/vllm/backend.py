@@ -71,7 +71,7 @@ class VllmBackend:
         return [_slowest(results) for results in zip(*ranks, strict=True)]
 
     async def engine_state(self) -> EngineState:
-        return merge_states(await self._call("adaptry_truth"))
+        return merge_states(await self._call("adaptry_state"))
 
     async def clear(self) -> None:
         """Evict every adapter from both tiers, staged ones too. Raises EngineUnavailable."""

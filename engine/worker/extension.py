@@ -86,7 +86,7 @@ class AdapterCacheExtension:
             tiers.adaptry_moving = False
 
     @_never_raises
-    def adaptry_truth(self) -> dict[str, Any]:
+    def adaptry_state(self) -> dict[str, Any]:
         """Both tiers in vLLM's LRU order, host bytes of each adapter as pairs, in-step loads."""
         tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
         return {

@@ -17,7 +17,7 @@ from adaptry.sizing.prediction import Prediction, predict
 from adaptry.sizing.workload import workload_of
 from adaptry.traces.trace import Trace
 from benchmarks.sizing.halves import zipf_ids
-from benchmarks.sizing.truth import errors_of, measure_since
+from benchmarks.sizing.measured import errors_of, measure_since
 from demo.tasks import TASKS
 from engine.simulation.shared_engine import Costs
 from engine.types import EvictionPolicy

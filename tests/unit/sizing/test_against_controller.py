@@ -8,7 +8,7 @@ import pytest
 from adaptry.sizing.prediction import Prediction, Setting, predict, quantile
 from adaptry.sizing.workload import Workload, workload_of_rates
 from benchmarks.fairness.simulated_loop import run
-from benchmarks.sizing.truth import Measured, errors_of
+from benchmarks.sizing.measured import Measured, errors_of
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.events import CacheEvent, MovedIn

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from adaptry.sizing.prediction import Setting
 from adaptry.sizing.workload import Workload
+from benchmarks.sizing.measured import Measured, difference
 from benchmarks.sizing.page import DOCUMENT, END, START, Compared, block_of, write
 from benchmarks.sizing.runs import Run
-from benchmarks.sizing.truth import Measured, difference
 
 NOTHING = Workload([], 1)
 PREDICTED = Measured(100, 0.30, 0.60, 50, 0.020, 0.050)

@@ -99,8 +99,8 @@ def test_moves_say_which_slot_and_what_went_wrong(worker: Worker) -> None:
         ("RuntimeError: was not in the host tier", None),
         ("ValueError: unknown move 'rename'", None),
     ]
-    truth = worker.adaptry_truth()["value"]
-    assert (truth["gpu"], truth["host"]) == ([3], [1, 3])
+    state = worker.adaptry_state()["value"]
+    assert (state["gpu"], state["host"]) == ([3], [1, 3])
     assert worker.tiers.lora_index_to_id == [3, None]
     assert worker._adaptry_staging()._loads == {}, "a commit takes its load, whatever comes of it"
 
@@ -124,7 +124,7 @@ def test_the_truth_has_what_vllm_loaded_within_steps(worker: Worker) -> None:
     worker.bring_in(4, 5)
     worker.model_runner.lora_manager.adaptry_in_step_loads = 6
     worker._adaptry_staging().reader.untraceable = 2
-    assert worker.adaptry_truth()["value"] == {
+    assert worker.adaptry_state()["value"] == {
         "gpu": [],
         "host": [4, 5],
         "size_bytes": [[4, 0], [5, 0]],
@@ -137,7 +137,7 @@ def test_the_truth_has_what_vllm_loaded_within_steps(worker: Worker) -> None:
 def test_a_call_that_fails_is_answered(worker: Worker) -> None:
     """An exception would leave the other ranks' answers for the next call."""
     del worker.tiers._active_adapters
-    assert worker.adaptry_truth() == {
+    assert worker.adaptry_state() == {
         "error": "AttributeError: 'ControlledModelManager' object has no attribute "
         "'_active_adapters'"
     }
@@ -157,8 +157,8 @@ def test_an_adapter_that_vllm_copied_in_part_is_in_no_slot(worker: Worker) -> No
     weights = SimpleNamespace(lora_a=torch.zeros(1), lora_b=torch.zeros(1))
     worker.tiers._registered_adapters[1].loras = {"q": weights}
     assert worker.apply(("activate", 1, 0)) == [("RuntimeError: shapes differ", None)]
-    truth = worker.adaptry_truth()["value"]
-    assert (truth["gpu"], truth["host"]) == ([], [1])
+    state = worker.adaptry_state()["value"]
+    assert (state["gpu"], state["host"]) == ([], [1])
     assert worker.tiers.lora_index_to_id == [None, None]
 
 

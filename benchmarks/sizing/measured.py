@@ -1,4 +1,4 @@
-"""Truth of predictions: a workload sent to a real server, and what its own trace says of it."""
+"""Measurements of a real server: a workload is sent to it, and read back from its own trace."""
 
 import asyncio
 import time
