@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from benchmarks.common.client import Client, quantile
 from benchmarks.serving.plan import Plan
 
-STAGES_VARIABLE = "BENCHMARK_STAGES"  # names the file that a server's timers write to
 _MEASURED = 20
 REPEATS = 10  # a prefill takes some ms more or less from one second to the next, on both sides
 

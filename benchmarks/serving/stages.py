@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient
 
-from benchmarks.serving.idle import STAGES_VARIABLE
+from benchmarks.common.servers import STAGES_VARIABLE
 
 TIMED = "/v1/completions"
 

@@ -49,6 +49,13 @@ def test_alembic_is_the_library_and_not_our_folder() -> None:
     assert "site-packages" in origin
 
 
+def test_what_benchmarks_share_imports_none_of_them() -> None:
+    imported = re.compile(r"^ *(?:from|import) benchmarks\.(?!common\b)(\w+)", re.MULTILINE)
+    shared = {path.name: path.read_text() for path in (ROOT / "benchmarks/common").glob("*.py")}
+    assert len(shared) > 3
+    assert {name: found for name, text in shared.items() if (found := imported.findall(text))} == {}
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_comes_from_this_tree(name: str) -> None:
     spec = importlib.util.find_spec(name)
