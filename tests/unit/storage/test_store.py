@@ -20,7 +20,13 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.errors.defects import Defect
-from registry.ingest.pipeline import inspect, keep, new_workspace
+from registry.ingest.pipeline import (
+    close_workspace,
+    create_workspace,
+    inspect,
+    keep,
+    new_workspace,
+)
 from registry.inspection.inspector import Inspection
 from registry.sources.base import Progress, Source
 from registry.sources.local import LocalFile, LocalSource
@@ -579,3 +585,40 @@ def test_a_folder_that_may_be_new_is_on_the_disk_before_files_are_in_it(
         assert syncs_all(into, number) is expected
     shutil.rmtree(store.adapters / "ab")
     assert syncs_all(store, 9)
+
+
+class SweptStore(ArtifactStore):
+    """Its cleanup finds the first new lock's file, and locks it before its creator does."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, source_roots=[], max_bytes=MAX_BYTES)
+        self.names: list[str] = []
+
+    def workspace(self, name: str, *, for_upload: bool = False) -> Workspace | None:
+        self.names.append(name)
+        if len(self.names) > 1:
+            return super().workspace(name, for_upload=for_upload)
+        cleanup = super().workspace(name)
+        assert cleanup is not None
+        try:
+            return super().workspace(name, for_upload=for_upload)
+        finally:
+            cleanup.close()
+
+
+@pytest.mark.parametrize("for_upload", [True, False])
+def test_a_workspace_that_the_cleanup_locked_first_is_replaced_by_another(
+    shop: Shop, for_upload: bool
+) -> None:
+    store = SweptStore(shop.root)
+    store.open()
+
+    async def work() -> bool:
+        workspace = await create_workspace(store, for_upload=for_upload)
+        try:
+            return workspace.received.is_dir()
+        finally:
+            await close_workspace(workspace)
+
+    assert asyncio.run(work()) is for_upload
+    assert len(set(store.names)) == 2
