@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace
+from engine.simulation.curve import Points
 from engine.simulation.shared_engine import Costs
 from engine.types import CacheOutcome
 
@@ -26,8 +27,9 @@ _TRANSITIONS = {"load": "disk_to_host", "activate": "host_to_gpu"}
 SPREADS = ("overheads", "load_factors", "first_token_factors")
 MOST_VALUES = 100  # of a spread
 FEWEST_USES = 8
-_FIRST_USE = "first_use_seconds"
-_NAMES = frozenset(each.name for each in fields(Costs)) - {*SPREADS, "steps", _FIRST_USE}
+_CURVES = ("steps", "prompt_steps")
+_OPTIONAL = ("first_use_seconds", "step_seconds_per_adapter")  # 0 where they are not known
+_NAMES = frozenset(each.name for each in fields(Costs)) - {*SPREADS, *_CURVES, *_OPTIONAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,14 @@ class KnownCosts:
         more = max(median(firsts) - median(later), 0.0)
         return KnownCosts(replace(self.costs, first_use_seconds=round(more, 6)), self.sources)
 
-    def with_steps(self, steps: Iterable[tuple[float, float]]) -> "KnownCosts":
-        """Of so many requests together, fewer first."""
-        return KnownCosts(replace(self.costs, steps=tuple(steps)), self.sources)
+    def with_steps(
+        self, steps: Points, per_adapter: float = 0.0, prompt_steps: Points = ()
+    ) -> "KnownCosts":
+        """Of so many requests together for one adapter; what each further adapter among them adds;
+        and by how much longer steps of more tokens of a prompt are.
+        """
+        costs = replace(self.costs, steps=tuple(steps), prompt_steps=tuple(prompt_steps))
+        return KnownCosts(replace(costs, step_seconds_per_adapter=per_adapter), self.sources)
 
     def with_spread(self, name: str, values: Sequence[float]) -> "KnownCosts":
         """At most `MOST_VALUES`, from the smallest to the largest: each the mean of as large a part
@@ -113,11 +120,15 @@ def load_costs(path: Path) -> KnownCosts:
         raise CommandError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CommandError(f"{path} was not written by --save-costs: {error}") from error
-    values = [getattr(costs, name) for name in (*_NAMES, _FIRST_USE)]
-    spreads = itertools.chain(*(getattr(costs, name) for name in SPREADS), *costs.steps)
+    values = [getattr(costs, name) for name in (*_NAMES, *_OPTIONAL)]
+    curves = (costs.steps, costs.prompt_steps)
+    spreads = itertools.chain(
+        *(getattr(costs, name) for name in SPREADS), *itertools.chain(*curves)
+    )
     if min(*values, *spreads) < 0 or costs.max_running < 1:
         raise CommandError(f"{path} has a cost below 0")
-    if any(later <= before for (before, _), (later, _) in itertools.pairwise(costs.steps)):
+    pairs = itertools.chain(*map(itertools.pairwise, curves))
+    if any(later <= before for (before, _), (later, _) in pairs):
         raise CommandError(f"{path} has steps in no order")
     return KnownCosts(costs, sources)
 
@@ -126,10 +137,11 @@ def _costs_of(saved: Mapping[str, Any]) -> Costs:
     """Raises ValueError, TypeError, KeyError."""
     values: dict[str, Any] = {name: float(saved[name]) for name in _NAMES}
     values["max_running"] = int(values["max_running"])
-    values[_FIRST_USE] = float(saved.get(_FIRST_USE, 0.0))
+    values |= {name: float(saved.get(name, 0.0)) for name in _OPTIONAL}
     values |= {name: tuple(map(float, saved.get(name, ()))) for name in SPREADS}
-    steps = tuple((float(count), float(seconds)) for count, seconds in saved.get("steps", ()))
-    return Costs(**values, steps=steps)
+    for name in _CURVES:
+        values[name] = tuple((float(n), float(seconds)) for n, seconds in saved.get(name, ()))
+    return Costs(**values)
 
 
 def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:

@@ -49,7 +49,9 @@ def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     import asyncio  # which takes longer to import than a small simulation
 
     measured = asyncio.run(_measure(server))
-    known = known.with_values(MEASURED, **measured.values).with_steps(measured.steps)
+    known = known.with_values(MEASURED, **measured.values)
+    more = measured.per_adapter_seconds, measured.prompt_steps
+    known = known.with_steps(measured.steps, *more)
     try:
         trace = fetch_trace(server)
     except ApiError:  # it records none, or this key may not read it: loads stay assumed

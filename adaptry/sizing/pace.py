@@ -25,6 +25,7 @@ _STOOD_STILL = 4
 _IN_ENGINE = (
     "step_seconds",
     "step_seconds_per_request",
+    "step_seconds_per_adapter",
     "prefill_seconds",
     "prefill_seconds_per_token",
 )
@@ -89,5 +90,8 @@ def _ratio(going: Sequence[tuple[float, float]]) -> float:
 
 def _scale(costs: Costs, factor: float) -> Costs:
     values = {name: getattr(costs, name) * factor for name in _IN_ENGINE}
-    steps = tuple((count, seconds * factor) for count, seconds in costs.steps)
-    return replace(costs, **values, steps=steps)
+    steps, longer = (
+        tuple((count, seconds * factor) for count, seconds in curve)
+        for curve in (costs.steps, costs.prompt_steps)
+    )
+    return replace(costs, **values, steps=steps, prompt_steps=longer)

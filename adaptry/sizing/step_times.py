@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -52,9 +52,36 @@ def prompt_seconds(streams: Sequence[tuple[Answer, Sequence[Answer]]]) -> float:
     return (sum(beside) - len(beside) * statistics.fmean(without)) / count
 
 
+def longer_steps(first_tokens: Mapping[int, Sequence[float]]) -> list[tuple[float, float]]:
+    """By how much sooner the first tokens of the shortest prompts come than those of each longer
+    one, by their tokens, the shortest first. No more tokens take less.
+
+    Those that come soon are compared: what a server does besides is then out of the way.
+    """
+    short, *longer = ((count, _soon(times)) for count, times in first_tokens.items())
+    more = itertools.accumulate((seconds - short[1] for _, seconds in longer), max, initial=0.0)
+    return list(zip((count for count, _ in longer), itertools.islice(more, 1, None), strict=True))
+
+
+def _soon(times: Sequence[float]) -> float:
+    return sorted(times)[len(times) // 4]
+
+
 def line_of(steps: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The seconds of a step, and of each request in it, neither of them negative."""
     counts, seconds = zip(*steps, strict=True)
     per_request, alone = statistics.linear_regression(counts, seconds)
     per_request = max(per_request, 0.0)
     return alone if alone > 0 else max(seconds[0] - per_request, 0.0), per_request
+
+
+def per_adapter_seconds(
+    one: Sequence[tuple[float, float]], several: Sequence[tuple[float, float]]
+) -> float:
+    """What each adapter but the first adds to a step: of so many requests for `one`, and of as many
+    for `several`, each for its own. 0 if nothing is known of several.
+    """
+    alike = dict(one)
+    more = [(count - 1, seconds - alike[count]) for count, seconds in several]
+    weight = sum(others * others for others, _ in more)
+    return max(sum(others * each for others, each in more) / weight, 0.0) if weight else 0.0

@@ -213,4 +213,6 @@ def _step(costs: Costs) -> str:
         step, each = costs.step_seconds, costs.step_seconds_per_request
         return f"step {_ms(step)} + {_ms(each)} a request"
     (few, soon), (many, late) = costs.steps[0], costs.steps[-1]
-    return f"step {_ms(soon)} for {few:.3g} to {_ms(late)} for {many:.3g} requests"
+    each = costs.step_seconds_per_adapter
+    others = f", {_ms(each)} for each further adapter" if each else ""
+    return f"step {_ms(soon)} for {few:.3g} to {_ms(late)} for {many:.3g} requests{others}"

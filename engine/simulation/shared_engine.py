@@ -7,14 +7,13 @@ which a request ends is known as long as no other request comes or goes.
 
 import heapq
 import math
-from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
 
 from engine.simulation.agenda import Agenda
+from engine.simulation.curve import on_lines
 from engine.types import CacheOutcome, VersionId
 
 BASE_MODEL = VersionId(0)
@@ -40,7 +39,7 @@ class Costs:
     load_seconds: float  # disk → host memory, beside the engine
     activate_seconds: float  # host memory → slot
     max_running: int = 256
-    prefill_seconds_per_token: float = 0.0  # besides `prefill_seconds`
+    prefill_seconds_per_token: float = 0.0  # besides `prefill_seconds`, where nothing was measured
     load_seconds_per_byte: float = 0.0  # besides `load_seconds`
     activate_seconds_per_byte: float = 0.0
     overheads: tuple[float, ...] = ()  # until the first token, outside of the engine
@@ -48,17 +47,13 @@ class Costs:
     steps: tuple[tuple[float, float], ...] = ()
     first_token_factors: tuple[float, ...] = ()  # of its time in the engine: no step is as another
     first_use_seconds: float = 0.0  # of an adapter, before its request waits for a slot
+    step_seconds_per_adapter: float = 0.0  # of each but the first in a step
+    prompt_steps: tuple[tuple[float, float], ...] = ()
 
     def step(self, running: float) -> float:
         if not self.steps:
             return self.step_seconds + running * self.step_seconds_per_request
-        at = bisect_right(self.steps, running, key=itemgetter(0))
-        before, seconds = self.steps[max(at - 1, 0)]
-        more = self.step_seconds_per_request
-        if at < len(self.steps):
-            after, later = self.steps[at]
-            more = (later - seconds) / (after - before) if at else 0.0
-        return seconds + (running - before) * more
+        return on_lines(self.steps, running, beyond=self.step_seconds_per_request)
 
     def prefill(self, prompts: int, tokens: int, decoding: int) -> float:
         """What so many prompts of so many tokens in all add to a step, in which as many others get
@@ -70,7 +65,14 @@ class Costs:
         running = decoding + prompts
         total, known = decoding + max(tokens, prompts), max(self.steps[-1][0], running)
         longer = self.step(min(total, known)) - self.step(running)
-        return each + longer + max(total - known, 0) * self.prefill_seconds_per_token
+        if total > known:
+            longer += max(self._longer(total) - self._longer(known), 0.0)
+        return each + longer
+
+    def _longer(self, tokens: float) -> float:
+        """By how much a step of more tokens than `steps` has is longer than the last of those."""
+        points = ((self.steps[-1][0], 0.0), *self.prompt_steps)
+        return on_lines(points, tokens, beyond=self.prefill_seconds_per_token)
 
     def overhead(self, number: int) -> float:
         """Of that request."""
@@ -133,6 +135,7 @@ class SharedEngine:
     """In whole steps, those whose first token is made when `_made` is so many."""
     _plan: int = 0
     _steps: list[float] = field(default_factory=list)  # seconds, by how many run
+    _adapters: Counter[VersionId] = field(default_factory=Counter)  # of those that run
 
     def add(self, request: Request) -> None:
         """It joins the others when the step that has begun is done."""
@@ -153,6 +156,8 @@ class SharedEngine:
         self._advance()
         self._since = max(self._since, self.agenda.now) + self._prefill(request.prompt_tokens)
         heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
+        if request.adapter != BASE_MODEL:
+            self._adapters[request.adapter] += 1
         if self.whole_steps:
             self._beginning.append((self._made + 1, request))
         else:
@@ -163,6 +168,9 @@ class SharedEngine:
         running, known = len(self._running), self._steps
         while len(known) <= running:
             known.append(self.costs.step(len(known)))
+        if len(self._adapters) > 1:
+            others = len(self._adapters) - 1
+            return known[running] + others * self.costs.step_seconds_per_adapter
         return known[running]
 
     def _prefill(self, prompt_tokens: int) -> float:
@@ -208,12 +216,19 @@ class SharedEngine:
         while self._running and self._running[0][0] <= self._made:
             complete.append(heapq.heappop(self._running)[2])
         for request in complete:
+            self._forget_adapter(request.adapter)
             request.ended_at = self.agenda.now
             if self._waiting:
                 self._join(self._waiting.popleft())
         self._foresee()
         for request in complete:
             self._release(request)
+
+    def _forget_adapter(self, adapter: VersionId) -> None:
+        """Of a request that no longer runs."""
+        self._adapters[adapter] -= 1
+        if self._adapters[adapter] <= 0:
+            del self._adapters[adapter]
 
     def _release(self, request: Request) -> None:
         """Its lease begins before the server's part of it, and ends after that."""

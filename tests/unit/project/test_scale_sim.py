@@ -13,7 +13,7 @@ from benchmarks.scale.routers import ROUTERS, Picture, Ranks, ours
 from benchmarks.scale.sim import Result, Workload, named, simulate
 from engine.simulation.agenda import Agenda
 from engine.simulation.replica import Replica, Shape
-from engine.simulation.shared_engine import Costs, Request, SharedEngine
+from engine.simulation.shared_engine import BASE_MODEL, Costs, Request, SharedEngine
 from engine.types import CacheOutcome, VersionId
 from fleet.placement import Bound
 
@@ -57,6 +57,26 @@ def test_a_full_engine_starts_the_next_request_when_one_ends() -> None:
     agenda.run()
     assert [request.ended_at for request in requests] == [6.0, 6.0, 9.5]
     assert requests[2].first_token_at == 9.5
+
+
+def test_each_further_adapter_in_a_step_takes_its_time_and_the_base_model_none() -> None:
+    """All begin together, and a step is as long as it is for those that still run."""
+    costs = Costs(0.02, 0.0, 0.0, 0.0, 0.0, step_seconds_per_adapter=0.005)
+
+    def ended(*trace: tuple[VersionId, int]) -> list[float | None]:
+        agenda = Agenda()
+        engine = SharedEngine(agenda, costs, lambda request: None)
+        requests = [asked(n, tokens, adapter=version) for n, (version, tokens) in enumerate(trace)]
+        for request in requests:
+            engine.add(request)
+        agenda.run()
+        return [each.ended_at for each in requests]
+
+    assert ended((A, 3), (A, 3)) == pytest.approx([0.06, 0.06])
+    assert ended((BASE_MODEL, 3), (A, 3)) == pytest.approx([0.06, 0.06])
+    assert ended((A, 3), (B, 3)) == pytest.approx([0.075, 0.075])
+    assert ended((A, 3), (B, 3), (B, 2)) == pytest.approx([0.075, 0.075, 0.05])
+    assert ended((A, 3), (B, 1)) == pytest.approx([0.025 + 2 * 0.02, 0.025])
 
 
 def test_a_cold_adapter_costs_its_load_and_its_copy_and_the_next_request_neither() -> None:

@@ -9,26 +9,37 @@ import httpx
 import pytest
 
 from adaptry.client.errors import InvalidRequest
-from adaptry.sizing.calibration import ALONE, SHORT, TOGETHER, Calibration, Measured
+from adaptry.sizing.calibration import (
+    ALONE,
+    PROMPTS,
+    SHORT,
+    TOGETHER,
+    Calibration,
+    Measured,
+)
 from adaptry.sizing.step_times import Answer, line_of, prompt_seconds, whole_steps
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace, TracedRequest
 from benchmarks.fairness.simulated_loop import run
 
 ALONE_STEP, SECOND, EACH = 0.010, 0.004, 0.0005
+GRAPHS, JUMP = 64, 0.05
 PROMPT = 0.003  # beside its tokens
+FURTHER = 0.0007  # for each further adapter in a step
 OVERHEAD = 0.004  # and twice as much for one in ten
 
 
 def step(tokens: float) -> float:
-    """A second token costs more than each further one."""
-    return ALONE_STEP + (SECOND + (tokens - 2) * EACH if tokens > 1 else 0.0)
+    """A second token costs more than each further one, and a step of many has no CUDA graph."""
+    without_graph = JUMP if tokens > GRAPHS else 0.0
+    return ALONE_STEP + (SECOND + (tokens - 2) * EACH if tokens > 1 else 0.0) + without_graph
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """One request in the engine."""
 
+    adapter: str
     prompt_tokens: int
     tokens: int
     times: list[float] = field(default_factory=list)
@@ -36,7 +47,8 @@ class Asked:
 
 
 class KnownServer(Calibration):
-    """A server whose engine works in steps, as vLLM's, and takes prompts of `context` tokens.
+    """A server whose engine works in steps, as vLLM's, and takes prompts of `context` tokens. As
+    many adapters as it has slots run at a time.
 
     `slower`: by how much each step takes longer at a time. `late`: seconds by which an answer of
     one token reaches the client later than it is made.
@@ -47,9 +59,12 @@ class KnownServer(Calibration):
         context: int = 1000,
         slower: Callable[[float], float] = lambda now: 1.0,
         late: float = 0.0,
+        adapters: str = "ab",
+        slots: int = 2,
     ) -> None:
-        super().__init__(httpx.AsyncClient(), ["a", "b"])
+        super().__init__(httpx.AsyncClient(), list(adapters))
         self._late = late
+        self._slots = slots
         self._context = context
         self._slower = slower
         self.asked: list[tuple[str, int, int]] = []
@@ -71,9 +86,11 @@ class KnownServer(Calibration):
             if not (self._running or self._coming):
                 self._arrived.clear()
                 await self._arrived.wait()
-            begun, self._coming = self._coming, []
+            begun = self._begin()
             tokens = len(self._running) + sum(each.prompt_tokens for each in begun)
             seconds = step(tokens) + PROMPT * len(begun)
+            others = len({each.adapter for each in [*self._running, *begun]}) - 1
+            seconds += FURTHER * others
             await asyncio.sleep(seconds * self._slower(clock()))
             self._running += begun
             for each in self._running:
@@ -82,12 +99,23 @@ class KnownServer(Calibration):
                     each.ended.set()
             self._running = [each for each in self._running if not each.ended.is_set()]
 
+    def _begin(self) -> list[Asked]:
+        """Those that come and find a slot; the others come again."""
+        found, begun = {each.adapter for each in self._running}, list[Asked]()
+        for each in self._coming:
+            if each.adapter in found or len(found) < self._slots:
+                found.add(each.adapter)
+                begun.append(each)
+        self._coming = [each for each in self._coming if each not in begun]
+        return begun
+
     async def _send(self, adapter: str, prompt_tokens: int, tokens: int) -> Answer:
         if prompt_tokens > self._context:
             raise InvalidRequest(400, "", "too long", retry_after_seconds=None, problem={})
         self.asked.append((adapter, prompt_tokens, tokens))
-        began, asked = asyncio.get_running_loop().time(), Asked(prompt_tokens, tokens)
-        is_slow = tokens == 2 and next(self._pairs) % 10 == 0
+        began, asked = asyncio.get_running_loop().time(), Asked(adapter, prompt_tokens, tokens)
+        is_short_pair = (prompt_tokens, tokens) == (SHORT, 2)
+        is_slow = is_short_pair and next(self._pairs) % 10 == 0
         await asyncio.sleep(OVERHEAD * (2 if is_slow else 1))
         self._coming.append(asked)
         self._arrived.set()
@@ -104,11 +132,27 @@ def test_known_costs_are_found(context: int) -> None:
     found = run(server.found())
     assert dict(found.steps) == pytest.approx({count: step(count) for count in TOGETHER})
     assert found.values["prefill_seconds"] == pytest.approx(PROMPT, rel=0.05)
-    assert found.values["prefill_seconds_per_token"] == pytest.approx(EACH)
+    longer = {count: step(count) - step(SHORT) for count in PROMPTS[1:] if count <= context}
+    assert dict(found.prompt_steps) == pytest.approx(longer)
+    most = max(longer)
+    mean = longer[most] / (most - SHORT)
+    assert found.values["prefill_seconds_per_token"] == pytest.approx(mean)
     usual, slow = [OVERHEAD] * (ALONE * 9 // 10), [2 * OVERHEAD] * (ALONE // 10)
     measured = sorted(found.overheads(Trace()))
     assert measured == pytest.approx(usual + slow, abs=2e-4), "not the engine's"
     assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
+
+
+@pytest.mark.parametrize(("adapters", "slots"), [("ab", 2), ("abcdefgh", 8), ("abcdefgh", 3)])
+def test_what_each_further_adapter_in_a_step_takes_is_found(adapters: str, slots: int) -> None:
+    """Also where fewer run together than there are: those that take turns say nothing of it."""
+    found = run(KnownServer(adapters=adapters, slots=slots).found())
+    assert found.per_adapter_seconds == pytest.approx(FURTHER)
+    assert dict(found.steps) == pytest.approx({count: step(count) for count in TOGETHER})
+
+
+def test_of_one_adapter_it_is_not_known_what_another_takes() -> None:
+    assert run(KnownServer(adapters="a").found()).per_adapter_seconds == 0
 
 
 @pytest.mark.parametrize("steps", [0.7, 1.2])
@@ -120,7 +164,7 @@ def test_a_prompt_whose_token_comes_later_than_its_step_costs_as_much(steps: flo
 
 def test_a_machine_that_is_slow_for_a_while_is_so_for_all_counts() -> None:
     """And not for those only that were measured just then."""
-    found = run(KnownServer(slower=lambda now: 2.0 if now > 7 else 1.0).found())
+    found = run(KnownServer(slower=lambda now: 2.0 if now > 8 else 1.0).found())
     by_count = {count: seconds / step(count) for count, seconds in found.steps}
     assert min(by_count.values()) > 1.3
     assert max(by_count.values()) < 1.2 * min(by_count.values())

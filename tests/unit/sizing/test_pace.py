@@ -167,13 +167,31 @@ def test_a_step_is_between_those_measured_and_takes_as_long_for_tokens_of_a_prom
     assert costs.prefill(1, 0, 3) == costs.prefill(1, 1, 3) == 0
 
 
+def test_a_step_of_more_tokens_than_were_asked_together_takes_what_such_prompts_took() -> None:
+    """On a GPU nothing until its CUDA graphs end, and then much at once."""
+    longer = ((16, 0.0), (64, 0.006), (128, 0.070))
+    costs = replace(COSTS, prefill_seconds=0.0, prompt_steps=longer)
+    eight = costs.step(8)
+    assert costs.step(1) + costs.prefill(1, 16, 0) == pytest.approx(eight)
+    assert costs.step(3) + costs.prefill(1, 12, 2) == pytest.approx(eight), "2 and 12"
+    assert costs.step(1) + costs.prefill(1, 40, 0) == pytest.approx(eight + 0.003)
+    assert costs.step(1) + costs.prefill(1, 96, 0) == pytest.approx(eight + 0.038)
+    assert costs.step(1) + costs.prefill(1, 130, 0) == pytest.approx(eight + 0.070 + 2 * 0.0005)
+    assert costs.step(41) + costs.prefill(1, 24, 40) == pytest.approx(
+        costs.step(41) + 0.006 - 25 / 48 * 0.006
+    )
+
+
 def test_saved_steps_are_read_again(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
-    KnownCosts().with_steps(STEPS).save(path)
+    KnownCosts().with_steps(STEPS, 0.0004, ((16, 0.001), (64, 0.002))).save(path)
     assert load_costs(path).costs.steps == STEPS
+    assert load_costs(path).costs.prompt_steps == ((16, 0.001), (64, 0.002))
+    assert load_costs(path).costs.step_seconds_per_adapter == 0.0004
     path.write_text(path.read_text().replace("0.016", "-0.016"))
     with pytest.raises(CommandError, match="below 0"):
         load_costs(path)
-    KnownCosts().with_steps(STEPS[::-1]).save(path)
-    with pytest.raises(CommandError, match="in no order"):
-        load_costs(path)
+    for wrong in ((STEPS[::-1],), (STEPS, 0.0, ((64, 0.001), (16, 0.001)))):
+        KnownCosts().with_steps(*wrong).save(path)
+        with pytest.raises(CommandError, match="in no order"):
+            load_costs(path)
