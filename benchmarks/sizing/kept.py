@@ -2,17 +2,23 @@
 
     python -m benchmarks.sizing --keep FOLDER
     python -m benchmarks.sizing.kept FOLDER
+    python -m benchmarks.sizing.kept FOLDER --step-seconds 0.00675 --per-adapter-seconds 0.000463
 
 The second prediction also takes first uses and the pace from the trace of the run that was
 calibrated, as `adaptry size --calibrate` does; the third from the trace of the run itself. What
 that is off is the simulation's error, and not the machine's speed. Nothing is run.
+
+The options are for costs that were calibrated before steps of several adapters and prompts of
+several lengths were: a step of one request and what each further adapter adds to it, as another
+benchmark has measured them, `benchmarks.sizing.padding`. Short prompts then cost a step no tokens.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from adaptry.sizing.calibration import PROMPTS
 from adaptry.sizing.costs import KnownCosts, load_costs
 from adaptry.sizing.inputs import setting_of
 from adaptry.sizing.pace import at_recorded_pace
@@ -56,12 +62,20 @@ def _as_recorded(known: KnownCosts, trace: Trace) -> KnownCosts:
     return at_recorded_pace(known.with_first_uses_of(trace), trace, setting_of(trace.server))
 
 
-def rows(folder: Path) -> Iterator[dict[str, object]]:
+def with_engine(known: KnownCosts, step_seconds: float, per_adapter: float) -> KnownCosts:
+    """Of another benchmark. No step is longer for the tokens of a short prompt."""
+    steps = [(count, step_seconds) for count, _ in known.costs.steps]
+    return known.with_steps(steps, per_adapter, [(PROMPTS[-1], 0.0)])
+
+
+def rows(folder: Path, elsewhere: tuple[float, float] | None = None) -> Iterator[dict[str, object]]:
+    """`elsewhere`: see `with_engine`."""
     paths = sorted(folder.glob("*.jsonl"))
     traces = {each.stem: read_lines(each.read_bytes().splitlines(), str(each)) for each in paths}
     chosen = next(each for each in MACHINES.values() if calibrated_by(each) in traces)
     calibrated = calibrated_by(chosen)
     recorded, alone = traces[calibrated], load_costs(folder / "costs.json")
+    alone = alone if elsewhere is None else with_engine(alone, *elsewhere)
     first, held_out = workloads(chosen)
     with_trace = _as_recorded(alone, recorded)
     for name, trace in traces.items():
@@ -79,5 +93,16 @@ def rows(folder: Path) -> Iterator[dict[str, object]]:
         yield row
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--step-seconds", type=float, help="[default: as calibrated]")
+    parser.add_argument("--per-adapter-seconds", type=float, default=0.0)
+    arguments = parser.parse_args()
+    step = arguments.step_seconds
+    elsewhere = None if step is None else (step, arguments.per_adapter_seconds)
+    print_table(list(rows(arguments.folder, elsewhere)))
+
+
 if __name__ == "__main__":
-    print_table(list(rows(Path(sys.argv[1]))))
+    main()

@@ -114,7 +114,9 @@ def keep(folder: Path, calibrated: Costs, held_out_costs: Costs = COSTS) -> None
     keep_run(folder, "ours-6-18", Setting(6, 18), held_out, held_out_costs)
 
 
-def predicted(folder: Path) -> dict[object, dict[str, float]]:
+def predicted(
+    folder: Path, elsewhere: tuple[float, float] | None = None
+) -> dict[object, dict[str, float]]:
     """Shares by which they were off."""
     return {
         row.pop("run"): {
@@ -122,7 +124,7 @@ def predicted(folder: Path) -> dict[object, dict[str, float]]:
             for name, text in row.items()
             if "range" not in name
         }
-        for row in map(dict[str, object], rows(folder))
+        for row in map(dict[str, object], rows(folder, elsewhere))
     }
 
 
@@ -152,6 +154,21 @@ def test_a_run_of_a_slower_machine_is_predicted_too_short(tmp_path: Path) -> Non
     assert -0.3 < found["ours-6-18"]["p50, and trace"] < -0.1
     assert abs(found["ours-6-18"]["p50, own trace"]) <= 0.03
     assert abs(found["ours-6-18"]["p99, own trace"]) <= 0.03
+
+
+def test_costs_of_one_adapter_take_what_another_benchmark_says_of_several(tmp_path: Path) -> None:
+    """No pace of steps that are all as long as one adapter's is right for two and for six slots."""
+    alike = replace(COSTS, steps=((1, 0.012), (8, 0.012)))
+    real = replace(alike, step_seconds_per_adapter=0.003, prefill_seconds_per_token=0.0)
+    KnownCosts(alike).save(tmp_path / "costs.json")
+    first, held_out = workloads(CPU)
+    keep_run(tmp_path, calibrated_by(CPU), CPU.recorded, first, real)
+    keep_run(tmp_path, "ours-2-6", Setting(2, 6), held_out, real)
+    keep_run(tmp_path, "ours-6-18", Setting(6, 18), held_out, real)
+    without, found = predicted(tmp_path), predicted(tmp_path, (0.012, 0.003))
+    assert without["ours-2-6"]["p99, and trace"] > 0.1
+    for errors in found.values():
+        assert max(map(abs, errors.values())) <= 0.02
 
 
 def test_a_measured_p99_is_within_the_range_or_outside(tmp_path: Path) -> None:
