@@ -15,6 +15,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import col
 
 from registry.auth.caller import current_caller
+from registry.catalog.alias_repository import is_current
 from registry.catalog.overview_filter import OverviewFilter
 from registry.catalog.overview_order import (
     OF_CACHE,
@@ -142,7 +143,7 @@ class OverviewRepository:
         share = (col(Version.number), state.weight, is_main)
         shares = (
             select(col(Alias.adapter_id), col(Alias.name), *share)
-            .join(state, _is_current_state())
+            .join(state, is_current())
             .join(Version, state.version_id == col(Version.id))
             .where(col(Alias.adapter_id).in_(rows))
             .order_by(col(Alias.name), col(Version.number))
@@ -205,11 +206,3 @@ class OverviewCatalog:
                 as_of = self._orders.keep(first, sort, descending=descending, caller=caller)
             rows = await repository.rows_after(first, conditions, offset=offset, limit=limit)
             return OverviewPart(rows, total, as_of)
-
-
-def _is_current_state() -> ColumnElement[bool]:
-    return and_(
-        col(AliasHistory.adapter_id) == col(Alias.adapter_id),
-        col(AliasHistory.alias) == col(Alias.name),
-        col(AliasHistory.revision) == col(Alias.revision),
-    )

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from registry.sources.disks.reads import Share, begin_read
 from registry.sources.disks.store_threads import SOURCES
+from registry.sources.open_sockets import OpenSockets
 
 HUNG_SECONDS = 2.0  # after which a read that was to stop counts as hung
 STOP_SECONDS = 10.0  # the same for an inspection of large files in the store, say
@@ -33,6 +35,19 @@ async def run_in_thread(
         elif not running.cancelled():
             running.exception()  # retrieved: it was asked to stop
         raise
+
+
+async def fetch_in_thread(
+    fetch: Callable[[OpenSockets], Result], stop: Callable[[], None]
+) -> Result:
+    """Run a fetch over connections of its own, which a cancellation ends beside calling `stop`."""
+    sockets = OpenSockets()
+
+    def end() -> None:
+        stop()
+        sockets.end()
+
+    return await run_in_thread(partial(fetch, sockets), end)
 
 
 async def run_to_completion(work: Awaitable[Result]) -> Result:

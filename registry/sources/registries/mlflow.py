@@ -29,7 +29,7 @@ from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
 from registry.sources.registries.mlflow_access import server_url
 from registry.sources.registries.mlflow_answers import Fields, MlflowError, number_of, text_of
 from registry.sources.registries.mlflow_client import MlflowClient, Unreachable, adapter_folder
-from registry.sources.threads import run_in_thread
+from registry.sources.threads import fetch_in_thread
 from registry.sources.urls import SourceUrl
 
 
@@ -57,14 +57,7 @@ class MlflowSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`; `revision` is the version's number."""
-        sockets = OpenSockets()
-
-        def stop() -> None:
-            progress.stop()
-            sockets.end()
-
-        work = partial(self._fetch, into, limits, progress, sockets)
-        return await run_in_thread(work, stop)
+        return await fetch_in_thread(partial(self._fetch, into, limits, progress), progress.stop)
 
     def _fetch(
         self, into: Path, limits: FetchLimits, progress: Progress, sockets: OpenSockets

@@ -39,7 +39,7 @@ from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import TAKEN_FILES, BesideFile, IncomingFile, QuarantineWriter
 from registry.sources.registries.oci_client import OciClient
 from registry.sources.registries.oci_layers import Layer, read_layers
-from registry.sources.threads import run_in_thread
+from registry.sources.threads import fetch_in_thread
 from registry.sources.urls import SourceUrl
 
 _CONFIG_TAR = "application/vnd.cncf.model.weight.config.v1.tar"
@@ -58,14 +58,7 @@ class OciSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`; `revision` is the manifest's digest."""
-        sockets = OpenSockets()
-
-        def stop() -> None:
-            progress.stop()
-            sockets.end()
-
-        work = partial(self._fetch, into, limits, progress, sockets)
-        return await run_in_thread(work, stop)
+        return await fetch_in_thread(partial(self._fetch, into, limits, progress), progress.stop)
 
     def _fetch(
         self, into: Path, limits: FetchLimits, progress: Progress, sockets: OpenSockets
