@@ -379,6 +379,11 @@ async def test_a_server_that_records_nothing_says_so_and_shows_the_others(
         ("/state", {"at": at(-2 * 86400)}, "time_out_of_range"),
         ("/state", {"at": "0001-01-01T00:00:00+14:00"}, "time_out_of_range"),
         ("/state", {"at": "9999-12-31T23:59:59-12:00"}, "time_out_of_range"),
+        *(
+            (path, {name: end}, "time_out_of_range")
+            for path, name in (("/state", "at"), ("", "from"), ("/decisions", "to"))
+            for end in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")
+        ),
         ("", {"from": at(0), "to": at(-1)}, "time_out_of_range"),
         ("", {"to": at(3600)}, "time_out_of_range"),
         ("/decisions", {"from": at(-2 * 86400)}, "time_out_of_range"),
