@@ -19,7 +19,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import spawn, util
@@ -210,9 +210,25 @@ def import_without_ray(modules: Sequence[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     del sys.modules["ray"]
+    inspect_models_here()
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def inspect_models_here() -> None:
+    """For the first start with a model, vLLM imports its class in a process of its own.
+
+    That is ten seconds of CPU, for each of a dozen models, on a machine without vLLM's notes of an
+    earlier run. What it would import is here already.
+    """
+    models = sys.modules.get("vllm.model_executor.models.registry")
+    if models is not None:
+        vars(models)["_run_in_subprocess"] = _call
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 if __name__ == "__main__":

@@ -59,9 +59,11 @@ def import_engine() -> None:
     """What only the process of an engine would import, where the tests have imported its client."""
     if "vllm.v1.engine.async_llm" in sys.modules:
         from tests.support.servers.forked_server import VLLM
+        from tests.support.servers.zygote import inspect_models_here
 
         for name in VLLM:
             importlib.import_module(name)
+        inspect_models_here()
         gc.collect()
         gc.freeze()  # for the collectors of the engines, as `garbage` does for those of tests
 
