@@ -63,7 +63,7 @@ NOT_RUN = {
     ("operations/sizing.md", "minutes"): 1,
     ("operations/sizing.md", "minutes, and a GPU"): 2,
     ("correctness.md", "minutes, and a GPU with each version"): 1,
-    ("operations/sizing.md", "it needs the traces that `--keep FOLDER` has left"): 1,
+    ("operations/sizing.md", "it needs the traces that `--keep FOLDER` has left"): 3,
     ("operations/upgrade.md", "downloads 340 MB, minutes"): 1,
     ("operations/upgrade.md", "downloads 100 MB and torch, minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
