@@ -10,6 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _OWN_PATHS = ("/api/", "/metrics", "/healthz", "/readyz", "/console")
 _ANTHROPIC_PATHS = ("/v1/messages",)
+_RESPONSES_PATHS = ("/v1/responses",)
 _TGI_PATHS = ("/", "/generate_stream")
 _TGI_TYPES = {
     400: "validation",
@@ -38,6 +39,11 @@ def is_own(path: str) -> bool:
 def is_anthropic(path: str) -> bool:
     """Whether the clients of the route read Anthropic's format."""
     return path.startswith(_ANTHROPIC_PATHS)
+
+
+def is_responses(path: str) -> bool:
+    """Whether a stream of the route has OpenAI's numbered events with names."""
+    return path.startswith(_RESPONSES_PATHS)
 
 
 def is_tgi(path: str) -> bool:

@@ -8,12 +8,12 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from registry.errors import InvalidUpload, SourceTooLarge
+from registry.errors import InvalidUpload, RegistryError, SourceTimeout, SourceTooLarge
 from registry.inspection.safetensors_header import PICKLE_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.beside import MAX_TRAINING_BYTES
-from registry.sources.disks.store_threads import STEPS, WORK
+from registry.sources.disks.store_threads import STEPS, WORK, store_overdue
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, make_final
 from registry.sources.threads import run_to_completion
@@ -40,6 +40,7 @@ class UploadReceiver:
         self._progress = progress
         self._left_bytes = limits.written_bytes + MAX_FIELDS_BYTES
         self._parts = _Parts(folder, limits)
+        self._waits_for_store = False  # and not for more of the body
         try:
             self._parser = MultipartParser(options[b"boundary"], self._parts.callbacks())
         except FormParserError as error:
@@ -55,14 +56,23 @@ class UploadReceiver:
                 if self._left_bytes < 0:
                     raise self._limits.excess()
                 if self._parts.waiting_bytes >= _WRITE_BYTES:
-                    await WORK.run(self._parts.write)
-            await WORK.run(self._parts.write)
+                    await self._write()
+            await self._write()
         except FormParserError as error:
             raise InvalidUpload(f"the body can't be read: {error}") from None
         finally:
             if self._parts.has_open_file:
                 await run_to_completion(STEPS.finish(self._parts.close))
         return self._parts.fields()
+
+    async def _write(self) -> None:
+        self._waits_for_store = True
+        await WORK.run(self._parts.write)
+        self._waits_for_store = False
+
+    def overdue(self, seconds: float) -> RegistryError:
+        """What a reception is that took too long."""
+        return store_overdue(seconds) if self._waits_for_store else SourceTimeout(seconds)
 
 
 class _Parts:

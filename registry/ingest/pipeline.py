@@ -48,7 +48,8 @@ async def open_workspace(
 ) -> Workspace | None:
     """None if it is locked. Raises StoreUnavailable."""
     with storage_errors():
-        return await STEPS.run(partial(store.workspace, name, for_upload=for_upload), _close)
+        opening = partial(store.workspace, name, for_upload=for_upload)
+        return await STEPS.run(opening, _close if for_upload else _leave)
 
 
 async def close_workspace(workspace: Workspace, published: Path | None = None) -> None:
@@ -139,7 +140,15 @@ async def keep(
 
 
 def _close(late: Workspace | None) -> None:
+    """A new one."""
     if late is not None:
+        late.close()
+
+
+def _leave(late: Workspace | None) -> None:
+    """It may have an upload, for another attempt."""
+    if late is not None:
+        late.is_needed = True
         late.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from registry.inspection.inspector import Inspection
 from registry.models.job import UNFINISHED, Job, JobState, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
-from registry.sources.disks.store_threads import STEPS
+from registry.sources.disks.store_threads import STEPS, WORK, store_overdue
 from registry.sources.registry import RemoteSources
 from registry.sources.threads import run_to_completion
 from registry.sources.upload import UploadedSource
@@ -140,15 +141,17 @@ class JobRunner:
     ) -> None:
         rest = Rest(self._requests)
         await rest.take()
+        seconds = min(self._timeout_seconds, WORK.seconds if is_small else math.inf)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(seconds):
                 self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
                 if is_small:
                     fetched, artifact = await self._take_small(job, run, workspace, rest)
                 else:
                     folder, fetched, inspection = await self._verify(job, run, workspace)
         except TimeoutError:
-            raise SourceTimeout(self._timeout_seconds) from None
+            is_in_store = job.fetched_from is None
+            raise (store_overdue if is_in_store else SourceTimeout)(seconds) from None
         if is_small:
             await self._publish(job, run, fetched, artifact, rest)
             workspace.has_version = artifact.is_used

@@ -11,7 +11,6 @@ from registry.errors import (
     DatabaseUnavailable,
     JobFinished,
     RegistryError,
-    SourceTimeout,
     TooManyUploads,
 )
 from registry.ingest.job_store import JobCancelled, JobStore, begin_attempt
@@ -169,7 +168,7 @@ class UploadService:
                         await tracked.enter_async_context(self._track(run))
                     return await receiving
         except TimeoutError:
-            raise SourceTimeout(self._timeout_seconds) from None
+            raise receiver.overdue(self._timeout_seconds) from None
         except asyncio.CancelledError:
             if run is not None and run.cancelled:
                 raise JobCancelled from None

@@ -23,6 +23,11 @@ _numbers = count()
 _left_behind: set["asyncio.Future[Any]"] = set()  # until what they raise is retrieved
 
 
+def store_overdue(seconds: float) -> StoreUnavailable:
+    """It hangs."""
+    return StoreUnavailable(f"the store did not answer in {seconds:g} s")
+
+
 class StoreThreads:
     """Threads for one kind of work, so that none waits for another kind's."""
 
@@ -53,7 +58,7 @@ class StoreThreads:
             raise
         if not running.done() and attempt.give_up():
             self._leave(running).cancel()
-            raise StoreUnavailable(f"the store did not answer in {self.seconds:g} s")
+            raise store_overdue(self.seconds)
         return await running
 
     async def finish(self, work: Callable[[], Result]) -> Result | None:

@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from registry.sources.disks.store_threads import STEPS
 from registry.storage.integrity import fingerprint_file
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
+from tests.support.store_calls import store_calls
 
 AdapterMaker = Callable[..., Path]
 Start = Callable[..., Any]
@@ -440,6 +442,22 @@ async def test_a_client_that_is_too_slow_gets_a_problem(start: Start, adapter: F
         job = await last_job(registry)
         assert (job["state"], job["code"]) == ("failed", "source_timeout")
         await registry.no_leftovers()
+
+
+async def test_an_upload_that_the_store_does_not_take_is_not_its_clients_fault(
+    start: Start, adapter: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(STEPS, "seconds", 0.3)
+    async with start(ingest_timeout_seconds=3.0) as registry:
+        upload = Slow(registry, adapter)
+        await upload.begin()
+        number = (await receiving(registry))["id"]
+        with store_calls(registry.store) as calls:
+            calls.hang()
+            assert b" 503 " in await upload.end()
+        upload.leave()
+        job = await registry.end_of(number)
+        assert (job["state"], job["code"]) == ("failed", "store_unavailable")
 
 
 async def test_an_upload_can_be_cancelled_while_it_comes(

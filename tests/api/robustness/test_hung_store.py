@@ -83,9 +83,12 @@ async def collect(registry: Registry) -> httpx.Response:
     return await registry.http.post("/gc", json=rules)
 
 
-async def upload(registry: Registry, name: str, folder: Path) -> httpx.Response:
+async def upload(
+    registry: Registry, name: str, folder: Path, wait: float | None = None
+) -> httpx.Response:
     files = [("file", (file.name, file.read_bytes())) for file in folder.iterdir()]
-    return await registry.http.post(f"/adapters/{name}/versions", files=files)
+    query = "" if wait is None else f"?wait={wait}"
+    return await registry.http.post(f"/adapters/{name}/versions{query}", files=files)
 
 
 async def test_no_file_of_the_store_is_touched_in_the_thread_of_the_event_loop(
@@ -235,6 +238,31 @@ async def test_a_cleanup_beside_a_store_that_hangs_holds_up_nobody(
         await hung(calls)
         await goes_on(registry)
     await registry.no_leftovers()
+
+
+@pytest.mark.parametrize("is_small", [True, False], ids=["small", "large"])
+async def test_an_upload_whose_store_hangs_while_its_files_are_moved_is_tried_again(
+    database_url: str,
+    tmp_path: Path,
+    base_model: Any,
+    make_adapter: AdapterMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    is_small: bool,
+) -> None:
+    monkeypatch.setattr("registry.sources.threads.STOP_SECONDS", 0.2)
+    settings: Json = {} if is_small else {"ingest_timeout_seconds": 1.0, "max_direct_bytes": 1}
+    async with running_registry(database_url, tmp_path, base_model, **settings) as registry:
+        with monkeypatch.context() as patch:
+            patch.setattr(WORK, "seconds", 1.0)
+            async with hung_store(registry, lambda event: event == "os.link") as calls:
+                answer = await upload(registry, "bot", make_adapter("bot"), wait=0)
+                await hung(calls)
+                number = answer.json()["id"]
+                put_off = await registry.until(number, lambda job: job["code"] is not None)
+        assert (put_off["state"], put_off["code"]) == ("queued", "store_unavailable")
+        ended = await registry.end_of(number)
+        assert ended["state"] == "succeeded", str(ended)
+        await registry.no_leftovers()
 
 
 async def test_what_comes_too_late_is_undone() -> None:
