@@ -26,6 +26,7 @@ from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
+from fleet.stock import routes
 from fleet.stock.accounts import StockAccounts, acquire_unless_left
 from fleet.stock.answering import (
     AnswerCutShort,
@@ -37,7 +38,6 @@ from fleet.stock.answering import (
 )
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm, check_not_lost
-from fleet.stock.routes import GENERATING, READ, check_response, is_served, request_headers
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
@@ -88,19 +88,19 @@ class StockApplication:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if not is_served(method, path):
+        if not routes.is_served(method, path):
             detail = f"there is no {method} {path} here"
             await send_json(send, 404, error_content(path, 404, "not_found", detail))
             return
         known = UNDECLARED.get(path, frozenset())
         if (refusal := unknown_parameters_refusal(scope, path, known)) is not None:
             await refusal(scope, receive, send)
-        elif path in GENERATING:
+        elif path in routes.GENERATING or path in routes.TOKENIZING:
             await self._generate(scope, receive, send)
         elif path == INFO:
             info = server_info(*await self._server.base_model())
             await send_json(send, 200, info.model_dump())
-        elif path in READ:
+        elif path in routes.READ:
             await self._forward(scope, b"", receive, Answering(send))
         else:
             shown = await self._models.show(self._base_models(), Request(scope))
@@ -118,13 +118,15 @@ class StockApplication:
                 return
             body = await self._default.apply(scope, RequestBody(content))
             check_priority(body.members.get("priority"))
-            check_response(scope["path"], body.members)
+            routes.check_response(scope["path"], body.members)
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", 0.0)
             await send_refusal(send, error, path=scope["path"], param="model")
             return
+        if version is not None and scope["path"] in routes.TOKENIZING:
+            body, version = routes.for_base_model(body, self._base_names[0]), None
         if version is None:
             await self._forward_base(scope, body, receive, send)
             return
@@ -226,7 +228,7 @@ class StockApplication:
         """Up to its end, which is that of the server's work; to leave earlier aborts that."""
         try:
             async with self._server.stream(
-                scope["method"], scope["path"], request_headers(scope), body
+                scope["method"], scope["path"], routes.request_headers(scope), body
             ) as response:
                 await check_not_lost(response, answering.version)
                 answer.begin(AnswerHead(response.status_code, kept_headers(response.headers.raw)))

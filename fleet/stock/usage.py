@@ -12,9 +12,9 @@ import msgspec
 
 from engine.gateway.token_estimate import estimated_prompt
 from engine.types import WorkDone
+from fleet.stock.routes import TOKENIZING
 
 _STREAMED_ON_REQUEST = frozenset({"/v1/completions", "/v1/chat/completions"})
-_NOT_GENERATED = frozenset({"/tokenize", "/detokenize"})
 _SIGN = b'"usage"'
 _EVENT = b"data: "
 _PROMPT = ("prompt_tokens", "input_tokens")
@@ -81,7 +81,7 @@ class AnswerUsage:
 
     def work(self) -> WorkDone | None:
         """None if nothing was generated."""
-        if not self._is_good or self._path in _NOT_GENERATED:
+        if not self._is_good or self._path in TOKENIZING:
             return None
         if self._prompt is not None and self._is_complete:
             return WorkDone(self._prompt, self._generated, None)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from demo.tasks import prompt_for
+from fleet.stock.routes import GENERATING, TOKENIZING
 
 pytestmark = [pytest.mark.engine]
 
@@ -47,6 +48,18 @@ WITHOUT_GENERATION = {
 }
 
 
+# What a pooling engine has in place of those
+POOLING = {
+    "/v1/embeddings",
+    "/pooling",
+    "/classify",
+    "/score",
+    "/v1/score",
+    "/rerank",
+    "/v1/rerank",
+}
+
+
 def post_routes(server: Any) -> set[str]:
     routes = server.server.app.routes
     paths = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
@@ -56,6 +69,13 @@ def post_routes(server: Any) -> set[str]:
 def test_no_route_of_vllm_is_left_out_here(server: Any) -> None:
     """A route that a new vLLM brings has to be looked at, and put into one of these tables."""
     assert post_routes(server) - BODIES.keys() - WITHOUT_GENERATION == set()
+
+
+def test_a_stock_front_leases_for_no_route_that_does_not_generate() -> None:
+    """And passes on those that a stock server and an engine have in common as they are here."""
+    assert GENERATING.isdisjoint(WITHOUT_GENERATION)
+    assert TOKENIZING <= WITHOUT_GENERATION
+    assert GENERATING - BODIES.keys() == POOLING
 
 
 def engine_tokens(server: Any) -> float:

@@ -44,8 +44,9 @@ class Server:
 
     url = "http://stock"
 
-    def __init__(self, lines: Sequence[bytes], kind: bytes) -> None:
+    def __init__(self, lines: Sequence[bytes], kind: bytes, names: str) -> None:
         self._lines = lines
+        self._names = names
         self._kind = kind
         self.may_begin = asyncio.Event()
         self.may_begin.set()
@@ -58,7 +59,7 @@ class Server:
     async def stream(
         self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> AsyncIterator[Any]:
-        assert json.loads(body)["model"] == A.engine_name
+        assert json.loads(body)["model"] == self._names
         head = SimpleNamespace(raw=[(b"content-type", self._kind)])
         try:
             await self.may_begin.wait()
@@ -112,12 +113,13 @@ class Stage:
         lines: Sequence[bytes],
         stalled_reader_seconds: float = 60.0,
         kind: bytes = b"application/json",
+        names: str = A.engine_name,
     ) -> None:
         backend = FakeBackend(slots=1, host_capacity=1)
         self.policy = CachePolicy(slots=1, host_capacity=1)
         loader = Loader(backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, backend, loader, Recorder())
-        self.server = Server(lines, kind)
+        self.server = Server(lines, kind, names)
         self.tally = RequestTally()
         self.app = StockApplication(
             self.server,  # type: ignore[arg-type]  # a stand-in
@@ -246,6 +248,22 @@ async def test_a_stream_that_an_operator_ends_says_so_to_its_client() -> None:
     assert done == b"data: [DONE]"
     assert client.is_complete
     assert stage.tally.outcomes == ["failed"]
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])
+async def test_to_tokenize_for_an_adapter_is_no_request_of_it(path: str) -> None:
+    """As on one server: it has the base model's tokenizer, and waits for no slot."""
+    stage, client = Stage([b"{}"], names="base"), Client()
+    client.reads.set()
+    running = asyncio.create_task(stage.controller.run())
+    async with stage.controller.lease(adapter(2)), asyncio.timeout(30):
+        await stage.app({**SCOPE, "path": path}, client.receive, client.send)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert (client.start["status"], client.body) == (200, b"{}")
+    assert not any(name == b"x-adaptry-version" for name, _ in client.start["headers"])
+    assert stage.tally.outcomes == []
 
 
 async def test_an_answer_that_an_operator_ends_before_it_begins_is_a_503() -> None:
