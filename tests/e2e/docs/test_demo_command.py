@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from demo.tasks import TASKS, UPPER_V2
+from tests.support.workers.demo_server import ForkedDemo
 
 pytestmark = [pytest.mark.servers, pytest.mark.demo]
 
@@ -55,12 +56,17 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path, port: int, *options: str) -> Demo:
+def arguments(folder: Path, port: int) -> list[str]:
+    return [f"--port={port}", f"--state={folder / 'state'}"]
+
+
+def start(folder: Path, port: int, command: Sequence[str] = ()) -> Demo:
+    """`command`: of the demo, if it is not to be executed."""
     output = folder / "output.txt"
-    arguments = [f"--port={port}", f"--state={folder / 'state'}", *options]
+    executed = [sys.executable, "-m", "adaptry", "demo", *arguments(folder, port)]
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "adaptry", "demo", *arguments],
+            command or executed,
             cwd=ROOT,
             stdout=sink,
             stderr=subprocess.STDOUT,
@@ -145,7 +151,9 @@ def test_ctrl_c_ends_everything_and_the_next_start_reuses_it(demo: Demo) -> None
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
     assert not psutil.wait_procs(family, timeout=10)[1], "left running"
-    again = start(demo.state.parent, demo.port)
+    folder = demo.state.parent
+    forked = ForkedDemo(folder).command(*arguments(folder, demo.port))
+    again = start(folder, demo.port, forked)
     try:
         again.wait_until_serving()
         assert "0 of them new" in again.text()

@@ -3,12 +3,14 @@
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
 from tests.e2e.docs.test_demo_command import (
     Demo,
+    arguments,
     free_port,
     start,
     test_each_printed_curl_gets_the_printed_answer,  # noqa: F401  # the same, here
@@ -17,13 +19,29 @@ from tests.e2e.docs.test_demo_command import (
     test_the_printed_pages_are_there,  # noqa: F401
 )
 from tests.support.servers.adaptry_serve import START_SECONDS, is_engine
+from tests.support.workers.demo_server import ForkedDemo
+from tests.support.workers.ray_workers import RayWorkers, parent_of_zygotes
 
 pytestmark = [pytest.mark.servers("fleet"), pytest.mark.demo]
 
 
+@dataclass
+class Replicas(Demo):
+    """Its server, Ray's workers and the engines are forks."""
+
+    forked: ForkedDemo
+
+    def family(self) -> list[psutil.Process]:
+        executed = psutil.Process(self.process.pid).children(recursive=True)
+        return [*executed, *self.forked.server_processes()]
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    running = start(tmp_path_factory.mktemp("demo"), free_port(), "--replicas=2")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    folder, port = tmp_path_factory.mktemp("demo"), free_port()
+    forked = ForkedDemo(folder, RayWorkers(folder, parent_of_zygotes()))
+    command = forked.command(*arguments(folder, port), "--replicas=2")
+    running = Replicas(**vars(start(folder, port, command)), forked=forked)
     try:
         running.wait_until_serving()
         yield running
@@ -33,16 +51,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             running.process.wait(60)
 
 
-def family_of(demo: Demo) -> list[psutil.Process]:
-    return psutil.Process(demo.process.pid).children(recursive=True)
-
-
-def test_ctrl_c_ends_all_of_it(demo: Demo) -> None:
+def test_ctrl_c_ends_all_of_it(demo: Replicas) -> None:
     deadline = time.monotonic() + 2 * START_SECONDS  # on a machine that does much else
-    while len(engines := [each for each in family_of(demo) if is_engine(each)]) < 2:
+    while len(engines := [each for each in demo.family() if is_engine(each)]) < 2:
         assert time.monotonic() < deadline, engines  # the first one that is there answers already
         time.sleep(0.5)
-    family = family_of(demo)
+    family = demo.family()
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
     assert not psutil.wait_procs(family, timeout=20)[1], "left running"

@@ -37,7 +37,7 @@ class RayWorkers:
     """Workers of one cluster, forked by the parent that listens at this path."""
 
     def __init__(self, folder: Path, parent: str) -> None:
-        self._program, self._pids = folder / "python-of-ray", folder / "workers-of-ray"
+        self.program, self._pids = folder / "python-of-ray", folder / "workers-of-ray"
         self._pids.mkdir()  # a file for each that has begun
         # until it has imported what workers need, which raylet does not wait for
         subprocess.run([*ask(parent), "import os; os._exit(0)"], check=True)
@@ -46,12 +46,12 @@ class RayWorkers:
         text = PROGRAM.format(
             python=python, start=start, parent=parent, become=BECOME, pids=str(self._pids)
         )
-        self._program.write_text(text)
-        self._program.chmod(0o755)
+        self.program.write_text(text)
+        self.program.chmod(0o755)
 
     def command(self, module: str, *arguments: str) -> list[str]:
         """`python -m MODULE ARGUMENTS`, whose Ray has these workers."""
-        return [sys.executable, "-m", __name__, str(self._program), module, *arguments]
+        return [sys.executable, "-m", __name__, str(self.program), module, *arguments]
 
     def processes(self) -> list[psutil.Process]:
         """Those that run, with all below them."""
@@ -88,14 +88,7 @@ def become(asker: int, pids: str) -> NoReturn:
     from tests.support.workers.exits import run_and_exit
 
     os.setpgrp()  # raylet ends the whole group of a worker that has died
-    process = Path("/proc") / str(asker)
-    words = (process / "cmdline").read_bytes().split(b"\0")
-    variables = (process / "environ").read_bytes().split(b"\0")
-    os.environ.clear()
-    for name, equals, value in (os.fsdecode(each).partition("=") for each in variables):
-        if equals:
-            os.environ[name] = value
-    os.chdir(process / "cwd")
+    words = take_place_of(asker)
     Path(pids, str(os.getpid())).touch()
     setproctitle("worker of Ray")
     spawn_by_fork(generations=1)
@@ -103,9 +96,21 @@ def become(asker: int, pids: str) -> NoReturn:
 
     # its own finds no room for a title beside an environment that was changed
     vars(ray._raylet)["setproctitle"] = setproctitle
-    at = words.index(os.fsencode(START))
-    sys.argv = [os.fsdecode(each) for each in words[at + 2 : -2]]
+    at = words.index(str(START))
+    sys.argv = words[at + 2 : -1]
     run_and_exit(partial(runpy.run_path, sys.argv[0], run_name="__main__"))
+
+
+def take_place_of(asker: int) -> list[str]:
+    """Its environment and its folder; returns its command."""
+    process = Path("/proc") / str(asker)
+    variables = (process / "environ").read_bytes().split(b"\0")
+    os.environ.clear()
+    for name, equals, value in (os.fsdecode(each).partition("=") for each in variables):
+        if equals:
+            os.environ[name] = value
+    os.chdir(process / "cwd")
+    return [os.fsdecode(each) for each in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
 
 
 if __name__ == "__main__":
