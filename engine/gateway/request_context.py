@@ -34,7 +34,8 @@ class RequestContext:
     `has_invocation`: whether its prompts have that of its activated adapter; None: not known.
     `is_reported`: its answer is an unexpected error that has its id already. `is_admitted`: one of
     its prompts may enter the engine. `asks_within`: its route sends requests within the server, in
-    place of asking the engine.
+    place of asking the engine. `asks_base`: its route asks the base model what it needs to know
+    before it asks the adapter.
     `background`: its outcome, once the work is done that goes on behind its answer.
     `cut`: its outcome, if the engine's work on it was ended from outside: `failed` by an operator,
     who evicted its adapter by force or paused the engine; `cancelled` by its id.
@@ -53,6 +54,7 @@ class RequestContext:
     is_reported: bool = False
     is_admitted: bool = False
     asks_within: bool = False
+    asks_base: bool = False
     cut: str | None = None
     has_invocation: bool | None = None
     background: "asyncio.Future[str] | None" = None
@@ -161,6 +163,20 @@ set_request, reset_request = _current.set, _current.reset
 """Which request runs in this task, until it is reset. A block of `contextlib` takes 2 µs longer."""
 current_request: Callable[[], RequestContext | None] = _current.get
 """The request that this task serves, if it came through the gateway."""
+
+
+@contextmanager
+def base_question() -> Iterator[None]:
+    """What the running request's route asks the engine in the block is asked of the base model."""
+    request = _current.get()
+    if request is None:
+        yield
+        return
+    request.asks_base = True
+    try:
+        yield
+    finally:
+        request.asks_base = False
 
 
 def requested_adapter() -> str | None:

@@ -102,12 +102,12 @@ class RequestLeases:
             if requested is not None:
                 raise RuntimeError("an adapter was requested without the gateway")
             return AdmittedRequest(self._accounts)
-        version = request.version
+        version = None if request.asks_base else request.version
         if requested != (version.id if version is not None else None):
             request.failure = AdapterNotUsed(version.reference if version else str(requested))
             raise request.failure
         if version is None:
-            request.is_admitted = True
+            request.is_admitted |= not request.asks_base
             return AdmittedRequest(self._accounts, request)
         lease, release = await self._lease(request, version, abort)
         request.is_admitted = True

@@ -46,6 +46,7 @@ from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.responses.background import follow_responses
 from engine.vllm.responses.stored import StoredResponses
+from engine.vllm.speech.languages import find_languages_by_base
 from engine.vllm.token_costs.stream_models import build_streams_unchecked
 from engine.vllm.tokenizing.bounds import bound_prompts
 from engine.vllm.tokenizing.threads import share_media_thread, share_threads
@@ -101,6 +102,8 @@ class EngineBinding:
         _echo_requested_name(models)
         serving = getattr(self._app.state, "openai_serving_responses", None)
         follow_responses(serving, self._responses)
+        for name in ("openai_serving_transcription", "openai_serving_translation"):
+            find_languages_by_base(getattr(self._app.state, name, None))
         speech = getattr(self._app.state, "openai_serving_realtime", None)
         if speech is not None:
             speech.engine_client = RealtimeEngine(engine, lora_request)

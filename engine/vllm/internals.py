@@ -26,7 +26,7 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("engine_core",)),
     ("vllm.v1.engine.core_client", "AsyncMPClient", ("add_request_async",)),
     ("vllm.v1.engine", "EngineCoreRequest", ("cache_salt",)),
-    # gateway.generation: tokens and times of a generation's outputs
+    # running_requests: tokens and times of a generation's outputs
     ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
     ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),
     ("vllm.sampling_params", "RequestOutputKind", ("DELTA",)),

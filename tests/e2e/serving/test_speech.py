@@ -1,10 +1,12 @@
-"""`/v1/realtime` on a real engine: transcriptions by adapters, their leases, their callers.
+"""Speech on a real engine: transcriptions by adapters, their leases, their callers.
 
 The model reads letters from the audio (`tests/support/vllm/reading_llama.py`); all else is vLLM's.
 """
 
 import base64
+import io
 import json
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from demo.tasks import TASKS
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 from tests.support.servers.adaptry_serve_with_keys import create_root_key
-from tests.support.vllm.reading_serve import ARCHITECTURE, MODULE
+from tests.support.vllm.reading_serve import ARCHITECTURE, MODULE, SAMPLES_PER_SECOND
 
 pytestmark = [pytest.mark.servers("forked")]
 
@@ -165,6 +167,44 @@ def test_force_ends_a_transcription_that_waits_for_audio(server: Reading, has_sp
         assert leases(server) == {}
         send(socket, {"type": "session.update", "model": "upper"})
         assert transcribe(socket, "again")[-1]["text"] == "AGAIN"
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def recording(word: str) -> bytes:
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLES_PER_SECOND)
+        file.writeframes(np.array([ord(letter) for letter in word], np.int16).tobytes())
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("language", ["en", None], ids=["named", "found"])
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations"])
+def test_a_file_is_transcribed_by_the_adapter(
+    server: Reading, path: str, language: str | None
+) -> None:
+    """Without a language vLLM asks for it first, of the base model."""
+    for model, version in (("upper", "upper:1"), (BASE, None), ("reverse", "reverse:1")):
+        data = {"model": model, "temperature": "0", **({"language": language} if language else {})}
+        answer = server.client.post(path, files={"file": recording("hello")}, data=data)
+        assert answer.status_code == 200, answer.text
+        task = TASKS.get(model)
+        assert answer.json()["text"] == ("hello" if task is None else task.answer("hello"))
+        assert answer.headers.get("x-adaptry-version") == version
+    server.wait_until(lambda: leases(server) == {}, 20)
+
+
+def test_a_file_for_an_unknown_adapter_is_transcribed_by_none(server: Reading) -> None:
+    files, data = {"file": recording("hello")}, {"model": "nobody"}
+    answer = server.client.post("/v1/audio/transcriptions", files=files, data=data)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+# ---- sessions that are refused -------------------------------------------------------------------
 
 
 def test_an_unknown_adapter_is_refused_and_the_session_goes_on(server: Reading) -> None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.errors import (
+    AdapterNotUsed,
     EngineError,
     EnginePaused,
     EngineUnavailable,
@@ -29,6 +30,7 @@ from engine.gateway.request_body import RequestBody, hand_on_body
 from engine.gateway.request_context import (
     RequestContext,
     RequestedAdapters,
+    base_question,
     current_request,
     requested_adapter,
 )
@@ -1039,6 +1041,30 @@ async def test_an_engine_that_is_asked_for_something_else_never_answers(
         assert json.loads(client.body)["error"]["code"] == "adapter_not_used"
         assert "x-adaptry-version" not in client.headers
         assert stage.tally.refusals == ["adapter_not_used"]
+        assert await stage.is_idle_soon()
+
+
+async def test_a_route_may_ask_the_base_model_first_and_answers_with_the_adapter() -> None:
+    """As vLLM does to find the language of speech."""
+    async with running(Stage()) as stage:
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            with base_question():
+                (await stage.leases.admit(None, _nothing)).on_end(WorkDone(0, 0, None))
+                with pytest.raises(AdapterNotUsed):
+                    await stage.leases.admit(VERSION.id, _nothing)
+            request = current_request()
+            assert request is not None
+            request.failure = None
+            assert request.lease is None
+            (await stage.leases.admit(VERSION.id, _nothing)).on_end(WorkDone(0, 0, None))
+            await send_json(send, 200, {"text": "the adapter's"})
+
+        client = Client(asking("support"))
+        await stage.gateway(route)(client.scope, client.receive, client.send)
+        assert client.status == 200, client.body
+        assert client.headers["x-adaptry-version"] == VERSION.reference
         assert await stage.is_idle_soon()
 
 
