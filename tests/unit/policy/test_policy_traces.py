@@ -9,6 +9,7 @@ from benchmarks.policies.in_order import misses, misses_of_known
 from benchmarks.policies.share_in_time import RATE, REQUESTS, TOKENS, Case, measure
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
+from engine.policy.eviction_orders.base import KeyedOrder
 from engine.policy.eviction_orders.lfu import LfuOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.optimum import least_misses
@@ -80,6 +81,39 @@ def test_most_of_what_the_queue_holds_of_the_gap_is_closed(name: str) -> None:
 def test_no_count_of_uses_is_better_than_recency_where_ranks_shift_fast(half_life: int) -> None:
     used = generate("fast shifting Zipf", 3000, seed=1)
     assert misses(used, 32, LfuOrder(half_life)) > misses(used, 32, LruOrder())
+
+
+class ShiftingLaw(KeyedOrder):
+    """Knows how likely each adapter of *fast shifting Zipf* is at each moment."""
+
+    ADAPTERS, SKEW, EVERY = 256, 1.2, 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._served = 0
+
+    def insert(self, version: VersionId) -> None:
+        self._put(version)
+
+    def touch(self, version: VersionId, *, granted: bool) -> None:
+        self._served += granted
+        if granted and self._served % self.EVERY == 0:
+            for each in list(self._keys):
+                self._put(each)
+        self._put(version)
+
+    def _put(self, version: VersionId) -> None:
+        rank = (version - 1 - self._served // self.EVERY) % self.ADAPTERS or self.ADAPTERS
+        self.put(version, (1 / rank**self.SKEW, version))
+
+
+def test_who_knows_the_law_of_ranks_that_shift_fast_is_near_to_the_optimum() -> None:
+    """The past does not tell: an adapter becomes ever hotter there, and then cold at once."""
+    used = generate("fast shifting Zipf", 3000, seed=1)
+    lru, law = misses(used, 32, LruOrder()), misses(used, 32, ShiftingLaw())
+    share = closed(lru / 3000, law / 3000, least_misses(used, 32) / 3000)
+    assert share is not None
+    assert 0.8 < share < 0.85
 
 
 def test_counts_that_forget_later_hardly_know_more_of_scans() -> None:
