@@ -8,13 +8,12 @@ docs/policy.md.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from unittest.mock import patch
 
 from adaptry.sizing.prediction import quantile
 from benchmarks.policies.comparison import COSTS, arrivals
 from benchmarks.policies.traces import generate
-from engine.policy import planner, ready_ahead
 from engine.policy.eviction_orders.choice import create_orders
+from engine.policy.ready_ahead import SHIPPED, Batching
 from engine.simulation.replay import Arrival, replay
 from engine.simulation.replica import Shape
 from engine.types import AdmissionLimits, EvictionPolicy
@@ -52,16 +51,12 @@ CASES = (
 
 def measure(case: Case, trace: list[Arrival]) -> tuple[float, float, float]:
     """The share in time, the 99th percentile of the first token, and loads per request."""
-    least = _ANY_NUMBER if case.at_arrival else ready_ahead.LEAST
+    batching = Batching(_ANY_NUMBER, _ANY_NUMBER) if case.at_arrival else SHIPPED
+    batching = replace(batching, slots_per_drain=1) if case.all_drain else batching
     limits = AdmissionLimits(max_slot_wait_seconds=case.slot_wait_seconds)
-    shape = Shape(case.slots, HOST_PLACES, limits=limits)
+    shape = Shape(case.slots, HOST_PLACES, limits=limits, batching=batching)
     costs = replace(COSTS, step_seconds=STEP_SECONDS)
-    per_drain = 1 if case.all_drain else planner.SLOTS_PER_DRAIN
-    with (
-        patch.multiple(ready_ahead, LEAST=least, MOST=max(least, ready_ahead.MOST)),
-        patch.object(planner, "SLOTS_PER_DRAIN", per_drain),
-    ):
-        done = replay(trace, costs, shape, orders=create_orders(case.policy))
+    done = replay(trace, costs, shape, orders=create_orders(case.policy))
     in_time = sum(each <= GOAL_SECONDS for each in done.first_tokens)
     count = len(done.requests)
     return in_time / count, quantile(done.first_tokens, 0.99), done.loads / count

@@ -7,7 +7,7 @@ from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evic
 from engine.policy.eviction import VictimSelector
 from engine.policy.index import PlanningIndex
 from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT
-from engine.policy.ready_ahead import ReadyAhead
+from engine.policy.ready_ahead import Batching, ReadyAhead
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
@@ -31,8 +31,8 @@ class Planner:
         victims: VictimSelector,
         wait_queue: WaitQueue,
         index: PlanningIndex,
-        *,
         max_loads: int,
+        batching: Batching,
     ) -> None:
         self.prefetches: OrderedDict[VersionId, None] = OrderedDict()
         self.pending_evictions: OrderedDict[VersionId, EvictionReason] = OrderedDict()  # once idle
@@ -41,7 +41,8 @@ class Planner:
         self._wait_queue = wait_queue
         self._index = index
         self._max_loads = max_loads
-        self._ready_ahead = ReadyAhead(tiers.slots)
+        self._ready_ahead = ReadyAhead(tiers.slots, batching)
+        self._drains_at_once = max(1, tiers.slots // batching.slots_per_drain)
         self._late = 0  # of the wait queue, when the last plan found nothing to load
 
     def plan(self) -> list[Decision]:
@@ -68,8 +69,7 @@ class Planner:
         """See `VictimSelector.drain_for`. Where a queue stands, only some of the slots drain at a
         time: the others serve what is in them, and fewer requests wait for their turn.
         """
-        at_once = max(1, self._tiers.slots // SLOTS_PER_DRAIN)
-        most = at_once if self._ready_ahead.queue_stands else None
+        most = self._drains_at_once if self._ready_ahead.queue_stands else None
         return self._victims.drain_for(version, can_end, most=most)
 
     def note_arrival(self) -> None:

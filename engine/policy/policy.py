@@ -25,6 +25,7 @@ from engine.policy.pin_budget import PinBudget
 from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT, SLOW, STAGED
 from engine.policy.planner import Planner
 from engine.policy.policy_views import PolicyViews
+from engine.policy.ready_ahead import SHIPPED, Batching
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
@@ -34,8 +35,8 @@ class CachePolicy(PolicyViews):
     """Decides for `slots` GPU places over `host_capacity` host places of `host_bytes` in total.
 
     `eviction_order`: empty, and not shared; None: LRU. `slot_order`: the same for the slots, which
-    are in the order of host memory if it is None. Raises ValueError if there is no slot, or the
-    host tier is smaller than the GPU tier: vLLM keeps a host copy of everything in a slot.
+    are in the order of host memory if it is None. Raises ValueError if there is no slot, or fewer
+    host places than slots: vLLM keeps a host copy of everything in a slot.
     """
 
     def __init__(
@@ -47,12 +48,11 @@ class CachePolicy(PolicyViews):
         max_loads: int = 2,
         eviction_order: EvictionOrder | None = None,
         slot_order: EvictionOrder | None = None,
+        batching: Batching = SHIPPED,
     ) -> None:
         if slots < 1 or host_capacity < slots or max_loads < 1:
             raise ValueError(f"bad capacities: {slots=} {host_capacity=} {max_loads=}")
-        self.slots = slots
-        self.host_capacity = host_capacity
-        self.host_bytes = host_bytes
+        self.slots, self.host_capacity, self.host_bytes = slots, host_capacity, host_bytes
         self.wait_queue = WaitQueue()
         self._tiers = Tiers(
             slots=slots,
@@ -67,7 +67,7 @@ class CachePolicy(PolicyViews):
         self.foresight = Foresight(self.wait_queue, self._tiers.orders, self._index.refresh)
         self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
         self._planner = Planner(
-            self._tiers, self._victims, self.wait_queue, self._index, max_loads=max_loads
+            self._tiers, self._victims, self.wait_queue, self._index, max_loads, batching
         )
 
     # ---- what happened -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from engine.errors import AdapterTooLarge
 from engine.policy.decisions import Activate, Commit, Grant, StartLoad, Ticket
 from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.policy.policy import CachePolicy
+from engine.policy.ready_ahead import SHIPPED, Batching
 from engine.simulation.agenda import Agenda
 from engine.simulation.shared_engine import BASE_MODEL, Costs, Request, SharedEngine
 from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionId
@@ -28,6 +29,7 @@ class Shape:
     host_bytes: int | None = None
     limits: AdmissionLimits = field(default_factory=AdmissionLimits)
     whole_steps: bool = False
+    batching: Batching = SHIPPED
 
 
 class Replica:
@@ -59,6 +61,7 @@ class Replica:
             max_loads=shape.max_loads,
             eviction_order=orders.host,
             slot_order=orders.slots,
+            batching=shape.batching,
         )
         self._agenda, self._costs, self._limits = agenda, costs, shape.limits
         self._sizes = sizes or {}

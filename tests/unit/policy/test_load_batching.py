@@ -3,12 +3,12 @@
 from engine.cache.drains import Drains
 from engine.policy.decisions import Decision, Grant, StartLoad
 from engine.policy.policy import CachePolicy
-from engine.policy.ready_ahead import LEAST, MOST
+from engine.policy.ready_ahead import SHIPPED
 from engine.types import AdmissionLimits, VersionId
 from tests.support.cache.settled_policy import settle
 
 HOT, COLD = VersionId(1), VersionId(99)
-READY = [VersionId(n) for n in range(2, 2 + MOST)]
+READY = [VersionId(n) for n in range(2, 2 + SHIPPED.most_ready)]
 
 
 def started(decisions: list[Decision]) -> list[VersionId]:
@@ -91,13 +91,13 @@ def test_where_a_queue_stands_only_a_few_are_ready() -> None:
     policy, _, queue = standing_queue()
     loaded = [each for each in queue if policy.is_held(each)]
     assert loaded == queue[: len(loaded)], "the oldest"
-    assert len(loaded) == LEAST
+    assert len(loaded) == SHIPPED.least_ready
 
 
 def test_what_has_waited_too_long_is_loaded_as_after_a_pause() -> None:
     policy, _, queue = standing_queue()
     policy.wait_queue.mark_late(int(queue[4]))
-    assert started(settle(policy)) == queue[LEAST:5]
+    assert started(settle(policy)) == queue[SHIPPED.least_ready : 5]
 
 
 def test_that_it_has_waited_too_long_is_found_by_the_periodic_check() -> None:
@@ -107,4 +107,4 @@ def test_that_it_has_waited_too_long_is_found_by_the_periodic_check() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=2.0)
     drains = Drains(policy, lambda _: arrivals, lambda hot, cold: None, lambda: 10.0, limits)
     drains.check()
-    assert started(settle(policy)) == queue[LEAST:5]
+    assert started(settle(policy)) == queue[SHIPPED.least_ready : 5]
