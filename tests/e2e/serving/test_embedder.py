@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,9 +63,18 @@ def test_a_response_names_its_version(embedder: Embedder) -> None:
         assert response.headers["x-adaptry-version"] == "two:1", path
 
 
-@pytest.mark.parametrize("path", ["/generate", "/v1/completions", "/classify"])
-def test_what_the_engine_does_not_do_is_refused(embedder: Embedder, path: str) -> None:
-    body = {"model": "one", "prompt" if path != "/classify" else "input": "a"}
-    response = embedder.server.client.post(path, json=body)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"prompt": "a"}),
+        ("/v1/completions", {"prompt": "a"}),
+        ("/classify", {"input": "a"}),
+        ("/v1/systemone", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+def test_what_the_engine_does_not_do_is_refused(
+    embedder: Embedder, path: str, body: dict[str, Any]
+) -> None:
+    response = embedder.server.client.post(path, json={"model": "one", **body})
     assert 400 <= response.status_code < 500 or response.status_code == 501, response.text
     assert response.json()["error"]["code"]

@@ -29,6 +29,7 @@ from setproctitle import setproctitle
 
 from tests.support.faults.inject import obey_harm
 from tests.support.workers.exits import run_and_exit
+from tests.support.workers.frozen import keep_frozen
 from tests.support.workers.threads import require_one_thread
 
 MAX_FDS = 32
@@ -211,6 +212,7 @@ def import_without_ray(modules: Sequence[str]) -> None:
         importlib.import_module(name)
     del sys.modules["ray"]
     inspect_models_here()
+    keep_frozen(ends_with_engine=True)
     gc.collect()
     gc.freeze()
     gc.enable()

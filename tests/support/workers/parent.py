@@ -60,10 +60,12 @@ def import_engine() -> None:
     if "vllm.v1.engine.async_llm" in sys.modules:
         from tests.support.servers.forked_server import VLLM
         from tests.support.servers.zygote import inspect_models_here
+        from tests.support.workers.frozen import keep_frozen
 
         for name in VLLM:
             importlib.import_module(name)
         inspect_models_here()
+        keep_frozen(ends_with_engine=False)
         gc.collect()
         gc.freeze()  # for the collectors of the engines, as `garbage` does for those of tests
 
