@@ -103,6 +103,11 @@ class Registry:
             }
         return found
 
+    async def lines(self) -> list[Json]:
+        """The table of all adapters, with the version that each alias mostly means."""
+        items: list[Json] = (await self.get("/overview"))["items"]
+        return [{key: item[key] for key in ("name", "aliases")} for item in items]
+
     def _files(self) -> list[Path]:
         files = [path for path in self.store.rglob("*") if path.is_file()]
         return [file for file in files if file.parent.name not in ("seals", "spare")]
@@ -176,6 +181,7 @@ async def test_everything_is_transferred(full: Registry, there: Registry) -> Non
         "remarks": {},
     }
     assert await there.everything() == await full.everything()
+    assert await there.lines() == await full.lines()
     for name in ("bot", "other"):
         *recorded, imported = await there.events(name)
         assert recorded == await full.events(name)
