@@ -217,6 +217,23 @@ async def test_an_export_is_byte_identical_each_time_and_after_an_import(
     assert after["events.jsonl"].startswith(before["events.jsonl"])
 
 
+async def test_a_version_of_another_base_model_stays_bound_to_it(
+    full: Registry, there: Registry
+) -> None:
+    """It fits this server's in shape, which would answer with it, and wrongly."""
+    other = {"name": "instruct", "digest": "b" * 64}
+    parts = parts_of(await full.export())
+    await there.imported(
+        archive_of(_manifest(parts, lambda m: m["versions"][0].update(base=other)))
+    )
+    versions = (await there.get("/adapters/bot/versions"))["items"]
+    bases = {version["number"]: version["base"] for version in versions}
+    assert (bases[1], bases[2]) == ("instruct", BASE.identity.name)
+    refused = await there.client.get("/resolve", params={"reference": "bot:1"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "other_base_model")
+    assert (await there.get("/resolve", reference="bot:2"))["number"] == 2
+
+
 async def test_repeating_an_import_changes_nothing(full: Registry, there: Registry) -> None:
     archive = await full.export()
     await there.imported(archive)
