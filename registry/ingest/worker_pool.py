@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, StoreUnavailable
@@ -102,13 +102,8 @@ class WorkerPool:
     async def _run(self, group: asyncio.TaskGroup) -> None:
         while True:
             self._wake.clear()
-            try:
-                await self._clean_up()
-                await self._start_due_jobs(group)
-            except (DatabaseUnavailable, StoreUnavailable) as error:
-                logger.warning("jobs wait: %s", error.detail)
-            except Exception:  # must not stop the server
-                logger.exception("jobs wait")
+            await _try("cleanup waits", self._clean_up())  # and jobs don't wait for it
+            await _try("jobs wait", self._start_due_jobs(group))
             await self._wait_for_work()
 
     # ---- small uploads, which the server that received them runs immediately ----------------
@@ -192,3 +187,12 @@ class WorkerPool:
         if run.published is None:
             self.clean_up()
         self._on_end(run)
+
+
+async def _try(otherwise: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except (DatabaseUnavailable, StoreUnavailable) as error:
+        logger.warning("%s: %s", otherwise, error.detail)
+    except Exception:  # must not stop the server
+        logger.exception(otherwise)
