@@ -16,8 +16,8 @@ from engine.bootstrap.interpreter import (
 
 OWN_TURN_SECONDS = 0.005
 OWN_THRESHOLDS = (700, 10, 10)
-RUNNING = 128
-OBJECTS_OF_ONE = 50  # while it runs
+RUNNING = 256
+OBJECTS_OF_ONE = 130  # while it runs
 
 
 @pytest.fixture(autouse=True)
