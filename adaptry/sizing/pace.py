@@ -43,7 +43,7 @@ def at_recorded_pace(known: KnownCosts, trace: Trace, setting: Setting) -> Known
     workload, costs = workload_of(trace, MOST_REQUESTS), known.costs
     costs = replace(costs, first_token_factors=())
     for _ in range(_ROUNDS):
-        costs = _scale(
+        costs = scale(
             costs, _ratio(_token_seconds(requests, _replay(workload, costs, setting), costs))
         )
     going = _token_seconds(requests, _replay(workload, costs, setting), costs)
@@ -88,7 +88,8 @@ def _ratio(going: Sequence[tuple[float, float]]) -> float:
     return sum(took for took, _ in going) / sum(said for _, said in going) if going else 1.0
 
 
-def _scale(costs: Costs, factor: float) -> Costs:
+def scale(costs: Costs, factor: float) -> Costs:
+    """Of an engine whose steps and prompts take so many times as long."""
     values = {name: getattr(costs, name) * factor for name in _IN_ENGINE}
     steps, longer = (
         tuple((count, seconds * factor) for count, seconds in curve)

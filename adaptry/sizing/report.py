@@ -86,6 +86,7 @@ class Report:
             "is_met": sizing.is_met,
             "setting": _json(asdict(sizing.setting)),
             "prediction": _prediction_json(sizing.prediction),
+            "slower_prediction": _prediction_json(sizing.slower),
             "command": self.command,
             "requests": self.workload.for_adapters,
             "base_model_requests": len(self.workload.arrivals) - self.workload.for_adapters,

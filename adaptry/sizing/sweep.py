@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adaptry.sizing.pace import scale
 from adaptry.sizing.prediction import Prediction, Setting, predict
 from adaptry.sizing.rank_split import RankSplit, split_by_rank
 from adaptry.sizing.workload import Workload
@@ -13,6 +14,7 @@ from engine.types import EvictionPolicy
 REPLICAS = (1, 2, 3, 4, 6, 8)
 MOST_SLOTS = 256
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+SLOWER = 1.1  # of steps: as far as a machine's speed differs from one hour to another
 _ENOUGH = 0.001  # of a ratio: what more would bring is below what a simulation knows
 
 
@@ -52,12 +54,15 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """`is_met`: whether the chosen setting reaches the goal."""
+    """`is_met`: whether the chosen setting reaches the goal; `slower`: what it would do with steps
+    that take `SLOWER` times as long.
+    """
 
     goal: Goal
     setting: Setting
     prediction: Prediction
     is_met: bool
+    slower: Prediction
     sweeps: Sequence[Sweep] = field(default_factory=list)
     policies: Sequence[Prediction] = ()
     """The chosen setting with each eviction policy."""
@@ -77,15 +82,19 @@ class Sizer:
 
     def predict(self, setting: Setting) -> Prediction:
         if setting not in self._known:
-            self._known[setting] = predict(
-                self._workload,
-                self._costs,
-                setting,
-                first_token_seconds=self._goal.first_token_seconds,
-                warm_share=self._warm_share,
-            )
-            self.on_prediction()
+            self._known[setting] = self._simulate(setting, self._costs)
         return self._known[setting]
+
+    def _simulate(self, setting: Setting, costs: Costs) -> Prediction:
+        found = predict(
+            self._workload,
+            costs,
+            setting,
+            first_token_seconds=self._goal.first_token_seconds,
+            warm_share=self._warm_share,
+        )
+        self.on_prediction()
+        return found
 
     def size(self, choices: Choices) -> Sizing:
         """First the replicas, with slots and host places for all; then as few slots as reach the
@@ -110,6 +119,7 @@ class Sizer:
             chosen.setting,
             chosen,
             is_met,
+            self._simulate(chosen.setting, scale(self._costs, SLOWER)),
             [by_slots, by_places, replicas],
             list(map(self.predict, policies)),
         )

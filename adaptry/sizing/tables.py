@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from adaptry.sizing.prediction import Prediction, Setting
 from adaptry.sizing.rank_split import RankSplit
 from adaptry.sizing.report import Report
-from adaptry.sizing.sweep import Goal, Sweep
+from adaptry.sizing.sweep import SLOWER, Goal, Sweep
 from adaptry.terminal.output import size
 from engine.simulation.shared_engine import Costs
 
@@ -108,7 +108,7 @@ class Tables:
             share = f"{sizing.prediction.share_within:.1%} of the requests"
             lines.append(f"Nothing tried reaches the goal: {share} would be within it.")
         if sizing.prediction.first_token_p99:
-            lines.append(_range_text(sizing.prediction))
+            lines.append(_range_text(sizing.prediction, sizing.slower))
         if len(self._report.ranks) > 1 and self._report.slot_bytes is not None:
             lines += self._rank_lines(self._report.slot_bytes)
         if (held := self._report.host_bytes) is not None:
@@ -177,11 +177,12 @@ def _measures(each: Prediction) -> tuple[str, ...]:
     )
 
 
-def _range_text(chosen: Prediction) -> str:
-    """As much as its requests say of other traffic."""
+def _range_text(chosen: Prediction, slower: Prediction) -> str:
+    """As much as its requests say of other traffic, and of a slower engine."""
     least, most = chosen.first_token_p99_range
     return (
-        f"The p99 of {chosen.requests:,} other such requests would be {_ms(least)} to {_ms(most)}."
+        f"The p99 of {chosen.requests:,} other such requests would be {_ms(least)} to {_ms(most)};"
+        f" with steps that take {SLOWER - 1:.0%} longer it would be {_ms(slower.first_token_p99)}."
     )
 
 

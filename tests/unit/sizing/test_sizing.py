@@ -340,8 +340,26 @@ def test_the_command_prints_tables_and_the_line_that_follows(
     assert printed.splitlines()[-1].endswith(" --max-lora-rank 16")
     for heading in ("SLOTS", "HOST PLACES", "REPLICAS", "PER GPU-GiB", "chosen", "knee"):
         assert heading in printed
-    assert re.search(r"\nThe p99 of \d+ other such requests would be \d+ ms to \d+ ms\.\n", printed)
+    others = (
+        r"\nThe p99 of \d+ other such requests would be \d+ ms to \d+ ms; with steps that take "
+    )
+    assert re.search(others + r"10% longer it would be \d+ ms\.\n", printed)
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+def test_a_slower_engine_is_said_to_be_slower_with_the_setting_that_is_chosen() -> None:
+    """As a machine may be in another hour: where requests wait, by more than its steps are."""
+    costs = Costs(0.02, 0.0, 0.01, 0.05, 0.001)
+    workload = workload_of_rates(
+        adapters=30, zipf=1.0, rate=9.0, seconds=100, tokens=12, prompt_tokens=0
+    )
+    sizer = Sizer(workload, costs, Goal(0.5, 0.99), Setting(4, 16), 0.0)
+    sizing = sizer.size(Choices((4,), (16,), (1,)))
+    assert sizing.slower.setting == sizing.setting == Setting(4, 16)
+    slow = replace(costs, step_seconds=0.022, prefill_seconds=0.011)
+    again = predict(workload, slow, sizing.setting, first_token_seconds=0.5)
+    assert sizing.slower == again
+    assert sizing.slower.first_token_p99 > 1.1 * sizing.prediction.first_token_p99
 
 
 def test_what_the_server_takes_beside_the_engine_is_said_where_it_was_measured(
