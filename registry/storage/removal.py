@@ -1,5 +1,7 @@
 """Removal of stored files: reserved first, so that no version begins to need them meanwhile."""
 
+import math
+import re
 import secrets
 import shutil
 import time
@@ -11,6 +13,7 @@ from registry.storage.file_locks import FileLock, FileLocks
 from registry.storage.integrity import fingerprint_file
 
 _ALL = "all"  # the name of the lock of imports
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Reservation:
@@ -118,7 +121,11 @@ class Removals:
         """Digests of all files in the store older than that. Raises OSError."""
         latest = time.time() - older_than_seconds
         folders = (self._root / "adapters").glob("??/*")
-        return sorted(path.name for path in folders if path.stat().st_mtime <= latest)
+        return sorted(
+            path.name
+            for path in folders
+            if _DIGEST.fullmatch(path.name) and _changed_at(path) <= latest
+        )
 
     def _put_back_trash(self) -> None:
         """What a purge of an earlier release had set aside when its server died.
@@ -136,3 +143,11 @@ class Removals:
                 aside.rename(stored)
         with suppress(FileNotFoundError):
             trash.rmdir()
+
+
+def _changed_at(path: Path) -> float:
+    """Never, of what another server removes meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

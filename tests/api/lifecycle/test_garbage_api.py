@@ -183,6 +183,22 @@ async def test_a_run_has_a_limit_and_says_that_there_is_more(
     assert (references(third), third["refused"]) == (["cat:3"], {})
 
 
+async def test_what_is_no_adapters_folder_is_no_garbage(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
+) -> None:
+    """A dry run listed it, and a run left it; what another server removes meanwhile was a 503."""
+    await publish_some(client, make_adapter, "bot", 1)
+    long_ago = time.time() - ORPHANS_AFTER_SECONDS - 1
+    for name in ("ff/lost+found", "ee/.nfs0001", "ee/backup"):
+        folder = store / name
+        folder.mkdir(parents=True)
+        os.utime(folder, (long_ago, long_ago))
+    (store / "ee" / ("e" * 64)).symlink_to("gone")
+    for dry_run in (True, False):
+        assert (await collect(client, dry_run=dry_run))["orphans"] == []
+    assert (store / "ee" / "backup").is_dir()
+
+
 async def test_files_without_a_row_go_when_they_are_old(
     client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
 ) -> None:
