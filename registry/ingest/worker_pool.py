@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _CLEANUP_SECONDS = 60.0
+_MOST_FAILURES = 4
+"""Of jobs whose workspace can't be opened: then the store is away, and all others would wait."""
 
 
 class WorkerPool:
@@ -155,12 +157,20 @@ class WorkerPool:
 
     async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
         self._queue.look()
+        failures = 0
         while self._places.has_any:
             job = await self._queue.next(self._running)
             if job is None:
                 return
-            if self._places.has_place(job, is_short=self._is_short(job)):
+            if not self._places.has_place(job, is_short=self._is_short(job)):
+                continue
+            try:
                 await self._start(job, group)
+            except StoreUnavailable as error:
+                failures += 1
+                if failures == _MOST_FAILURES:
+                    raise
+                logger.warning("job %d waits: %s", job.number, error.detail)
 
     def _is_short(self, job: DueJob) -> bool:
         return job.upload_bytes is not None and job.upload_bytes <= self._short_bytes
