@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from registry.errors import DatabaseUnavailable
 from registry.ingest.checkpoints import Checkpoint
+from registry.ingest.job_store import JobStore
 from registry.models.job import Job
 from registry.models.tenant import Tenant
 from registry.sources.disks.reads import MAX_READS
@@ -212,6 +214,31 @@ async def test_small_uploads_take_turns_between_tenants(
         jobs = (await registry.http.get("/jobs")).json()["items"]
         adapters = {job["id"]: job["adapter"] for job in jobs}
         assert [adapters[job] for job in order] == ["acme~a", "own", "acme~b", "acme~c"]
+
+
+async def test_small_uploads_that_could_not_be_written_keep_no_turn(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of an outage would let one fewer run, until every later one waits for a turn."""
+
+    async def fail(*_: Any) -> Any:
+        raise DatabaseUnavailable("away")
+
+    folder = make_adapter("a")
+    async with start(max_ingests=1) as registry:
+        with monkeypatch.context() as outage:
+            outage.setattr(JobStore, "add", fail)
+            for _ in range(2):
+                refused = await send(registry, folder)
+                assert (refused.status_code, refused.json()["code"]) == (
+                    503,
+                    "database_unavailable",
+                )
+        workers = registry.ingest._workers
+        assert await workers.take_turn(None, within_seconds=0)
+        workers.give_back_turn()
+        assert (await send(registry, folder)).status_code == 201
+        await registry.no_leftovers()
 
 
 async def test_a_small_folder_that_can_not_be_read_in_time_becomes_a_job(
