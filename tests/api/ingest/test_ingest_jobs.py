@@ -248,6 +248,25 @@ async def test_a_job_has_its_time(
     leave.set()
 
 
+async def test_a_defect_of_the_server_ends_its_job_and_no_other(
+    start: Start, make_adapter: AdapterMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would come again with each attempt. What it was stands in the log only."""
+
+    def break_first(number: int, reached: Checkpoint) -> None:
+        if (number, reached) == (1, Checkpoint.FETCHED):
+            raise KeyError("a defect")
+
+    async with start(watch=break_first) as registry:
+        job = await registry.finished(await registry.register("bot", make_adapter("a")))
+        assert (job["state"], job["code"], job["attempts"]) == ("failed", "internal_error", 1)
+        assert "a defect" not in job["detail"]
+        assert "KeyError: 'a defect'" in caplog.text
+        other = await registry.finished(await registry.register("bot", make_adapter("b")))
+        assert other["state"] == "succeeded"
+        await registry.no_leftovers()
+
+
 async def test_a_source_that_is_deleted_before_its_job_runs(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
