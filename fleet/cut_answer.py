@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from starlette.types import Message
 
 from engine.errors import EngineError
-from engine.gateway.openai_errors import error_event, send_refusal
+from engine.gateway.openai_errors import end_of_stream, send_refusal
 from registry.http.headers import is_event_stream
 
 
-async def end_answer(error: EngineError, path: str, head: Message | None) -> Sequence[Message]:
-    """The messages that end it. `head`: how the answer started, if it did.
+async def end_answer(
+    error: EngineError, path: str, head: Message | None, last: bytes = b""
+) -> Sequence[Message]:
+    """The messages that end it. `head`: how the answer started, if it did; `last`: its last part.
 
     Raises ConnectionAbortedError for a body of declared length: its connection has to be cut.
     """
@@ -24,5 +26,4 @@ async def end_answer(error: EngineError, path: str, head: Message | None) -> Seq
         return messages
     if not is_event_stream(head):
         raise ConnectionAbortedError(error.detail)
-    body = error_event(error, path) + b"data: [DONE]\n\n"
-    return [{"type": "http.response.body", "body": body}]
+    return [{"type": "http.response.body", "body": end_of_stream(error, path, last)}]

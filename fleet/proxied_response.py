@@ -41,6 +41,7 @@ class ProxiedResponse:
         self.is_good = False
         self.events = 0
         """Of a good stream, so far."""
+        self._last = b""  # part of a stream
         self._is_whole = False
         self.replica: frozenset[str] = frozenset()
 
@@ -74,7 +75,9 @@ class ProxiedResponse:
 
     def _note(self, message: Message) -> None:
         if message["type"] == "http.response.body":
-            self.events += message.get("body", b"").count(_EVENT) if self.is_stream else 0
+            if self.is_stream and (events := message.get("body", b"").count(_EVENT)):
+                self.events += events
+                self._last = message["body"]
             self._is_whole = not message.get("more_body", False)
 
     @property
@@ -129,7 +132,9 @@ class ProxiedResponse:
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""
-        for message in await end_answer(EngineUnavailable(_LOST), self._path, self._head):
+        for message in await end_answer(
+            EngineUnavailable(_LOST), self._path, self._head, self._last
+        ):
             await self._send(message)
 
 

@@ -5,14 +5,10 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Send
 
-from engine.errors import (
-    AdapterForcedOut,
-    EngineError,
-    EngineUnavailable,
-    GenerationIncomplete,
-)
+from engine.errors import EngineError, EngineUnavailable, GenerationIncomplete
 from engine.gateway.openai_errors import (
     ERROR_EVENTS,
+    end_of_stream,
     error_event,
     send_refusal,
     status_of_event,
@@ -25,12 +21,6 @@ from registry.http.unexpected_errors import report_internal
 from registry.redaction import mask_keys
 
 _INTERNAL = 500
-_SAY_WHY_THEY_END = frozenset(  # by a `finish_reason`
-    {
-        *("/v1/completions", "/v1/chat/completions", "/v1/chat/completions/batch"),
-        *("/invocations", "/inference/v1/generate"),
-    }
-)
 
 
 class DeferredResponse:
@@ -54,6 +44,7 @@ class DeferredResponse:
         self._send = send
         self._head: Message | None = None  # held
         self._early: list[Message] = []  # held with it
+        self._last = b""  # part of the body
         self._sending_head: asyncio.Future[None] | None = None
         self.status: int | None = None  # once the response has started
         self._is_streaming = False
@@ -78,11 +69,13 @@ class DeferredResponse:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        is_good = self._is_streaming and self._request.failure is None
+        request = self._request
+        is_good = self._is_streaming and request.failure is None and request.cut is None
         if is_good and message.get("more_body") and not message["body"].startswith(ERROR_EVENTS):
             if self._begin_answer is not None:
                 begin, self._begin_answer = self._begin_answer, None
                 begin()
+            self._last = message["body"]
             return self._send(message)
         return self._send_checked(message)
 
@@ -103,6 +96,9 @@ class DeferredResponse:
             return
         if self._early:
             await self._send_early()
+        if self._is_events and (cut := self._untold_cut()) is not None:
+            await self._break_off(cut)
+            return
         await self._send_body(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
@@ -126,6 +122,7 @@ class DeferredResponse:
         if body and (rewritten := self._rewrite(body)) is not body:
             message = {**message, "body": rewritten}
         await self._send(message)
+        self._last = body or self._last
 
     def _rewrite(self, body: bytes) -> bytes:
         if (self.status or 0) >= 400:  # vLLM's errors quote the request
@@ -136,7 +133,7 @@ class DeferredResponse:
         failure: EngineError | RegistryError | None = self._request.failure
         if failure is None and self._error_event == _INTERNAL:
             failure = self._report("an event of its stream")
-        return body if failure is None else error_event(failure, self._path)
+        return body if failure is None else error_event(failure, self._path, self._last)
 
     def _report(self, where: str) -> InternalError:
         """vLLM's text may be an exception's. It has logged the exception's type and place."""
@@ -185,12 +182,17 @@ class DeferredResponse:
 
     def _untold_cut(self) -> EngineError | None:
         """Of an answer that does not say why it ended: it would read as if it were whole."""
-        if self._request.cut != "failed" or self._path in _SAY_WHY_THEY_END:
+        if self._request.cut is None or self._request.says_why:
             return None
-        if (why := self._unavailable()) is not None:
-            return why
-        version = self._request.version
-        return GenerationIncomplete() if version is None else AdapterForcedOut(version.reference)
+        return self._request.why_cut(self._unavailable())
+
+    async def _break_off(self, failure: EngineError) -> None:
+        """End a stream of events, whatever its route would say."""
+        self._replaced = self._complete = True
+        self._request.failure = failure
+        await self._send_early()
+        end = end_of_stream(failure, self._path, self._last)
+        await self._send({"type": "http.response.body", "body": end, "more_body": False})
 
     async def _replace(self, failure: EngineError | RegistryError) -> None:
         self._replaced = self._complete = True
@@ -208,10 +210,7 @@ class DeferredResponse:
         if self.status is None:
             await self._replace(failure)
         elif self.is_open_stream:
-            self._complete = True
-            await self._send_early()
-            event = error_event(failure, self._path)
-            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+            await self._break_off(failure)
 
     @property
     def is_open_stream(self) -> bool:
@@ -226,7 +225,7 @@ class DeferredResponse:
         failure = self._request.failure
         if ended is not None and (ended != "failed" or failure is None):
             return self._request.cut or ended if ended == "completed" else ended
-        if ended is None and self.client_disconnected:
+        if ended is None and (self.client_disconnected or self._request.cut == "cancelled"):
             return "cancelled"
         status = failure.status if failure is not None else self._error_event or self.status
         if status is None or status >= 500:

@@ -21,6 +21,7 @@ from engine.gateway.request_body import RequestBody, find_body, hand_on_body, re
 from engine.gateway.request_context import (
     RequestContext,
     reset_request,
+    says_why,
     set_request,
     when_worked,
 )
@@ -154,7 +155,7 @@ class AdapterGateway:
         named = read_requested_model(scope, body)
         hand_on_body(scope, body)
         model = named.model
-        request = RequestContext(model, None, spans, rates=rates)
+        request = RequestContext(model, None, spans, rates=rates, says_why=says_why(scope))
         if model is None or model in self._base_models:
             return request, scope
         try:
@@ -173,11 +174,11 @@ class AdapterGateway:
         request.requested, scope = named.for_route(scope, request.version.reference)
         return request, scope
 
-    async def _send_refusal(
+    def _send_refusal(
         self, spans: RequestSpans, error: EngineError | RegistryError, scope: Scope, send: Send
-    ) -> None:
+    ) -> Awaitable[None]:
         self._refuse(spans, error.status, error.code)
-        await send_refusal(send, error, path=route_path(scope))
+        return send_refusal(send, error, path=route_path(scope))
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.count_refusal(code)

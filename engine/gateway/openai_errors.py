@@ -1,6 +1,7 @@
 """OpenAI errors: the format that OpenAI clients read, with a stable code for programs.
 
-On the routes of Anthropic's and TGI's clients it is theirs.
+On the routes of Anthropic's and TGI's clients it is theirs. Streams of `/v1/responses` have an
+event of their own.
 """
 
 import json
@@ -11,12 +12,20 @@ from starlette.types import Send
 
 from engine.errors import EngineError
 from registry.errors import RegistryError
-from registry.http.dialects import anthropic_error, is_anthropic, is_tgi, tgi_error
+from registry.http.dialects import (
+    anthropic_error,
+    is_anthropic,
+    is_responses,
+    is_tgi,
+    tgi_error,
+)
 from registry.redaction import redact
 
 ERROR_EVENTS = (b'data: {"error"', b"event: error")
 """How vLLM ends a stream that fails, in OpenAI's and Anthropic's format."""
 
+_DATA = b"data: "
+_DONE = b"data: [DONE]\n\n"
 _INTERNAL_TYPES = ("internal_error", "api_error")
 
 
@@ -56,11 +65,43 @@ async def send_refusal(
     await send_json(send, error.status, content, more)
 
 
-def error_event(error: EngineError | RegistryError, path: str) -> bytes:
-    """The event that ends a stream that fails, in OpenAI's before `[DONE]`."""
-    data = json.dumps(error_content(path, error.status, error.code, error.detail))
-    named = "event: error\n" if is_anthropic(path) else ""
-    return f"{named}data: {data}\n\n".encode()
+def error_event(error: EngineError | RegistryError, path: str, after: bytes = b"") -> bytes:
+    """The event that ends a stream that fails, in OpenAI's before `[DONE]`.
+
+    `after`: the events before it, of which the last one is numbered in `/v1/responses`.
+    """
+    content = error_content(path, error.status, error.code, error.detail)
+    is_numbered = is_responses(path)
+    if is_numbered:
+        content = _response_error(error, content, _number_of_last(after) + 1)
+    named = "event: error\n" if is_numbered or is_anthropic(path) else ""
+    return f"{named}data: {json.dumps(content)}\n\n".encode()
+
+
+def end_of_stream(error: EngineError | RegistryError, path: str, after: bytes = b"") -> bytes:
+    """All that its client is yet sent."""
+    is_named = is_responses(path) or is_anthropic(path)
+    return error_event(error, path, after) + (b"" if is_named or is_tgi(path) else _DONE)
+
+
+def _response_error(
+    error: EngineError | RegistryError, content: dict[str, object], number: int
+) -> dict[str, object]:
+    """OpenAI documents the members side by side. It sends, and its client raises, an `error`."""
+    told = {"type": "error", "sequence_number": number, "code": error.code}
+    return {**told, "message": redact(error.detail), "param": None, **content}
+
+
+def _number_of_last(events: bytes) -> int:
+    """-1 if none of them has a number."""
+    for line in reversed(events.splitlines()):
+        try:
+            number = json.loads(line.removeprefix(_DATA))["sequence_number"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if isinstance(number, int):
+            return number
+    return -1
 
 
 def status_of_event(event: bytes) -> int | None:

@@ -44,6 +44,7 @@ class RealtimeEngine:
             async with aclosing(self._engine.generate(heard, **asked)) as outputs:
                 async for output in outputs:
                     yield output
+            transcription.check_not_cut()
 
 
 async def _until_it_ends(

@@ -112,10 +112,19 @@ class Transcription:
     def explain(self, error: Exception) -> bool:
         """Whether it comes from one of ours, or the engine has ended. vLLM reports all others."""
         cause = error.__cause__ if isinstance(error.__cause__, EngineError) else None
-        reason = self.request.failure or cause or self._controls.unavailable()
+        reason = self._why_cut() or self.request.failure or cause or self._controls.unavailable()
         if reason is not None:
             self.fail(reason)
         return reason is not None
+
+    def check_not_cut(self) -> None:
+        """Raises EngineError if this server has ended it, which vLLM's route would call done."""
+        if (why := self._why_cut()) is not None:
+            raise why
+
+    def _why_cut(self) -> EngineError | None:
+        unavailable = self._controls.unavailable
+        return self.request.why_cut(unavailable()) if self.request.cut == "failed" else None
 
     async def end(self, error: BaseException | None) -> None:
         if self._in_flight is not None:

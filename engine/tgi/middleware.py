@@ -15,6 +15,7 @@ from engine.errors import EngineError, GenerationIncomplete, ParameterUnsupporte
 from engine.gateway.body_validation import first_error_validator
 from engine.gateway.openai_errors import retry_after_header, send_json
 from engine.gateway.request_body import UNPARSED, RequestBody, read_body
+from engine.gateway.request_context import TRANSLATED
 from engine.tgi.answer import StreamedAnswer, WholeAnswer, describe, read_error
 from engine.tgi.completion_body import completion_body
 from engine.tgi.schemas import GenerateBody
@@ -171,7 +172,8 @@ def _inner_scope(scope: Scope, size: int) -> Scope:
     path = scope.get("root_path", "") + COMPLETIONS
     others = [pair for pair in scope["headers"] if pair[0] not in _OF_THE_BODY]
     headers = [*others, *_headers_of(size)]
-    return {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
+    inner = {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
+    return {**inner, TRANSLATED: True}
 
 
 def _headers_of(size: int) -> list[tuple[bytes, bytes]]:

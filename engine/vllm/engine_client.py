@@ -16,19 +16,14 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.activated_lora.marks import activate_request, is_activated
 from engine.background_tasks import BackgroundTasks
-from engine.errors import (
-    AdapterForcedOut,
-    EngineError,
-    EngineUnavailable,
-    GenerationIncomplete,
-    GrammarUnsatisfiable,
-)
+from engine.errors import EngineError, EngineUnavailable, GrammarUnsatisfiable
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.priority import check_priority
 from engine.gateway.request_context import RequestContext, current_request
 from engine.types import VersionId, WorkDone
 from engine.vllm.admission.held_leases import held_lease
 from engine.vllm.admission.port import AdmittedRequest, RequestAdmission
+from engine.vllm.ends.unfinished_pooling import fill_unfinished_pooling
 from engine.vllm.grammars.empty_grammars import is_blamed_for_errors
 from engine.vllm.running_requests import (
     RunningRequest,
@@ -56,6 +51,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
     def __init__(self, *inputs: Any, **options: Any) -> None:
         super().__init__(*inputs, **options)
         self._background = BackgroundTasks()
+        self._pools = False
         self._numbers = itertools.count(1)
         self._engine_ids: dict[str, dict[str, RunningRequest]] = {}
         _prepare_requests(self.engine_core)
@@ -74,16 +70,19 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
     ) -> Any:
         """Raises PriorityNotAllowed, what `RequestAdmission.admit` raises, and vLLM's errors."""
         await self._check(params, priority)
+        if isinstance(params, PoolingParams) and not self._pools:
+            self._pools = True
+            fill_unfinished_pooling(self.output_processor)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
-        running.on_cut = partial(_note_cut, current_request(), params)
+        running.on_cut = partial(self._on_cut, current_request(), params)
         admitted = await self._admit(requested, partial(self._cut, running))
         if self.suspended is not None:  # since it began to wait
             admitted.on_end(WorkDone(0, 0, None))
             raise _as_answer(self.suspended)
         engine_id = self._new_engine_id(request_id, running)
         running.on_end = partial(self._request_ended, engine_id, admitted)
-        running.on_engine_death = partial(_report_death, admitted)
+        running.on_engine_death = partial(self._report_death, admitted)
         if is_blamed_for_errors(params, getattr(self, "vllm_config", None)):
             running.on_error = partial(copy_context().run, _as_answer, GrammarUnsatisfiable())
         if (trace_headers := admitted.trace_headers) is not None:
@@ -104,7 +103,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
                 reset_added_request(before)
         except BaseException as error:
             if isinstance(error, EngineDeadError):
-                _report_death(admitted)
+                self._report_death(admitted)
             self._abort_running(running)  # vLLM doesn't, if it is cancelled meanwhile
             running.finish_adding()
             raise
@@ -119,7 +118,7 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             ids = [request_id] if isinstance(request_id, str) else request_id
             known = [self._engine_ids.get(tenant_request_id(each), {}) for each in ids]
             for running in [each for requests in known for each in requests.values()]:
-                running.on_cut("cancelled")
+                running.cut("cancelled")
             request_id = [engine_id for requests in known for engine_id in requests]
         await super().abort(request_id, internal)
 
@@ -156,10 +155,35 @@ class LeasedAsyncLLM(SuspendableAsyncLLM):
             del self._engine_ids[chosen]
         admitted.on_end(work)
 
+    def _report_death(self, admitted: AdmittedRequest) -> None:
+        """vLLM ends what has no token yet in the same way at a pause."""
+        admitted.on_engine_death(self.suspended or EngineUnavailable("it ended"))
+
+    def end_requests(self) -> None:
+        """vLLM's engine would go on with the next part of a streamed prompt without those before
+        it, and its front end fails where pooling has no numbers (0.26 to 0.33).
+        """
+        for running in [each for known in self._engine_ids.values() for each in known.values()]:
+            if running.is_left_by_pause:
+                self._cut(running)
+
     def _cut(self, running: RunningRequest) -> None:
-        """Its adapter is evicted by force."""
-        running.on_cut("failed")
+        """Its adapter is evicted by force, or the engine paused."""
+        running.cut("failed", is_forced=True)
         self._abort_running(running)
+
+    def _on_cut(
+        self, request: RequestContext | None, params: Any, outcome: str, is_forced: bool
+    ) -> EngineError | None:
+        """vLLM answers with what there is: of pooling, that would be a vector without numbers."""
+        if request is None:
+            return None
+        request.cut = outcome
+        if not request.fails_if_cut and not isinstance(params, PoolingParams):
+            return None
+        gone = None if is_forced else EngineUnavailable("it ended")
+        request.failure = request.why_cut(self.suspended or gone)
+        return request.failure if request.fails_if_cut else None
 
     def _abort_running(self, running: RunningRequest) -> None:
         running.is_aborted = True
@@ -174,21 +198,6 @@ def _as_answer(error: EngineError) -> EngineError:
     if (request := current_request()) is not None:
         request.failure = error
     return error
-
-
-def _note_cut(request: RequestContext | None, params: Any, outcome: str) -> None:
-    """vLLM answers with what there is: of pooling, that would be a vector without numbers."""
-    if request is None:
-        return
-    request.cut = outcome
-    if isinstance(params, PoolingParams):
-        is_forced = outcome == "failed" and request.version is not None
-        reference = request.version.reference if request.version is not None else ""
-        request.failure = AdapterForcedOut(reference) if is_forced else GenerationIncomplete()
-
-
-def _report_death(admitted: AdmittedRequest) -> None:
-    admitted.on_engine_death(EngineUnavailable("it ended"))
 
 
 def _prepare_requests(core: Any) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from jinja2 import TemplateError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from engine.errors import EngineError
 from engine.gateway.openai_errors import error_content
 from engine.gateway.request_context import current_request
 from registry.http.dialects import is_own
@@ -81,6 +82,8 @@ def _translate(vllm_handler: Handler | None) -> Handler:
         if vllm_handler is None or is_own(_path(request)):
             return _on_unexpected(request, error)
         answer = await vllm_handler(request, error)
+        if (known := _known_failure()) is not None:
+            return _answer(request, known.status, known.code, known.detail)
         if answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
             return _on_unexpected(request, error)
         described = json.loads(bytes(answer.body))["error"]
@@ -89,6 +92,12 @@ def _translate(vllm_handler: Handler | None) -> Handler:
         return _answer(request, answer.status_code, code, text, described.get("param"))
 
     return handler
+
+
+def _known_failure() -> EngineError | None:
+    """Why this server made vLLM's route fail: nothing that was not foreseen."""
+    running = current_request()
+    return None if running is None else running.failure
 
 
 def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -26,6 +26,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("engine_core",)),
     ("vllm.v1.engine.core_client", "AsyncMPClient", ("add_request_async",)),
     ("vllm.v1.engine", "EngineCoreRequest", ("cache_salt",)),
+    # ends: how the engine ended a request, and the vector of one that pools
+    ("vllm.v1.engine", "FinishReason", ("ABORT", "ERROR")),
+    ("vllm.v1.engine", "EngineCoreOutput", ("finish_reason", "pooling_output")),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", ("pause_generation",)),
     # running_requests: tokens and times of a generation's outputs
     ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
     ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),

@@ -15,8 +15,9 @@ from typing import Any
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.background_tasks import BackgroundTasks
-from engine.errors import GenerationIncomplete
+from engine.errors import EngineError, GenerationIncomplete
 from engine.types import WorkDone
+from engine.vllm.ends.last_output import ends_by, has_no_numbers, was_rejected
 
 
 class RunningRequest:
@@ -25,19 +26,22 @@ class RunningRequest:
     `on_end` is called exactly once, as soon as the engine's work on all of them has ended;
     `on_engine_death` before that, if the engine ended without a response; `on_error`, if it
     ended the request with an error, which it does if it can't compile or follow its grammar;
-    `on_cut`, with the outcome, if it is ended from outside, as by a pause that keeps no request.
+    `on_cut`, as `cut` is called, which returns what its reader gets in place of what there is.
     """
 
     def __init__(self) -> None:
         self.on_end: Callable[[WorkDone], None] = _ignore
         self.on_engine_death: Callable[[], None] = _nothing
         self.on_error: Callable[[], object] = _nothing
-        self.on_cut: Callable[[str], None] = _ignore
+        self.on_cut: Callable[[str, bool], EngineError | None] = _no_error
         self.id: str | None = None
         """vLLM's own id, once it has one: of several completions, their parent's."""
         self.is_aborted = False
+        self.is_left_by_pause = False
+        """vLLM's engine can't end it as it ends others: its prompt is streamed, or it pools."""
         self.end_before_input: Callable[[], None] = _nothing
         """If its prompt is streamed, and none of it has come: vLLM does not know it then."""
+        self._queue: Any = None  # of its outputs
         self._is_streamed = False
         self._working = 0
         self._is_being_added = True
@@ -56,8 +60,16 @@ class RunningRequest:
     def add_state(self, state: Any) -> None:
         self._working += 1
         self.id = state.queue.request_id
+        self._queue = state.queue
         self._prompt_tokens = state.prompt_len
         self._is_streamed = state.streaming_input
+        self.is_left_by_pause = state.streaming_input or state.detokenizer is None
+
+    def cut(self, outcome: str, *, is_forced: bool = False) -> None:
+        """It is being ended from outside. `is_forced`: by this server, as an operator asked."""
+        error = self.on_cut(outcome, is_forced)
+        if error is not None and self._queue is not None:
+            self._queue.put(error)
 
     def remove_state(self, state: Any) -> None:
         """Not yet the end: the engine may have to abort it first."""
@@ -90,12 +102,16 @@ class RunningRequest:
         self._is_ended = True
         on_end, self.on_end = self.on_end, _ignore
         self.on_engine_death = self.on_error = _nothing
-        self.on_cut = _ignore
+        self.on_cut = _no_error
         shared = self._shared or 0
         on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at, shared))
 
 
-def _ignore(of_it: WorkDone | str) -> None:
+def _ignore(work: WorkDone) -> None:
+    return
+
+
+def _no_error(outcome: str, is_forced: bool) -> None:
     return
 
 
@@ -124,6 +140,7 @@ def watch_input(queue: Any, running: RunningRequest) -> None:
         task.cancel()
 
     running.end_before_input = end_before_input
+    running.is_left_by_pause = True
     task.add_done_callback(lambda _: running.finish_adding())
 
 
@@ -151,13 +168,13 @@ class RequestStates(dict[str, Any]):
         self._aborting[request_id] = request
         if self._removed is not None:
             self._removed.append(request_id)
-            if _was_rejected(state):
+            if was_rejected(state):
                 request.on_engine_death()
                 state.queue.put(EngineDeadError())
-            elif _ends_by(state, "error"):
+            elif ends_by(state, "error"):
                 request.on_error()
-            elif _ends_by(state, "abort"):
-                request.on_cut("failed")
+            elif ends_by(state, "abort") or has_no_numbers(state):
+                request.cut("failed")
         elif state.streaming_input and state.input_chunk_queue is None:
             self.end_work([request_id])  # the engine had finished before its input ended
         return state
@@ -225,20 +242,3 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
     output_processor.process_outputs = process_and_record_ends
     output_processor.propagate_error = propagate_and_record_ends
     engine_core.abort_requests_async = abort_shielded
-
-
-def _ends_by(state: Any, reason: str) -> bool:
-    completions = getattr(state.queue.output, "outputs", None)
-    return isinstance(completions, list) and any(
-        each.finish_reason == reason for each in completions
-    )
-
-
-def _was_rejected(state: Any) -> bool:
-    """By an engine that is being stopped: vLLM reports a request that finished, but is empty."""
-    if state.detokenizer is None or state.detokenizer.num_output_tokens():
-        return False
-    completions = getattr(state.queue.output, "outputs", None)
-    return isinstance(completions, list) and all(
-        each.finish_reason == "abort" and not each.token_ids for each in completions
-    )

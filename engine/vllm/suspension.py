@@ -157,9 +157,14 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
             await self.sleep_listener.on_sleep(why)
             self._is_emptied = True
 
+    def end_requests(self) -> None:
+        """Those that vLLM's engine does not end well when it is paused."""
+
     async def _pause(self, *inputs: Any, **options: Any) -> None:
         paused = EnginePaused()
         self.suspended = self.suspended or paused
+        if options.get("mode", "abort") == "abort":
+            self.end_requests()
         try:
             await super().pause_generation(*inputs, **options)
         except Exception:  # not when cancelled: vLLM goes on pausing

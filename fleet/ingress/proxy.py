@@ -18,6 +18,7 @@ from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.in_flight import InFlight, RequestLimit, uncounted
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
+from engine.gateway.request_context import TRANSLATED
 from engine.gateway.requested_model import FANOUT, read_requested_model
 from engine.gateway.token_estimate import estimated_prompt, take_tokens, take_tokens_of_models
 from engine.ports import Resolver
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _FORWARDED = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string"),
-    *("root_path", "headers", "client", "server"),
+    *("root_path", "headers", "client", "server", TRANSLATED),
 )
 Models = Sequence[Mapping[str, Any]]
 """Of a fan-out: what each adds to the body; none of any other request."""

@@ -32,6 +32,7 @@ class AsgiCall:
         self._application = application
         self._silent_seconds = silent_seconds
         self._head: Message | None = None
+        self._last = b""  # part of its body
         self._scope = {**scope, "state": {}}
         self._body: bytes | None = body
         self._pending: list[Message] = []
@@ -48,7 +49,7 @@ class AsgiCall:
             while not task.done() or self._pending:
                 if not await self._has_sent():
                     error = AnswerTimeout(self._silent_seconds)
-                    yield await end_answer(error, self._scope["path"], self._head)
+                    yield await end_answer(error, self._scope["path"], self._head, self._last)
                     return
                 self._sent.clear()
                 if self._pending:
@@ -99,6 +100,7 @@ class AsgiCall:
             self._head = message
         elif message["type"] == "http.response.body":
             self._is_complete = not message.get("more_body", False)
+            self._last = message.get("body", b"") or self._last
         if self._left.is_set():
             return
         self._pending.append(message)

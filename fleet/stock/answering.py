@@ -24,6 +24,7 @@ _DROPPED_HEADERS = frozenset(
         *(b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
+_EVENT = b"data: "
 
 
 class AnswerCutShort(Exception):
@@ -32,6 +33,17 @@ class AnswerCutShort(Exception):
 
 def _do_nothing() -> None:
     return
+
+
+@dataclass(slots=True)
+class _Told:
+    """`last`: the lines that came last and have an event."""
+
+    last: bytes = b""
+
+    def note(self, lines: bytes) -> None:
+        if _EVENT in lines:
+            self.last = lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class Answering:
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)  # the client has its start
     usage: AnswerUsage = field(default_factory=uncounted_usage)
+    told: _Told = field(default_factory=_Told)
 
     async def send_all(self, answer: BufferedAnswer) -> int:
         """Its status; of a stream that ends with an error, that of the error."""
@@ -62,6 +75,7 @@ class Answering:
             await self.send(_part(self.back(chunk), more=True))
             if streams:
                 status = _status_of_error(chunk) or status
+                self.told.note(chunk)
         await self.send(_part(b"", more=False))
         return status
 
@@ -78,7 +92,7 @@ class Answering:
 
     async def cut_short(self, head: AnswerHead, failure: EngineError, path: str) -> NoReturn:
         """Raises AnswerCutShort; of an answer that is no stream, ConnectionAbortedError."""
-        end = await end_answer(failure, path, self._start(head))
+        end = await end_answer(failure, path, self._start(head), self.told.last)
         await self.send(_part(b"\n", more=True))  # ends an event of which only lines came
         for message in end:
             await self.send(message)

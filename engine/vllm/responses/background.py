@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from openai.types.responses import ResponseErrorEvent
+
 from engine.errors import EngineError
 from engine.gateway.request_context import current_request
 from engine.vllm.responses.stored import Key, OwnTable, StoredResponses
+from registry.errors import InternalError
 from registry.http.unexpected_errors import describe_exception, report_internal
 
 logger = logging.getLogger(__name__)
 
 _PATH = "/v1/responses"
+_UNFORESEEN = "an unexpected error: the server's log has it"
 _REPLACED = (
     *("response_store", "msg_store", "event_store", "background_tasks"),
     *("responses_background_stream_generator", "retrieve_responses"),
@@ -57,7 +61,7 @@ class BackgroundResponses(OwnTable):
         self, response_id: str, ended: "asyncio.Future[str]", task: "asyncio.Task[None]"
     ) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, EngineError):
+        if error is not None and _known(error) is None:
             report_internal("POST", _PATH, describe_exception(error))
         stored = self._serving.response_store.get(response_id)
         if error is not None and stored is not None and stored.status != "cancelled":
@@ -90,16 +94,26 @@ def follow_responses(serving: Any, stored: StoredResponses) -> None:
         return
     stored.attach(serving)
     serving.background_tasks = BackgroundResponses(serving, stored)
+    serving.create_responses = partial(_create, serving.create_responses)
     read = serving.responses_background_stream_generator
     serving.responses_background_stream_generator = partial(_read_until_end, read)
     retrieve = serving.retrieve_responses
     serving.retrieve_responses = partial(_retrieve, serving, retrieve)
 
 
+async def _create(create: Callable[..., Awaitable[Any]], *asked: Any, **options: Any) -> Any:
+    """What an operator ends would be stored as `completed`, half as it is."""
+    if (request := current_request()) is not None:
+        request.fails_if_cut = True
+    return await create(*asked, **options)
+
+
 async def _read_until_end(
     read: Read, response_id: str, starting_after: int | None = None
 ) -> AsyncGenerator[Any, None]:
-    """The request itself gets its error; who reads later finds the response `failed`."""
+    """The request itself gets its error; who reads later gets an event, and the response is
+    `failed`.
+    """
     number = -1
     async with aclosing(read(response_id, None)) as events:
         async for event in events:
@@ -110,7 +124,23 @@ async def _read_until_end(
                 continue
             if event.error is not None and current_request() is not None:
                 raise event.error
+            if event.error is not None:
+                yield _error_event(event.error, number)
             return
+
+
+def _error_event(error: BaseException, number: int) -> ResponseErrorEvent:
+    known = _known(error)
+    code, text = (known.code, known.detail) if known else (InternalError.code, _UNFORESEEN)
+    return ResponseErrorEvent(
+        type="error", sequence_number=number, code=code, message=text, param=None
+    )
+
+
+def _known(error: BaseException) -> EngineError | None:
+    """It, or what vLLM has wrapped, if that is one of ours."""
+    found = error if isinstance(error, EngineError) else error.__cause__
+    return found if isinstance(found, EngineError) else None
 
 
 async def _retrieve(

@@ -227,6 +227,18 @@ async def test_an_interrupted_stream_ends_with_an_error_event() -> None:
     assert len(ingress.replicas[0].asked) == 1, "a started response is not retried"
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+async def test_an_interrupted_stream_ends_in_the_dialect_of_its_route(path: str) -> None:
+    words = [b'event: a\ndata: {"sequence_number": 4}\n\n'] * 2
+    ingress = Ingress(respond_with(200, *words, kind=b"text/event-stream; charset=utf-8"))
+    ingress.replicas[0].dies_after = 2
+    events = (await ingress.post(path=path)).text.split("\n\n")
+    assert events[-1] == ""
+    error = json.loads(events[-2].removeprefix("event: error\ndata: "))
+    assert error["error"]["code"] == "engine_unavailable"
+    assert error.get("sequence_number") == (5 if path == "/v1/responses" else None)
+
+
 async def test_another_interrupted_response_is_aborted_rather_than_completed() -> None:
     ingress = Ingress(respond_with(200, b"[1,", b"2]"))
     ingress.replicas[0].dies_after = 1

@@ -5,7 +5,7 @@ The server is a stand-in that says how far it was read; the controller is the re
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +45,7 @@ class Server:
     url = "http://stock"
 
     def __init__(self, lines: Sequence[bytes], kind: bytes, names: str) -> None:
-        self._lines = lines
+        self.lines: Iterable[bytes] = lines
         self._names = names
         self._kind = kind
         self.may_begin = asyncio.Event()
@@ -71,7 +71,7 @@ class Server:
         return "org/base", 4096
 
     async def _generate(self) -> AsyncIterator[bytes]:
-        for line in self._lines:
+        for line in self.lines:
             await self.may_generate.wait()
             self.sent += 1
             yield line
@@ -248,6 +248,38 @@ async def test_a_stream_that_an_operator_ends_says_so_to_its_client() -> None:
     assert done == b"data: [DONE]"
     assert client.is_complete
     assert stage.tally.outcomes == ["failed"]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+async def test_such_a_stream_ends_in_the_dialect_of_its_route(path: str) -> None:
+    stage, client = Stage([], kind=b"text/event-stream"), Client()
+    client.reads.set()
+
+    def events() -> Iterator[bytes]:
+        yield b'event: a\ndata: {"sequence_number": 4}\n\n'
+        stage.server.may_generate.clear()
+        yield b"event: b\n"
+
+    stage.server.lines = events()
+    request = asyncio.create_task(stage.app({**SCOPE, "path": path}, client.receive, client.send))
+    while not client.body:
+        await asyncio.sleep(0.001)
+    await stage.force_out()
+    await asyncio.wait_for(request, 30)
+    *_, told, nothing = client.body.split(b"\n\n")
+    error = json.loads(told.strip().removeprefix(b"event: error\ndata: "))
+    assert (error["error"]["code"], nothing) == ("adapter_forced_out", b"")
+    assert error.get("sequence_number") == (5 if path == "/v1/responses" else None)
+
+
+async def test_what_the_servers_own_operator_ends_is_complete_for_all_that_it_says() -> None:
+    """vLLM's `/v1/responses` calls it so, and no member of the response tells."""
+    completed = b'event: response.completed\ndata: {"response": {"status": "completed"}}\n\n'
+    stage, client = Stage([completed], kind=b"text/event-stream"), Client()
+    client.reads.set()
+    async with asyncio.timeout(30):
+        await stage.app({**SCOPE, "path": "/v1/responses"}, client.receive, client.send)
+    assert (client.body, stage.tally.outcomes) == (completed, ["completed"])
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])

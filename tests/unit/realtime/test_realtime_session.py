@@ -21,7 +21,7 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.speech_to_text.realtime.api_router import router
 from vllm.entrypoints.speech_to_text.realtime.serving import OpenAIServingRealtime
 
-from engine.errors import EngineUnavailable, QueueFull
+from engine.errors import EnginePaused, EngineUnavailable, QueueFull
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.request_context import RequestedAdapters, current_request
 from engine.realtime.engine import RealtimeEngine
@@ -56,6 +56,7 @@ class Engine:
         self.aborted: list[str] = []
         self.error: Exception | None = None
         self.refused_by: QueueFull | None = None
+        self.is_cut = False
 
     async def generate(self, prompt: Any, **given: Any) -> AsyncGenerator[Any, None]:
         self.asked.append(given)
@@ -69,6 +70,10 @@ class Engine:
                 raise self.error
             said = SimpleNamespace(text="hello", token_ids=[1])
             yield SimpleNamespace(outputs=[said], prompt_token_ids=[1, 2])
+            if self.is_cut:  # as vLLM's ends what this server aborts
+                assert request is not None
+                request.is_admitted, request.cut = True, "failed"
+                return
 
     async def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)
@@ -310,6 +315,29 @@ def test_what_the_cache_refuses_is_the_last_event_without_vllms_error(
     assert refused["error"] == "7 requests already wait for a GPU slot"
     assert stage.counter.refusals == ["queue_full"]
     assert stage.counter.requests == [(A.adapter, "refused")]
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("model", ["a1", "base"])
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_what_is_forced_out_after_its_first_words_is_not_done(
+    stage: Stage, model: str, is_paused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.engine.is_cut = True
+    with stage.open() as socket:
+        socket.receive_json()
+        named(socket, model)
+        socket.send_json(START)
+        stage.why = EnginePaused() if is_paused else None
+        socket.send_json(AUDIO)
+        word, last = until_end(socket)
+        assert (word["delta"], last["type"]) == ("hello", "error")
+        forced_out = "adapter_forced_out" if model == "a1" else "generation_incomplete"
+        assert last["code"] == ("engine_paused" if is_paused else forced_out)
+        stage.engine.is_cut, stage.why = False, None
+        assert transcribed(socket)[-1]["type"] == "transcription.done"
+    assert stage.counter.traced[0].outcome == "failed"
+    assert stage.counter.refusals == [last["code"]]
     assert "Traceback" not in caplog.text
 
 

@@ -16,7 +16,13 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.serial_utils import MsgpackEncoder
 
-from engine.errors import AdapterForcedOut, EngineUnavailable, PriorityNotAllowed, QueueFull
+from engine.errors import (
+    AdapterForcedOut,
+    EnginePaused,
+    EngineUnavailable,
+    PriorityNotAllowed,
+    QueueFull,
+)
 from engine.gateway.request_context import RequestContext
 from engine.types import VersionId, WorkDone
 from engine.vllm.admission.held_leases import use_held_lease
@@ -275,6 +281,40 @@ async def test_a_request_knows_who_ended_its_work(
         engine.says(finish=FinishReason.ABORT if ended_by else FinishReason.LENGTH)
     assert await asking == [7]
     assert (request.cut, request.failure) == (cut, None)
+
+
+async def test_a_response_that_would_be_stored_half_as_it_is_fails(
+    engine: Engine, door: Door
+) -> None:
+    request = RequestContext("a1", A, fails_if_cut=True)
+    with request_scope(request):
+        asking = ask(engine, "mine")
+        await rounds()
+    engine.says(7)
+    door.aborts[0]()
+    with pytest.raises(EngineGenerateError) as raised:
+        await asking
+    assert isinstance(raised.value.__cause__, AdapterForcedOut)
+    assert request.failure is raised.value.__cause__
+
+
+async def test_a_pause_ends_pooling_itself_and_leaves_the_rest_to_vllms_engine(
+    engine: Engine, door: Door
+) -> None:
+    pooled, params = RequestContext("a1", A), PoolingParams(task="embed")
+    staying = ask(engine)
+    with request_scope(pooled):
+        answer = engine.encode("x", params, "mine", lora_request=ADAPTER)
+        asking = asyncio.create_task(anext(answer))
+        await rounds()
+    engine.suspended = EnginePaused()
+    engine.end_requests()
+    assert not len((await asking).outputs.data)
+    await answer.aclose()
+    assert isinstance(pooled.failure, EnginePaused)
+    assert not staying.done()
+    engine.says(7, finish=FinishReason.ABORT)
+    assert await staying == [7]
 
 
 async def test_a_vector_that_is_not_computed_is_an_error(engine: Engine, door: Door) -> None:

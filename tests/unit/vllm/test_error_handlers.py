@@ -15,14 +15,18 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.exceptions import VLLMValidationError
 
+from engine.errors import AdapterForcedOut
 from engine.gateway.body_validation import (
     ValidTokenIds,
     first_error_validator,
     stop_at_first_error,
 )
+from engine.gateway.request_context import RequestContext
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.log_privacy import hide_exception_texts
 from registry.http.unexpected_errors import UnexpectedErrorMiddleware
+from tests.support.cache.controller_harness import A
+from tests.support.running_requests import request_scope
 
 MARKER = "MARKERFOUR"
 RAISED = {
@@ -31,6 +35,7 @@ RAISED = {
     "template": TemplateError(MARKER),
     "missing": HTTPException(404, "no"),
     "unexpected": KeyError(MARKER),
+    "generation": NotImplementedError(MARKER),
 }
 
 
@@ -223,3 +228,12 @@ def test_token_ids_that_were_validated_before_are_not_again() -> None:
         with pytest.raises(ValidationError):
             validator.validate_python({"model": "base", "prompt": prompt})
     assert validator.validate_python({"model": "base", "prompt": "text"}).prompt == "text"
+
+
+async def test_what_fails_as_this_server_has_ended_it_is_no_unexpected_error(
+    client: httpx.AsyncClient, log: list[str]
+) -> None:
+    with request_scope(RequestContext("a1", A, failure=AdapterForcedOut("a1:1"))):
+        answer = await client.get("/v1/responses/raise/generation")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "adapter_forced_out")
+    assert not any("internal error" in line for line in log)

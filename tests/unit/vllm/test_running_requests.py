@@ -3,13 +3,17 @@
 import asyncio
 
 import pytest
+import torch
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
+from engine.errors import EngineError, EnginePaused, GenerationIncomplete
 from engine.types import WorkDone
+from engine.vllm.ends.unfinished_pooling import fill_unfinished_pooling
 from engine.vllm.running_requests import RunningRequest, watch_requests
 from tests.support.running_requests import track_additions
 from tests.support.vllm.requests import SAMPLING, engine_core_request
@@ -64,6 +68,23 @@ class Engine:
         output = EngineCoreOutput(request_id, list(tokens), finish_reason=finish)
         to_abort: list[str] = self.processor.process_outputs([output]).reqs_to_abort
         return to_abort
+
+    def pool(self) -> tuple[list[str], RequestOutputCollector]:
+        """A request of a pooling engine, and the outcomes that it was cut with."""
+        fill_unfinished_pooling(self.processor)
+        running, cuts = RunningRequest(), list[str]()
+
+        def on_cut(outcome: str, is_forced: bool) -> EngineError:
+            cuts.append(outcome)
+            return EnginePaused()
+
+        running.on_end, running.on_cut = self.ended.append, on_cut
+        params = PoolingParams(task="embed")
+        queue = RequestOutputCollector(RequestOutputKind.FINAL_ONLY, "r")
+        with track_additions(running):
+            self.processor.add_request(engine_core_request("r", params), None, None, 0, queue)
+        running.finish_adding()
+        return cuts, queue
 
     async def abort(self, request_id: str) -> None:
         """As `AsyncLLM.abort` does."""
@@ -219,3 +240,29 @@ async def test_a_usual_end_is_none(engine: Engine) -> None:
     running.on_error = lambda: seen.append("error")
     engine.says("r", 7, finish=FinishReason.STOP)
     assert seen == []
+
+
+async def test_pooling_that_the_engine_ends_without_numbers_is_cut(engine: Engine) -> None:
+    """As at a pause. An assertion of vLLM's would end the task that reads for all requests."""
+    cuts, queue = engine.pool()
+    assert engine.says("r", finish=FinishReason.ABORT) == []
+    assert (cuts, len(engine.ended)) == (["failed"], 1)
+    with pytest.raises(EnginePaused):
+        await queue.get()
+
+
+async def test_pooling_that_fails_in_the_engine_is_an_error_and_not_cut(engine: Engine) -> None:
+    cuts, queue = engine.pool()
+    assert engine.says("r", finish=FinishReason.ERROR) == []
+    assert (cuts, len(engine.ended)) == ([], 1)
+    with pytest.raises(GenerationIncomplete):
+        await queue.get()
+
+
+@pytest.mark.parametrize("numbers", [torch.ones(3), torch.tensor(0.5)], ids=["vector", "score"])
+async def test_pooling_that_has_its_numbers_is_whole(engine: Engine, numbers: torch.Tensor) -> None:
+    cuts, queue = engine.pool()
+    output = EngineCoreOutput("r", [], finish_reason=FinishReason.STOP, pooling_output=numbers)
+    engine.processor.process_outputs([output])
+    assert (cuts, len(engine.ended)) == ([], 1)
+    assert (await queue.get()).outputs.data is numbers

@@ -1,0 +1,1 @@
+"""How vLLM's engine ended a request: what its last output says, and what it leaves without one."""
