@@ -71,7 +71,8 @@ class DeferredResponse:
     def send(self, message: Message) -> Awaitable[None]:
         request = self._request
         is_good = self._is_streaming and request.failure is None and request.cut is None
-        if is_good and message.get("more_body") and not message["body"].startswith(ERROR_EVENTS):
+        is_next = is_good and not self._early and message.get("more_body")
+        if is_next and not message["body"].startswith(ERROR_EVENTS):
             if self._begin_answer is not None:
                 begin, self._begin_answer = self._begin_answer, None
                 begin()

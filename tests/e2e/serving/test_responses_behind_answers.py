@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,6 +82,33 @@ def cancel(server: Any, response_id: str) -> None:
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     until(lambda: not in_flight(server).has_any())
     assert status(server, response_id) == "cancelled"
+
+
+def force_out(server: Any) -> None:
+    body = {"reference": "upper:1", "force": True}
+    assert server.client.post("/api/v1/cache/evict", json=body).status_code == 200
+
+
+def test_what_is_forced_out_has_failed(stored: Any) -> None:
+    """vLLM would store what there is as `completed`."""
+    before = stored.metrics().get(COUNT % "failed", 0)
+    response_id = begin(stored, 200, ignore_eos=True)
+    until(lambda: leases(stored) == 1)
+    force_out(stored)
+    until(lambda: not in_flight(stored).has_any())
+    assert status(stored, response_id) == "failed"
+    assert stored.metrics()[COUNT % "failed"] == before + 1
+
+
+def test_a_whole_response_that_is_forced_out_is_refused_and_not_stored(stored: Any) -> None:
+    body = {"model": "upper", "input": "hello", "ignore_eos": True, "max_output_tokens": 200}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(stored.client.post, "/v1/responses", json={**body, "request_id": "r"})
+        until(lambda: leases(stored) == 1)
+        force_out(stored)
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "adapter_forced_out")
+    assert stored.client.get("/v1/responses/r").status_code == 404
 
 
 def test_it_is_in_flight_until_its_work_ends_and_then_counted(stored: Any) -> None:

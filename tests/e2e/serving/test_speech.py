@@ -40,7 +40,7 @@ class Reading(ServedDemo):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
     server = Reading(tmp_path_factory.mktemp("speech"), require_keys="true")
     server.arguments = ("--hf-overrides", json.dumps({"architectures": [ARCHITECTURE]}))
-    server.variables["PYTHONPATH"] = str(ROOT)
+    server.variables |= {"PYTHONPATH": str(ROOT), "VLLM_SERVER_DEV_MODE": "1"}  # it can be paused
     root = create_root_key(server.folder)
     server.start()
     server.client.headers["authorization"] = f"Bearer {root}"
@@ -166,6 +166,31 @@ def test_force_ends_a_transcription_that_waits_for_audio(server: Reading, has_sp
         assert leases(server) == {}
         send(socket, {"type": "session.update", "model": "upper"})
         assert transcribe(socket, "again")[-1]["text"] == "AGAIN"
+
+
+@pytest.mark.parametrize("model", ["upper", BASE])
+@pytest.mark.parametrize("has_spoken", [False, True])
+def test_a_pause_ends_a_transcription(server: Reading, model: str, has_spoken: bool) -> None:
+    """vLLM's engine would go on with what is said later, without what was said before."""
+    failed = {"adapter": "upper", "outcome": "failed"}
+    before = server.total("adaptry_requests_total", **failed)
+    with session(server, model) as socket:
+        send(socket, START)
+        if has_spoken:
+            spell(socket, "hello")
+            assert event(socket)["type"] == "transcription.delta"
+        if model == "upper":
+            server.wait_until(lambda: leases(server) == {"upper:1": 1}, 20)
+        try:
+            server.client.post("/pause").raise_for_status()
+            last = until_end(socket)[-1]
+            assert (last["type"], last.get("code")) == ("error", "engine_paused"), last
+        finally:
+            server.client.post("/resume").raise_for_status()
+        assert transcribe(socket, "again")[-1]["type"] == "transcription.done"
+    assert leases(server) == {}
+    after = server.total("adaptry_requests_total", **failed)
+    assert after == before + (model == "upper")
 
 
 # ---- files ---------------------------------------------------------------------------------------

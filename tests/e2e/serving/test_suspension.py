@@ -1,6 +1,7 @@
 """An engine that an operator pauses or puts to sleep by vLLM's own routes."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -74,6 +75,28 @@ def test_a_pause_ends_what_runs(awake: ServedDemo) -> None:
     assert rest[-1] == "data: [DONE]"
     assert '"finish_reason":"abort"' in rest[-2] or '"finish_reason":"abort"' in rest[-3]
     awake.wait_until(lambda: awake.cache()["slots_by_state"]["leased"] == 0, 10)
+
+
+def test_what_has_no_token_yet_is_refused_as_what_comes_later(awake: ServedDemo) -> None:
+    """More prompts than run at the same time: some wait."""
+    body = {"model": "upper", "prompt": [prompt_for("x")] * 1000, "max_tokens": 200}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(awake.client.post, "/v1/completions", json={**body, "ignore_eos": True})
+        awake.wait_until(lambda: awake.total("vllm:num_requests_waiting") > 0, 60)
+        httpx.post(awake.url("/pause"), timeout=60).raise_for_status()
+    assert refused(asked.result()) == (503, "engine_paused")
+
+
+def test_a_stream_of_a_response_says_that_a_pause_has_ended_it(awake: ServedDemo) -> None:
+    body = {"model": "upper", "input": "hello", "max_output_tokens": 200, "ignore_eos": True}
+    with awake.client.stream("POST", "/v1/responses", json={**body, "stream": True}) as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if "output_text.delta" in line)
+        httpx.post(awake.url("/pause"), timeout=60).raise_for_status()
+        rest = [line for line in lines if line]
+    assert rest[-2] == "event: error", rest
+    assert '"code": "engine_paused"' in rest[-1]
+    assert "Traceback" not in awake.log.read_text()
 
 
 @pytest.mark.parametrize("wake", ["/wake_up", "/resume"])

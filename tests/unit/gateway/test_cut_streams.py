@@ -20,7 +20,7 @@ from engine.errors import EnginePaused, EngineUnavailable
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.openai_errors import send_json
-from engine.gateway.request_context import current_request
+from engine.gateway.request_context import RequestContext, current_request
 from engine.telemetry.spans import NullTracing
 from engine.tgi.middleware import GenerateApi
 from engine.types import CacheOutcome, Lease
@@ -71,8 +71,14 @@ ENDS = {
 class Stage:
     """vLLM's route, cut in its middle, behind our gateway. `cut`: the outcome of the request."""
 
-    def __init__(self, cut: str | None = "failed", why: EngineUnavailable | None = None) -> None:
-        self.cut = cut
+    def __init__(
+        self,
+        cut: str | None = "failed",
+        why: EngineUnavailable | None = None,
+        leased_after: int = 0,
+    ) -> None:
+        """`leased_after`: so many events."""
+        self.cut, self.leased_after = cut, leased_after
         self.tally = RequestTally()
         gateway = AdapterGateway(
             self._route,
@@ -91,20 +97,25 @@ class Stage:
         request, path = current_request(), scope["path"]
         assert request is not None
         streams = bool(json.loads((await receive())["body"]).get("stream", True))
-        request.is_admitted = True
-        request.on_leased(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
         if not streams:
+            self._admit(request)
             request.cut = self.cut
             await send_json(send, 200, {"choices": [ABORTED]})
             return
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for part in STARTS[path]:
+        for number, part in enumerate(STARTS[path]):
+            if number == self.leased_after:
+                self._admit(request)
             await send({"type": "http.response.body", "body": part, "more_body": True})
         request.cut = self.cut
         for part in ENDS[path]:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    def _admit(self, request: RequestContext) -> None:
+        request.on_leased(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
+        request.is_admitted = True
 
     @asynccontextmanager
     async def http(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -225,3 +236,9 @@ async def test_tgis_clients_read_the_code_in_their_own_words() -> None:
     assert whole.headers["retry-after"] == "1"
     assert json.loads(streamed.text.removeprefix("data:"))["code"] == "adapter_forced_out"
     assert stage.tally.outcomes == ["failed", "failed"]
+
+
+async def test_what_a_route_says_before_it_asks_the_engine_comes_first() -> None:
+    """The start of the answer is sent with the lease, and those events were sent at its end."""
+    stage = Stage(cut=None, leased_after=1)
+    assert await stage.events(RESPONSES) == STARTS[RESPONSES] + ENDS[RESPONSES]
