@@ -12,9 +12,11 @@ from engine.types import VersionId
 class Foresight:
     """Known uses: requests that wait for their adapter, and those that are expected to.
 
-    Expected are requests that wait elsewhere, such as within their tenant's limits. All are
-    numbered in one order of arrival, and `orders` are called with those numbers. `on_change` is
-    called after that, whenever an adapter's oldest waiter is another one.
+    Expected are requests that wait elsewhere, such as within their tenant's limits, and the first
+    one for what was prefetched: that one until half as many others have waited as host memory has
+    `places`, as it may never come. All are numbered in one order of arrival, and `orders` are
+    called with those numbers. `on_change` is called after that, whenever an adapter's oldest waiter
+    is another one.
     """
 
     def __init__(
@@ -22,6 +24,7 @@ class Foresight:
         wait_queue: WaitQueue,
         orders: Sequence[EvictionOrder],
         on_change: Callable[[VersionId], None],
+        places: int,
     ) -> None:
         self._wait_queue = wait_queue
         self._find_first_arrival = wait_queue.find_first_arrival
@@ -29,6 +32,8 @@ class Foresight:
         self._on_change = on_change
         self._expected: dict[VersionId, OrderedDict[Ticket, int]] = {}
         self._next_uses: dict[VersionId, int] = {}
+        self.prefetched: OrderedDict[VersionId, Ticket] = OrderedDict()  # until a request comes
+        self._most_prefetched = max(places // 2, 1)
         self._tickets = 0
         wait_queue.on_change = self.refresh
 
@@ -47,6 +52,32 @@ class Foresight:
         if not uses:
             del self._expected[version]
         self.refresh(version)
+
+    def expect_prefetched(self, version: VersionId) -> None:
+        """It is loaded ahead of its next request, if none waits for it already."""
+        if self._find_first_arrival(version) is not None:
+            return
+        self._end_prefetch(version)
+        self.prefetched[version] = self.expect(version)
+        self._forget_old_prefetches()
+
+    def note_request(self, version: VersionId) -> None:
+        """One has come for it, which is expected no longer; nor is what was for too long."""
+        if self.prefetched:  # seldom
+            self._end_prefetch(version)
+            self._forget_old_prefetches()
+
+    def _end_prefetch(self, version: VersionId) -> None:
+        if version in self.prefetched:
+            self.forget(version, self.prefetched.pop(version))
+
+    def _forget_old_prefetches(self) -> None:
+        latest = self._wait_queue.arrivals - self._most_prefetched
+        while self.prefetched:
+            oldest, ticket = next(iter(self.prefetched.items()))
+            if self._expected[oldest][ticket] > latest:
+                return
+            self._end_prefetch(oldest)
 
     def next_use(self, version: VersionId) -> int | None:
         """The lower, the sooner; None: not known."""

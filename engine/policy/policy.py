@@ -28,7 +28,7 @@ from engine.policy.policy_views import PolicyViews
 from engine.policy.ready_ahead import SHIPPED, Batching
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
-from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
+from engine.types import EvictionReason, Tier, VersionId
 
 
 class CachePolicy(PolicyViews):
@@ -64,7 +64,9 @@ class CachePolicy(PolicyViews):
         )
         self.pins = PinBudget(self._tiers, self._wanted)
         self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue)
-        self.foresight = Foresight(self.wait_queue, self._tiers.orders, self._index.refresh)
+        self.foresight = Foresight(
+            self.wait_queue, self._tiers.orders, self._index.refresh, places=host_capacity
+        )
         self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
         self._planner = Planner(
             self._tiers, self._victims, self.wait_queue, self._index, max_loads, batching
@@ -74,22 +76,16 @@ class CachePolicy(PolicyViews):
 
     def arrive(self, ticket: Ticket, version: VersionId) -> None:
         """A request asks for its adapter. It gets a `Grant`, or is `cancel`led, or fails."""
-        place = self._tiers.place_of(version)
-        if place is SLOT:
-            outcome = CacheOutcome.GPU_HIT
-        elif place is HOST or place is ACTIVATING:
-            outcome = CacheOutcome.HOST_HIT
-        else:
-            outcome = CacheOutcome.MISS
         self._planner.note_arrival()
-        self.wait_queue.add(ticket, version, outcome)
+        self.wait_queue.add(ticket, version, self.outcome_of(version))
+        self.foresight.note_request(version)
 
     def try_lease(self, version: VersionId) -> bool:
-        """Lease the adapter immediately if a request for it would be granted next anyway.
-
-        False: the request has to `arrive`.
-        """
-        return self._planner.try_lease(version)
+        """Lease it if a request would be granted it next. False: the request has to `arrive`."""
+        is_leased = self._planner.try_lease(version)
+        if is_leased and self.foresight.prefetched:
+            self.foresight.note_request(version)
+        return is_leased
 
     def can_lease(self, version: VersionId) -> bool:
         """Whether `try_lease` would lease it."""
@@ -119,6 +115,7 @@ class CachePolicy(PolicyViews):
         if self._tiers.place_of(version) is None:
             self._planner.prefetches[version] = None
             self._index.refresh(version)
+        self.foresight.expect_prefetched(version)
 
     def on_slow_load(self, version: VersionId) -> None:
         """Others may be loaded in its place. Does nothing if its load has ended."""
@@ -157,11 +154,10 @@ class CachePolicy(PolicyViews):
     def drain_for(
         self, ticket: Ticket, can_end: Callable[[VersionId], bool] = lambda hot: True
     ) -> VersionId | None:
-        """This waiter has waited too long: drain a hot adapter for it.
+        """This waiter has waited too long: drain the hot adapter that was granted longest ago.
 
-        The hot adapter (the one granted longest ago) admits no request until the waiter has its
-        slot. Returns it, or None if there is nothing to do. `can_end`: whether the running requests
-        of a hot adapter can be expected to end in time; others don't drain.
+        That admits no request until the waiter has its slot. Returns it, or None if there is
+        nothing to do. `can_end`: whether its running requests are expected to end; else it stays.
         """
         version = self.wait_queue.version_of(ticket)
         return None if version is None else self._planner.drain_for(version, can_end)

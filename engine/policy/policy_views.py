@@ -6,11 +6,11 @@ from engine.policy.decisions import Residency
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.pin_budget import PinBudget
-from engine.policy.place import COMMITTING
+from engine.policy.place import ACTIVATING, COMMITTING, HOST, SLOT
 from engine.policy.planner import Planner
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
-from engine.types import VersionId
+from engine.types import CacheOutcome, VersionId
 
 
 class PolicyViews:
@@ -71,6 +71,13 @@ class PolicyViews:
     def hot_adapters(self) -> list[VersionId]:
         """In a slot and not draining."""
         return self._victims.able_to_drain()
+
+    def outcome_of(self, version: VersionId) -> CacheOutcome:
+        """Of a request that comes for it now."""
+        place = self._tiers.place_of(version)
+        if place is SLOT:
+            return CacheOutcome.GPU_HIT
+        return CacheOutcome.HOST_HIT if place in (HOST, ACTIVATING) else CacheOutcome.MISS
 
     def has_drains_for(self, version: VersionId) -> bool:
         return self._victims.has_drains_for(version)

@@ -33,7 +33,7 @@ class WaitQueue:
         """Of its oldest waiter. It has to be waited for."""
         self.find_first_arrival: Callable[[VersionId], int | None] = self._first_arrivals.get
         """The same; None if it is not waited for."""
-        self._arrivals = 0
+        self.arrivals = 0  # numbered so far
         self.late = 0  # the last arrival that has waited too long for its load to wait
 
     def __len__(self) -> int:
@@ -41,8 +41,8 @@ class WaitQueue:
 
     def number_arrival(self) -> int:
         """The number of the next arrival, here or on the way to here."""
-        self._arrivals += 1
-        return self._arrivals
+        self.arrivals += 1
+        return self.arrivals
 
     def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         waiter = Waiter(version, outcome, self.number_arrival())

@@ -152,14 +152,17 @@ class Cache:
             return lease.outcome
 
     def check(self) -> None:
-        """The engine holds what the policy thinks; nothing is leased or known to be used."""
+        """The engine holds what the policy thinks; nothing is leased or known to be used, but for
+        what was prefetched.
+        """
         self.policy.check()
         residency = self.policy.residency()
         assert set(residency.gpu) == set(self.backend.gpu)
         assert set(residency.host) == set(self.backend.host)
         assert not any(self.policy.lease_count(version) for version in residency.host)
         foresight = self.policy.foresight
-        assert not any(foresight.next_use(version) is not None for version in residency.host)
+        others = set(residency.host) - foresight.prefetched.keys()
+        assert not any(foresight.next_use(version) is not None for version in others)
         assert not len(self.policy.wait_queue)
         assert not self.controller._state.pending_count()
 

@@ -91,6 +91,7 @@ class Model:
     pins: dict[VersionId, Tier] = field(default_factory=dict)
     drained: dict[VersionId, VersionId] = field(default_factory=dict)
     prefetch: list[VersionId] = field(default_factory=list)
+    prefetched: dict[VersionId, int] = field(default_factory=dict)  # whose request has yet to come
     granted: list[VersionId] = field(default_factory=list)
     leaving: list[VersionId] = field(default_factory=list)
 
@@ -110,7 +111,14 @@ class Model:
 
     def foresee(self, order: EvictionOrder) -> None:
         for version in map(VersionId, range(1, 7)):
-            order.foresee(version, next((t for t, v in self.waiting if v == version), None))
+            expected = [t for v, t in self.prefetched.items() if v == version]
+            uses = [t for t, v in self.waiting if v == version] + expected
+            order.foresee(version, min(uses, default=None))
+
+    def expect_until(self, ticket: int) -> None:
+        """What was prefetched long ago isn't expected any more."""
+        latest = ticket - max(self.capacity // 2, 1)
+        self.prefetched = {v: t for v, t in self.prefetched.items() if t > latest}
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
         self.order.touch(version, granted=granted)
@@ -282,6 +290,8 @@ class PolicyMachine(RuleBasedStateMachine):
         else:
             self.expected_outcome[ticket] = CacheOutcome.MISS
         m.waiting.append((ticket, version))
+        m.prefetched.pop(version, None)
+        m.expect_until(ticket)
         self.policy.arrive(ticket, version)
         self.advance()
 
@@ -298,6 +308,7 @@ class PolicyMachine(RuleBasedStateMachine):
     def is_leased(self, version: VersionId) -> None:
         m = self.model
         m.leases.append(version)
+        m.prefetched.pop(version, None)
         m.granted = [v for v in m.granted if v != version] + [version]
         m.touch(version, granted=True)
 
@@ -415,6 +426,9 @@ class PolicyMachine(RuleBasedStateMachine):
             return
         if version not in m.host + m.loading + m.staged + m.prefetch:
             m.prefetch.append(version)
+        if not m.is_waited_for(version):
+            m.prefetched[version], self.next_ticket = self.next_ticket, self.next_ticket + 1
+            m.expect_until(m.prefetched[version])
         self.policy.prefetch(version)
         self.advance()
 
