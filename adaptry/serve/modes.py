@@ -161,10 +161,18 @@ def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
     if remark := vllm_compat.untested_remark(version):
         print(f"adaptry: warning: {remark}", file=sys.stderr)
     if vllm_compat.is_cpu_build():
-        # the server needs a core too: OpenMP threads that spin for it are slower than fewer threads
-        cores = (os.cpu_count() or 2) // (1 + engines)
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+        limit_threads(engines=engines)
     return _parse(arguments, arguments.vllm)
+
+
+def limit_threads(*, engines: int) -> None:
+    """The server needs a core too: OpenMP threads that spin for it are slower than fewer threads.
+
+    Numba, by which vLLM drafts from n-grams, would give OpenMP all cores again.
+    """
+    cores = max(1, (os.cpu_count() or 2) // (1 + engines))
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    os.environ.setdefault("NUMBA_NUM_THREADS", threads)
 
 
 @contextmanager
