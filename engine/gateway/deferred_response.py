@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import EngineError, EngineUnavailable, GenerationIncomplete
 from engine.gateway.openai_errors import (
@@ -13,10 +13,11 @@ from engine.gateway.openai_errors import (
     send_refusal,
     status_of_event,
 )
-from engine.gateway.request_context import RequestContext
+from engine.gateway.request_context import SAY_WHY_THEY_END, TRANSLATED, RequestContext
 from registry.begun import Begun
 from registry.errors import InternalError, RegistryError
 from registry.http.headers import is_event_stream
+from registry.http.problems import route_path
 from registry.http.unexpected_errors import report_internal
 from registry.redaction import mask_keys
 
@@ -29,17 +30,18 @@ class DeferredResponse:
     def __init__(
         self,
         request: RequestContext,
+        scope: Scope,
         receive: Receive,
         send: Send,
         unavailable: Callable[[], EngineUnavailable | None],
-        path: str,
         begin_answer: Callable[[], None],
     ) -> None:
         """`begin_answer` is called with the first part of a good stream."""
         self._request = request
         self._begin_answer: Callable[[], None] | None = begin_answer
         self._unavailable = unavailable
-        self._path = path
+        self._path = route_path(scope)
+        self._says_why = self._path in SAY_WHY_THEY_END and TRANSLATED not in scope
         self._receive = receive
         self._send = send
         self._head: Message | None = None  # held
@@ -109,9 +111,8 @@ class DeferredResponse:
         request = self._request
         if self.status is not None or request.is_admitted or request.asks_within:
             return False
-        if not message.get("more_body"):
-            return False
-        return not message.get("body", b"").startswith(ERROR_EVENTS)
+        is_last = not message.get("more_body")
+        return not (is_last or message.get("body", b"").startswith(ERROR_EVENTS))
 
     async def _send_early(self) -> None:
         early, self._early = self._early, []
@@ -183,7 +184,7 @@ class DeferredResponse:
 
     def _untold_cut(self) -> EngineError | None:
         """Of an answer that does not say why it ended: it would read as if it were whole."""
-        if self._request.cut is None or self._request.says_why:
+        if self._request.cut is None or self._says_why:
             return None
         return self._request.why_cut(self._unavailable())
 

@@ -21,7 +21,6 @@ from engine.gateway.request_body import RequestBody, find_body, hand_on_body, re
 from engine.gateway.request_context import (
     RequestContext,
     reset_request,
-    says_why,
     set_request,
     when_worked,
 )
@@ -155,7 +154,7 @@ class AdapterGateway:
         named = read_requested_model(scope, body)
         hand_on_body(scope, body)
         model = named.model
-        request = RequestContext(model, None, spans, rates=rates, says_why=says_why(scope))
+        request = RequestContext(model, None, spans, rates=rates)
         if model is None or model in self._base_models:
             return request, scope
         try:
@@ -192,8 +191,7 @@ class AdapterGateway:
         send: Send,
         begin_answer: Callable[[], None],
     ) -> None:
-        path = route_path(scope)
-        response = DeferredResponse(request, receive, send, self._unavailable, path, begin_answer)
+        response = DeferredResponse(request, scope, receive, send, self._unavailable, begin_answer)
         try:
             await self._answer(request, response, scope)
             if request.background is not None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
 
-from starlette.types import Scope
-
 from engine.cache.lease import NULL_WAIT
 from engine.errors import (
     AdapterForcedOut,
@@ -27,17 +25,17 @@ from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.trace.recorder import EndedRequest
 from engine.types import AdapterVersion, Lease, WorkTotals
 from registry.auth.caller import current_caller
-from registry.http.problems import route_path
 from registry.rates.caller_rates import RequestRates
 
 AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
 
-_SAY_WHY_THEY_END = frozenset(  # by a `finish_reason`
+SAY_WHY_THEY_END = frozenset(
     {
         *("/v1/completions", "/v1/chat/completions", "/v1/chat/completions/batch"),
         *("/invocations", "/inference/v1/generate"),
     }
 )
+"""Routes whose answers say why they ended, by a `finish_reason`."""
 TRANSLATED = "adaptry.translated"
 """In the scope of a request whose client reads its answer in words that have no `abort`."""
 
@@ -54,8 +52,8 @@ class RequestContext:
     place of asking the engine. `asks_base`: its route asks the base model what it needs to know
     before it asks the adapter.
     `background`: its outcome, once the work is done that goes on behind its answer.
-    `says_why`: its answer says why it ended. `fails_if_cut`: its route gets an error in place of
-    what there is, which it would store as if it were whole.
+    `fails_if_cut`: its route gets an error in place of what there is, which it would store as if it
+    were whole.
     `cut`: its outcome, if the engine's work on it was ended from outside: `failed` by an operator,
     who evicted its adapter by force or paused the engine; `cancelled` by its id.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
@@ -74,7 +72,6 @@ class RequestContext:
     is_admitted: bool = False
     asks_within: bool = False
     asks_base: bool = False
-    says_why: bool = True
     fails_if_cut: bool = False
     cut: str | None = None
     has_invocation: bool | None = None
@@ -162,11 +159,6 @@ class RequestContext:
             deprecation = deprecation_headers(version).items()
             headers += [(name.encode(), value.encode()) for name, value in deprecation]
         return headers
-
-
-def says_why(scope: Scope) -> bool:
-    """Whether the answer will."""
-    return route_path(scope) in _SAY_WHY_THEY_END and TRANSLATED not in scope
 
 
 def when_worked(request: RequestContext | None, end: Callable[[], None]) -> None:
