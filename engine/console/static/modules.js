@@ -1,1 +1,1 @@
-import{J as a,P as s,S as e,aa as t,oa as m,s as o,va as f,y as r,za as p}from"./chunk-IOD4FPMB.js";export{o as api,t as cacheCells,m as decisionWindow,s as dialog,a as format,e as metadata,f as scales,p as sizing,r as sse};
+import{J as a,P as s,S as e,aa as t,oa as m,s as o,va as f,y as r,za as p}from"./chunk-LQE7SUXE.js";export{o as api,t as cacheCells,m as decisionWindow,s as dialog,a as format,e as metadata,f as scales,p as sizing,r as sse};
