@@ -85,6 +85,19 @@ def test_each_leak_is_found(what: str) -> None:
     assert not_flat(an_hour(LEAKS[what])) == [what]
 
 
+def a_minute_and_a_half(tasks: Callable[[Sample], int]) -> list[Sample]:
+    chance = random.Random(1)
+    samples = [_sample(chance, 900.0 + 3 * n) for n in range(30)]
+    return [replace(each, tasks=tasks(each)) for each in samples]
+
+
+def test_requests_that_wait_at_the_end_of_a_short_run_are_no_leak_but_one_task_of_each_is() -> None:
+    waiting = a_minute_and_a_half(lambda s: 38 + 20 * (s.seconds > 970))
+    assert not_flat(waiting) == []
+    left_over = a_minute_and_a_half(lambda s: 38 + s.requests)
+    assert not_flat(left_over) == ["asyncio tasks"]
+
+
 def test_a_decrease_is_flat() -> None:
     assert not_flat(an_hour(lambda s: replace(s, files=400 - int(s.seconds / 20)))) == []
 
