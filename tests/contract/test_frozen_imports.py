@@ -24,12 +24,12 @@ def test_the_end_of_an_engine_unfreezes_nothing(
     keep_frozen(ends_with_engine=ends_with_engine)
     gc.freeze()
     before = gc.get_freeze_count()
-    kept = [[number] for number in range(100)]
+    kept = [[number] for number in range(20_000)]
     freeze_gc_heap()
-    froze_it = gc.get_freeze_count() >= before + len(kept)
-    assert froze_it == ends_with_engine, "else what the engine leaves is never collected"
+    more = gc.get_freeze_count() - before  # fewer by each frozen object that has been freed
+    assert (more > len(kept) / 2) == ends_with_engine, "else what it leaves is never collected"
     cleanup_dist_env_and_memory()
-    assert gc.get_freeze_count() >= before
+    assert gc.get_freeze_count() > before / 2, "it would be 0"
 
 
 def test_modules_of_an_engine_that_unfreeze_are_known() -> None:
