@@ -135,8 +135,8 @@ def _memory(more: More) -> float:
     return (12 if more.minutes >= 10 else 40) * MIB
 
 
-def _open_requests(more: More) -> float:
-    """Each has some: in a few minutes on a busy machine more may wait at the end than before."""
+def _tasks_of_requests(more: More) -> float:
+    """Open ones have some: in minutes on a busy machine more may wait at the end than before."""
     return 8 if more.minutes >= 10 else 40
 
 
@@ -145,9 +145,9 @@ LIMITS: Sequence[Limit] = (
     Limit("engine memory", "MiB", lambda s: s.engine_bytes, _memory),
     # what adapters are carried in, and what is in host memory: bounded by its places, of any rank
     Limit("memory that both share", "MiB", lambda s: s.shared_bytes, lambda _: 64 * MIB),
-    Limit("open files", "", lambda s: s.files, _open_requests),
+    Limit("open files", "", lambda s: s.files, lambda _: 8),
     Limit("threads", "", lambda s: s.threads, lambda _: 4),
-    Limit("asyncio tasks", "", lambda s: s.tasks, _open_requests),
+    Limit("asyncio tasks", "", lambda s: s.tasks, _tasks_of_requests),
     Limit("series of /metrics", "", lambda s: s.series, lambda _: 50),
     Limit("database", "MiB", lambda s: s.database_bytes, lambda m: 2 * KIB * m.changes + MIB),
     Limit("its write-ahead log", "MiB", lambda s: s.database_log_bytes, lambda _: 2 * MIB),
