@@ -1,14 +1,14 @@
 """Prefetched adapters: their first request is expected for a while, and they stay that long."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from engine.policy.decisions import Activate, Commit, Decision, Grant, StartLoad
+from engine.policy.decisions import Grant
 from engine.policy.eviction_orders.choice import create_orders
 from engine.policy.policy import CachePolicy
 from engine.types import EvictionPolicy, VersionId
+from tests.support.cache.settled_policy import settle
 
 SLOTS, PLACES = 2, 8
 EXPECTED = PLACES // 2
@@ -36,10 +36,10 @@ class Cache:
         if not self.policy.try_lease(version):
             self.waited += 1
             self.policy.arrive(self.waited, version)
-            granted = [each for each in self.carry_out() if isinstance(each, Grant)]
+            granted = [each for each in settle(self.policy) if isinstance(each, Grant)]
             assert [each.version for each in granted] == [version]
         self.policy.release(version)
-        self.carry_out()
+        settle(self.policy)
         self.policy.check()
 
     def ask_for_others(self, requests: int) -> None:
@@ -48,23 +48,8 @@ class Cache:
 
     def prefetch(self) -> None:
         self.policy.prefetch(PREFETCHED)
-        self.carry_out()
+        settle(self.policy)
         assert self.policy.is_held(PREFETCHED)
-
-    def carry_out(self) -> list[Decision]:
-        return list(self._carry_out())
-
-    def _carry_out(self) -> Iterator[Decision]:
-        while decisions := self.policy.advance():
-            for decision in decisions:
-                match decision:
-                    case StartLoad(version):
-                        self.policy.on_loaded(version)
-                    case Commit(version) | Activate(version):
-                        self.policy.on_moved(version)
-                    case _:
-                        pass  # done once it is decided
-                yield decision
 
     def waits_until_it_left(self) -> int:
         """Requests that waited until then; it may not stay for 500."""
@@ -104,6 +89,25 @@ def test_once_a_request_came_it_is_ranked_as_any_other(cache: Cache) -> None:
     cache.ask(PREFETCHED)
     assert cache.policy.foresight.next_use(PREFETCHED) is None
     cache.waits_until_it_left()
+
+
+def test_one_that_is_in_a_slot_is_not_expected_once_a_request_was_served_from_there(
+    cache: Cache,
+) -> None:
+    cache.ask(PREFETCHED)
+    cache.prefetch()
+    waited = cache.waited
+    cache.ask(PREFETCHED)
+    assert cache.waited == waited, "it was leased immediately"
+    assert cache.policy.foresight.next_use(PREFETCHED) is None
+
+
+def test_one_that_a_request_waits_for_already_is_not_expected_besides(cache: Cache) -> None:
+    cache.policy.arrive(0, PREFETCHED)
+    cache.policy.prefetch(PREFETCHED)
+    settle(cache.policy)
+    cache.policy.release(PREFETCHED)
+    assert cache.policy.foresight.next_use(PREFETCHED) is None
 
 
 def test_one_that_no_request_comes_for_is_not_expected_for_ever(cache: Cache) -> None:
