@@ -621,6 +621,8 @@ class PolicyMachine(RuleBasedStateMachine):
         residency = self.policy.residency()
         assert list(residency.host) == self.model.host
         assert list(residency.gpu) == self.model.gpu
+        on_their_way = [*self.model.loading, *self.model.staged]
+        assert set(self.policy.held()) == {*self.model.host, *on_their_way}
         assert set(self.model.leases) <= set(residency.gpu)
         for version in self.model.host:
             assert self.policy.lease_count(version) == self.model.leases.count(version)
